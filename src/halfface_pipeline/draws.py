@@ -1,0 +1,104 @@
+"""Every random number of training, as a function of (seed, step) and the place in the global batch.
+
+Nothing is carried from step to step, so a resumed run draws what an uninterrupted one would have, and one process
+draws what several do together.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+ORDER, FLIPS, NOISE, DROPOUT = range(4)
+
+
+@dataclass(frozen=True)
+class StepDraw:
+    """What one optimizer step draws for its global batch of B images.
+
+    Args:
+        indices: Which images, (B,).
+        flips: Which of them are mirrored, (B,) booleans.
+        timesteps: t of each, (B,) integers from 0 to T-1.
+        noise: eps of each, (B, *shape), standard normal.
+    """
+
+    indices: np.ndarray
+    flips: torch.Tensor
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+
+
+def _hashed(*words: int) -> int:
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def seeded_generator(*words: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator whose state depends on the given whole numbers and nothing else."""
+    return torch.Generator(device).manual_seed(_hashed(*words))
+
+
+def seed_dropout(seed: int, step: int, process: int) -> None:
+    """Seeds torch's global generator, which dropout draws from, for one step of one process."""
+    torch.manual_seed(_hashed(seed, DROPOUT, step, process))
+
+
+@lru_cache(maxsize=2)
+def _epoch_order(seed: int, epoch: int, num_images: int) -> np.ndarray:
+    return torch.randperm(num_images, generator=seeded_generator(seed, ORDER, epoch)).numpy()
+
+
+def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> np.ndarray:
+    """Images of one step: each epoch is a permutation of all, and batches run on over the end of an epoch.
+
+    Args:
+        seed: Of the training.
+        step: Optimizer step, from 0.
+        num_images: Images to choose from.
+        batch_size: Images of one step over all processes.
+
+    Returns:
+        (batch_size,) indices.
+    """
+    places = np.arange(step * batch_size, (step + 1) * batch_size)
+    epochs = places // num_images
+    orders = [
+        _epoch_order(seed, epoch, num_images)[places[epochs == epoch] % num_images] for epoch in np.unique(epochs)
+    ]
+    return np.concatenate(orders)
+
+
+def draw_step(
+    seed: int,
+    step: int,
+    num_images: int,
+    batch_size: int,
+    num_timesteps: int,
+    shape: tuple[int, ...],
+    flip: bool,
+    device: torch.device | str = "cpu",
+) -> StepDraw:
+    """Draws one optimizer step.
+
+    Args:
+        seed: Of the training.
+        step: Optimizer step, from 0.
+        num_images: Images to choose from.
+        batch_size: Images of one step over all processes.
+        num_timesteps: T.
+        shape: (C, h, w) of one hidden half.
+        flip: Mirror half of the images.
+        device: Where timesteps and noise are drawn; numbers differ between kinds of device.
+
+    Returns:
+        The draw of the whole global batch; a process takes its slice.
+    """
+    flips = torch.rand(batch_size, generator=seeded_generator(seed, FLIPS, step)) < (0.5 if flip else 0.0)
+    generator = seeded_generator(seed, NOISE, step, device=device)
+    return StepDraw(
+        indices=batch_indices(seed, step, num_images, batch_size),
+        flips=flips.to(device),
+        timesteps=torch.randint(num_timesteps, (batch_size,), generator=generator, device=device),
+        noise=torch.randn((batch_size, *shape), generator=generator, device=device),
+    )

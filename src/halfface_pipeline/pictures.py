@@ -1,0 +1,73 @@
+"""Pictures as people hand them over: PIL, NumPy and torch, in their own number ranges, and back."""
+
+from typing import Literal
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+Picture = PIL.Image.Image | np.ndarray | torch.Tensor
+Encoding = Literal["uint8", "unit", "signed"]
+"""uint8 from 0 to 255, floats in [0, 1], floats in [-1, 1]."""
+
+OUTPUT_ENCODINGS: dict[str, Encoding] = {"pil": "uint8", "np": "unit", "pt": "signed"}
+
+
+def read_half(half: Picture, height: int, width: int) -> tuple[torch.Tensor, Encoding]:
+    """One half of a face in the encoding it was given in.
+
+    Args:
+        half: PIL of any size (turned upright, resized), NumPy (H, W, 3) uint8 or float in [0, 1], or torch (3, H, W)
+            in [-1, 1].
+        height: Height of a half in pixels.
+        width: Width of a half in pixels.
+
+    Returns:
+        (3, height, width) with the values given, and their encoding.
+
+    Raises:
+        ValueError: If the type, the shape, or the values do not fit.
+    """
+    if isinstance(half, PIL.Image.Image):
+        half = PIL.ImageOps.exif_transpose(half).convert("RGB")
+        if half.size != (width, height):
+            half = half.resize((width, height), PIL.Image.Resampling.LANCZOS)
+        half = np.array(half)
+    if isinstance(half, np.ndarray):
+        if half.shape != (height, width, 3):
+            raise ValueError(f"top_half has shape {half.shape}; an array must be {(height, width, 3)}")
+        values = torch.tensor(half).permute(2, 0, 1)
+        return (values, "uint8") if half.dtype == np.uint8 else (_in_range(values, 0.0, 1.0), "unit")
+    if not isinstance(half, torch.Tensor):
+        raise ValueError(f"top_half is a {type(half).__name__}; it must be PIL, NumPy, torch or a list of these")
+    if tuple(half.shape) != (3, height, width):
+        raise ValueError(f"top_half has shape {tuple(half.shape)}; a tensor must be {(3, height, width)}")
+    return _in_range(half.detach().cpu(), -1.0, 1.0), "signed"
+
+
+def _in_range(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
+    if not values.is_floating_point():
+        raise ValueError(f"top_half holds {values.dtype}; it must be uint8 (NumPy) or floats from {low} to {high}")
+    if not bool(((values >= low) & (values <= high)).all()):
+        raise ValueError(f"top_half has values outside [{low}, {high}] or not numbers; scale it first")
+    return values
+
+
+def encode(image: torch.Tensor, given: Encoding, wanted: Encoding) -> torch.Tensor:
+    """Converts between encodings; what is already so stays as it is, bit for bit."""
+    if given == wanted:
+        return image
+    if given == "uint8":
+        return image / 255 if wanted == "unit" else image / 127.5 - 1
+    if wanted == "uint8":
+        return (image * 255 if given == "unit" else (image + 1) * 127.5).round().to(torch.uint8)
+    return image * 2 - 1 if wanted == "signed" else (image + 1) / 2
+
+
+def to_output(images: list[torch.Tensor], output_type: str) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
+    """Images (3, H, W) of one size as `pil`, `np` (N, H, W, 3) or `pt` (N, 3, H, W)."""
+    if output_type == "pt":
+        return torch.stack(images)
+    arrays = [image.permute(1, 2, 0).numpy() for image in images]
+    return np.stack(arrays) if output_type == "np" else [PIL.Image.fromarray(array) for array in arrays]

@@ -1,0 +1,61 @@
+"""Fixtures that many tests share: tiny real networks and pipelines."""
+
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest
+import torch
+
+from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline.config import Config, DataConfig, ModelConfig, NoiseConfig, OutputConfig, TrainingConfig
+from halfface_pipeline.networks import build_network
+from halfface_pipeline.schedules import training_scheduler
+
+TINY_MODEL = ModelConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Prepared images go to a folder of the test session, not to the user's cache."""
+    before = os.environ.get("XDG_CACHE_HOME")
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["XDG_CACHE_HOME"]
+    else:
+        os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture
+def tiny_pipeline():
+    """Makes a pipeline around a tiny random UNet."""
+
+    def make(height=20, width=16, hidden_half="bottom", known_layout="mirrored", prediction_type="epsilon"):
+        torch.manual_seed(0)
+        model = ModelConfig(
+            hidden_half=hidden_half,
+            known_layout=known_layout,
+            block_out_channels=TINY_MODEL.block_out_channels,
+            layers_per_block=1,
+            norm_num_groups=4,
+            attention_head_dim=8,
+        )
+        network = build_network(model, height, width).eval()
+        scheduler = training_scheduler(NoiseConfig(), prediction_type)
+        pipe = HalfFaceInpaintPipeline(network, scheduler, height, width, hidden_half, known_layout)
+        pipe.set_progress_bar_config(disable=True)
+        return pipe
+
+    return make
+
+
+@pytest.fixture
+def tiny_config(tmp_path):
+    """A run of a few steps on a few procedural faces."""
+    return Config(
+        data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4),
+        model=TINY_MODEL,
+        training=TrainingConfig(steps=6, batch_size=4, log_every=2, checkpoint_every=3, sample_every=None),
+        output=OutputConfig(dir=str(tmp_path / "run"), tracker="none"),
+    )
