@@ -1,0 +1,69 @@
+"""The model card of a run, rendered from `model_card.md`."""
+
+from pathlib import Path
+
+from huggingface_hub import ModelCard, ModelCardData
+
+from .config import Config
+from .halves import half_size
+
+TEMPLATE = Path(__file__).with_name("model_card.md")
+OPPOSITE = {"bottom": "top", "top": "bottom", "left": "right", "right": "left"}
+
+
+def write_card(run: Path, config: Config, step: int, parameters: int, loss: float | None, samples: str) -> None:
+    """Writes the card of a run as its README.md.
+
+    Args:
+        run: The run folder.
+        config: The run's configuration.
+        step: Optimizer steps done.
+        parameters: Of the network.
+        loss: Last logged loss.
+        samples: Sample sheet to show, relative to the run folder.
+    """
+    data, model, noise, training = config.data, config.model, config.noise, config.training
+    half_height, half_width = half_size(data.height, data.width, model.hidden_half)
+    gamma = config.objective.min_snr_gamma
+    if data.source == "procedural":
+        source = "procedural faces drawn by halfface_pipeline"
+    else:
+        source = str(data.path) if data.source == "hub" else f"{data.source} folder {Path(str(data.path)).name}"
+    card = ModelCard.from_template(
+        ModelCardData(
+            library_name="diffusers",
+            pipeline_tag="image-to-image",
+            tags=["halfface", "inpainting", "faces", "diffusion"],
+            datasets=[str(data.path)] if data.source == "hub" else None,
+        ),
+        template_path=str(TEMPLATE),
+        title=f"Half-face completion, {run.resolve().name}",
+        known=OPPOSITE[model.hidden_half],
+        hidden=model.hidden_half,
+        height=data.height,
+        width=data.width,
+        half_height=half_height,
+        half_width=half_width,
+        samples=samples,
+        model_id=run.as_posix() if not run.is_absolute() else run.name,
+        steps=config.sampling.num_inference_steps,
+        parameters=f"{parameters / 1e6:.1f}",
+        channels=", ".join(map(str, model.block_out_channels)),
+        data=source,
+        flips="mirrored at random" if data.horizontal_flip else "not mirrored",
+        timesteps=noise.num_train_timesteps,
+        beta_schedule=noise.beta_schedule,
+        beta_start=noise.beta_start,
+        beta_end=noise.beta_end,
+        prediction_type=config.objective.prediction_type,
+        weighting=f", Min-SNR weights with gamma {gamma}" if gamma else "",
+        lr=config.optimizer.lr,
+        lr_schedule=config.lr_schedule.kind.replace("_", " "),
+        training_steps=step,
+        batch_size=training.batch_size,
+        loss="none" if loss is None else f"{loss:.4f}",
+        weights="as trained"
+        if training.ema_decay is None
+        else f"exponential moving average, decay {training.ema_decay}",
+    )
+    card.save(run / "README.md")

@@ -1,0 +1,130 @@
+"""Checkpoints: written beside their place, flushed, renamed; complete or absent."""
+
+import hashlib
+import json
+import os
+import shutil
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+MANIFEST = "manifest.json"
+PARTIAL = ".partial-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Everything a training needs to go on.
+
+    Args:
+        step: Optimizer steps done.
+        network: Weights being trained.
+        average: Their exponential moving average; empty without one.
+        optimizer: State dictionary of the optimizer, and of the gradient scaler under `scaler`.
+        progress: Counters and sums that are not weights, JSON-able.
+    """
+
+    step: int
+    network: dict[str, torch.Tensor]
+    average: dict[str, torch.Tensor]
+    optimizer: dict[str, Any]
+    progress: dict[str, Any]
+
+
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int) -> Path:
+    """Writes `folder/step-N` whole or not at all, then removes the oldest beyond `keep_last`.
+
+    Args:
+        folder: The run's checkpoints/.
+        checkpoint: What to write.
+        keep_last: Checkpoints left afterwards.
+
+    Returns:
+        The folder written.
+    """
+    target = folder / f"step-{checkpoint.step}"
+    partial = folder / f"{PARTIAL}{target.name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    save_file(checkpoint.network, partial / "network.safetensors")
+    save_file(checkpoint.average, partial / "average.safetensors")
+    torch.save(checkpoint.optimizer, partial / "optimizer.pt")
+    (partial / "progress.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.progress}))
+    files = sorted(partial.iterdir())
+    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
+    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for file in [*files, partial / MANIFEST]:
+        file.chmod(0o644)
+        _flush(file)
+    _flush(partial)
+    shutil.rmtree(target, ignore_errors=True)
+    os.replace(partial, target)
+    _flush(folder)
+    for old in _checkpoint_folders(folder)[:-keep_last]:
+        shutil.rmtree(old)
+    return target
+
+
+def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
+    """The newest undamaged checkpoint; damaged ones are named in a warning and passed over.
+
+    Args:
+        folder: The run's checkpoints/.
+
+    Returns:
+        The checkpoint on the CPU, or none if there is none.
+    """
+    for candidate in reversed(_checkpoint_folders(folder)):
+        fault = damage(candidate)
+        if fault is None:
+            return _load(candidate)
+        warnings.warn(f"{candidate} is damaged ({fault}); trying the checkpoint before it", stacklevel=2)
+    return None
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint folder, or none if every file is as it was written."""
+    try:
+        manifest = json.loads((checkpoint / MANIFEST).read_text())
+        for name, written in manifest.items():
+            file = checkpoint / name
+            if file.stat().st_size != written["bytes"] or _sha256(file) != written["sha256"]:
+                return f"{name} is not what was written"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _load(folder: Path) -> Checkpoint:
+    progress = json.loads((folder / "progress.json").read_text())
+    return Checkpoint(
+        step=progress.pop("step"),
+        network=load_file(folder / "network.safetensors"),
+        average=load_file(folder / "average.safetensors"),
+        optimizer=torch.load(folder / "optimizer.pt", map_location="cpu", weights_only=True),
+        progress=progress,
+    )
+
+
+def _checkpoint_folders(folder: Path) -> list[Path]:
+    """Renamed checkpoint folders, oldest first."""
+    found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Asks the system to bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,62 @@
+"""Pictures of a run: sheets of completions and the loss over time."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+from matplotlib.figure import Figure
+
+MARGIN = 4
+SMALLEST_FACE = 96
+"""Faces lower than this many pixels are shown enlarged."""
+
+
+def sheet(
+    originals: Sequence[PIL.Image.Image], completions: Sequence[PIL.Image.Image], titles: Sequence[str] = ()
+) -> PIL.Image.Image:
+    """A grid: each row an original, then its completions.
+
+    Args:
+        originals: Whole faces of one size.
+        completions: Completed faces of the same size, those of one original together.
+        titles: Over the columns, the original's included; none takes `original`, `completions`.
+
+    Returns:
+        The sheet.
+    """
+    width, height = originals[0].size
+    scale = max(1, -(-SMALLEST_FACE // height))
+    cell_width, cell_height = width * scale + MARGIN, height * scale + MARGIN
+    columns, header = 1 + len(completions) // len(originals), 16
+    picture = PIL.Image.new("RGB", (columns * cell_width + MARGIN, len(originals) * cell_height + header), "white")
+    draw = PIL.ImageDraw.Draw(picture)
+    for column, title in enumerate(titles or ("original", "completions")):
+        draw.text((MARGIN + column * cell_width, 2), title, fill="black")
+    for row, original in enumerate(originals):
+        faces = [original, *completions[row * (columns - 1) : (row + 1) * (columns - 1)]]
+        for column, face in enumerate(faces):
+            face = face.resize((width * scale, height * scale), PIL.Image.Resampling.BICUBIC)
+            picture.paste(face, (MARGIN + column * cell_width, header + row * cell_height))
+    return picture
+
+
+def save_loss_plot(log: Sequence[dict[str, float]], file: Path) -> None:
+    """Draws loss and learning rate over optimizer steps.
+
+    Args:
+        log: Lines of log.jsonl.
+        file: The PNG to write.
+    """
+    steps = [line["step"] for line in log]
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    upper.plot(steps, [line["loss"] for line in log], color="tab:blue", linewidth=0.8)
+    upper.set_yscale("log")
+    upper.set_ylabel("loss")
+    lower.plot(steps, [line["lr"] for line in log], color="tab:orange")
+    lower.set_ylabel("learning rate")
+    lower.set_xlabel("optimizer steps")
+    for axes in (upper, lower):
+        axes.grid(alpha=0.3)
+    figure.savefig(file, dpi=120)

@@ -1,0 +1,141 @@
+"""The run folder: who may write there, and the model, pictures and card that are put into it."""
+
+import json
+import math
+import os
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import torch
+from diffusers import DDPMScheduler
+
+from .card import write_card
+from .config import Config
+from .config_files import differences, from_yaml, to_yaml
+from .data.dataset import ImageSet
+from .data.sources import open_source
+from .halves import cut
+from .networks import num_parameters, training_cost
+from .pipeline import HalfFaceInpaintPipeline
+from .plots import save_loss_plot, sheet
+from .schedules import sampler
+
+CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+BYTES_PER_PARAMETER = 20
+"""Weight, gradient, two moments of AdamW and the average, each in float32."""
+
+
+def num_steps(config: Config, num_images: int) -> int:
+    """Optimizer steps of the whole training."""
+    if config.training.steps is not None:
+        return config.training.steps
+    return max(1, math.ceil(config.training.epochs * num_images / config.training.batch_size))
+
+
+def describe(config: Config) -> str:
+    """What a run would be: the resolved configuration, parameters, steps and memory."""
+    parameters, operations, activations = training_cost(config.model, config.data.height, config.data.width)
+    part = config.training.batch_size // config.training.gradient_accumulation_steps
+    memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
+    try:
+        images = len(open_source(config.data, "train").names)
+        length = f"{images} images, {num_steps(config, images)} steps of {config.training.batch_size}"
+    except ValueError as error:
+        length = f"not known: {error}"
+    return (
+        f"{to_yaml(config)}\n"
+        f"parameters: {parameters:,} ({parameters / 1e6:.1f}M)\n"
+        f"forward pass: {operations / 1e9:.1f} GFLOP an image\n"
+        f"training: {length}\n"
+        f"memory: about {memory:.1f} GiB in float32 on one process ({part} images at once)"
+    )
+
+
+def claim_run_folder(run: Path, config: Config) -> None:
+    """Makes the run folder this configuration's, or checks that it is.
+
+    Args:
+        run: The folder.
+        config: The run's configuration.
+
+    Raises:
+        ValueError: If something else is there, or a run that was configured otherwise.
+    """
+    written = run / CONFIG_FILE
+    if written.exists():
+        changed = differences(from_yaml(written), config)
+        if changed and not config.output.overwrite:
+            raise ValueError(
+                f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
+                "choose another folder, or give --output.overwrite true to delete that run"
+            )
+        if changed:
+            shutil.rmtree(run)
+    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
+    run.mkdir(parents=True, exist_ok=True)
+    write_whole(written, to_yaml(config))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file so that it is either the old or the new one."""
+    partial = file.with_name(f".{file.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, file)
+
+
+def read_log(file: Path) -> list[dict[str, float]]:
+    """Lines of log.jsonl; a last line cut short by a crash is left out."""
+    lines = []
+    for line in file.read_text().splitlines() if file.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+    return lines
+
+
+def forget_log_after(file: Path, step: int) -> None:
+    """Removes what was logged beyond the checkpoint that training goes on from."""
+    kept = [line for line in read_log(file) if line["step"] <= step]
+    write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))
+
+
+def publish(
+    config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
+) -> None:
+    """Puts the model as it is now into the run folder, with a sheet of samples, the loss and the card.
+
+    Args:
+        config: The run's configuration.
+        run: The run folder.
+        network: Holding the weights to sample with.
+        scheduler: The training scheduler, saved with the model.
+        eval_set: Held-out faces for the sheet.
+        step: Optimizer steps done.
+    """
+    height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
+    saved = DDPMScheduler.from_config(scheduler.config)
+    network.eval()
+    pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
+    pipe.save_pretrained(run)
+
+    sampling = config.sampling
+    pipe.scheduler = sampler(sampling.scheduler, saved)
+    pipe.set_progress_bar_config(disable=True)
+    originals = eval_set.images[: sampling.num_faces]
+    halves = [cut(torch.tensor(image).permute(2, 0, 1), hidden)[0].permute(1, 2, 0).numpy() for image in originals]
+    images = pipe(
+        halves,
+        num_completions=sampling.num_completions,
+        num_inference_steps=sampling.num_inference_steps,
+        generator=torch.Generator().manual_seed(sampling.seed),
+    ).images
+    (run / "samples").mkdir(exist_ok=True)
+    picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
+    samples = f"samples/step-{step:07d}.png"
+    picture.save(run / samples)
+    log = read_log(run / LOG_FILE)
+    save_loss_plot(log, run / "loss.png")
+    write_card(run, config, step, num_parameters(network), log[-1]["loss"] if log else None, samples)

@@ -1,0 +1,311 @@
+"""Training of the conditional denoiser (Ho et al. 2020, algorithm 1, with the known half beside the noisy one)."""
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers import DDPMScheduler
+from diffusers.training_utils import EMAModel
+from tqdm.auto import tqdm
+
+from .checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
+from .config import Config
+from .data.dataset import load_images
+from .draws import draw_step, seed_dropout
+from .halves import predict_hidden, size_multiple, split, turned_size
+from .lr_schedule import learning_rate
+from .networks import IMAGE_CHANNELS, build_network, num_parameters
+from .objectives import min_snr_weights, target, weighted_mse
+from .pictures import encode
+from .runs import LOG_FILE, claim_run_folder, forget_log_after, num_steps, publish
+from .schedules import training_scheduler
+
+
+class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is no error
+    """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
+
+
+def train(config: Config) -> Path:
+    """Trains, or goes on with, the run that the configuration describes.
+
+    Args:
+        config: The run, with `output.dir` set.
+
+    Returns:
+        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads.
+
+    Raises:
+        ValueError: If the configuration does not fit the data, the processes, or what is in the run folder.
+        TrainingStopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
+        FloatingPointError: If the loss is no longer a number; the last checkpoint is kept.
+    """
+    run, training = Path(str(config.output.dir)), config.training
+    tracker = None if config.output.tracker == "none" else config.output.tracker
+    accelerator = Accelerator(mixed_precision=training.mixed_precision, log_with=tracker, project_dir=run)
+    device, writes = accelerator.device, accelerator.is_main_process
+    share = _share_of_batch(config, accelerator.num_processes)
+    with accelerator.main_process_first():
+        train_set = load_images(config.data, "train", progress=writes)
+        eval_set = load_images(config.data, "eval", progress=writes)
+        if writes:
+            claim_run_folder(run, config)
+
+    set_seed(training.seed)
+    network = build_network(config.model, config.data.height, config.data.width)
+    scheduler = training_scheduler(config.noise, config.objective.prediction_type)
+    optimizer = torch.optim.AdamW(
+        network.parameters(),
+        lr=config.optimizer.lr,
+        betas=(config.optimizer.beta1, config.optimizer.beta2),
+        weight_decay=config.optimizer.weight_decay,
+        eps=config.optimizer.eps,
+    )
+    network, optimizer = accelerator.prepare(network, optimizer)
+    scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
+    state = TrainingState(accelerator, network, optimizer, training.ema_decay)
+    state.resume(run / "checkpoints")
+
+    first_step, total_steps = state.step, num_steps(config, len(train_set))
+    steps_per_epoch = len(train_set) / training.batch_size
+    if writes:
+        forget_log_after(run / LOG_FILE, first_step)
+    if tracker:
+        accelerator.init_trackers("tensorboard")
+    accelerator.print(
+        f"{num_parameters(network) / 1e6:.1f}M parameters, {len(train_set)} images, steps {first_step} to "
+        f"{total_steps} of {training.batch_size} images on {accelerator.num_processes} x {device.type}, "
+        f"mixed precision {accelerator.mixed_precision}"
+    )
+
+    images = train_set.images
+    half_shape = (IMAGE_CHANNELS, *turned_size(config.data.height, config.data.width, config.model.hidden_half))
+    bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05, disable=not writes)
+    clock = time.perf_counter()
+    with stop_signals() as stop_request, bar:
+        for step in range(first_step, total_steps):
+            lr = learning_rate(config.lr_schedule, config.optimizer.lr, step, total_steps, steps_per_epoch)
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            flip, levels = config.data.horizontal_flip, config.noise.num_train_timesteps
+            draw = draw_step(training.seed, step, len(images), training.batch_size, levels, half_shape, flip, device)
+            if config.model.dropout:
+                seed_dropout(training.seed, step, accelerator.process_index)
+
+            network.train()
+            start, parts = accelerator.process_index * share, training.gradient_accumulation_steps
+            for part in range(parts):
+                rows = slice(start + part * share // parts, start + (part + 1) * share // parts)
+                pixels = torch.from_numpy(images[draw.indices[rows]]).to(device, non_blocking=True)
+                clean = encode(pixels.permute(0, 3, 1, 2), "uint8", "signed")
+                clean = torch.where(draw.flips[rows, None, None, None], clean.flip(-1), clean)
+                with accelerator.no_sync(network) if part < parts - 1 else contextlib.nullcontext():
+                    loss = denoising_loss(network, scheduler, config, clean, draw.timesteps[rows], draw.noise[rows])
+                    accelerator.backward(loss / parts)
+                state.loss_sum += loss.detach() / parts
+            grad_norm = accelerator.clip_grad_norm_(network.parameters(), config.optimizer.max_grad_norm or math.inf)
+            optimizer.step()
+            optimizer.zero_grad()
+            state.step_taken()
+            bar.update()
+
+            ended = state.step == total_steps
+            if state.step % training.log_every == 0 or ended:
+                images_logged = state.steps_in_sum * training.batch_size
+                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+                line = {
+                    "step": state.step,
+                    "epoch": state.step / steps_per_epoch,
+                    "images_seen": state.step * training.batch_size,
+                    "loss": state.mean_loss(),
+                    "lr": lr,
+                    "grad_norm": float(grad_norm),
+                    "images_per_second": images_logged / seconds,
+                }
+                if not math.isfinite(line["loss"]):
+                    raise FloatingPointError(
+                        f"the loss is {line['loss']} at step {state.step}; try a lower optimizer.lr"
+                    )
+                if writes:
+                    with (run / LOG_FILE).open("a") as log:
+                        log.write(json.dumps(line) + "\n")
+                accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
+                bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
+
+            stopping = stop_request.agreed(accelerator, at=state.step % training.log_every == 0)
+            if writes and (ended or state.step % (training.sample_every or total_steps) == 0):
+                with state.averaged_weights() as sampled:
+                    publish(config, run, sampled, scheduler, eval_set, state.step)
+            if state.step % training.checkpoint_every == 0 or ended or stopping:
+                state.save(run / "checkpoints", training.keep_last)
+            if stopping and not ended:
+                accelerator.end_training()
+                raise TrainingStopped(
+                    f"stopped at step {state.step} of {total_steps}; the same command goes on from there"
+                )
+    accelerator.end_training()
+    return run
+
+
+def denoising_loss(
+    network: torch.nn.Module,
+    scheduler: DDPMScheduler,
+    config: Config,
+    clean: torch.Tensor,
+    timesteps: torch.Tensor,
+    noise: torch.Tensor,
+) -> torch.Tensor:
+    """The loss of one batch: E ||target - network(sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, known half, t)||^2.
+
+    Args:
+        network: The denoiser.
+        scheduler: The forward process; its `prediction_type` chooses the target.
+        config: Halves, layout and weighting.
+        clean: Whole images, (N, 3, H, W) in [-1, 1].
+        timesteps: t, (N,).
+        noise: eps of the hidden halves in the turned frame, (N, 3, h, w).
+
+    Returns:
+        A scalar: L_simple (Ho et al. 2020, equation 14), or its Min-SNR weighting.
+    """
+    known, hidden = split(clean, config.model.hidden_half)
+    noisy = scheduler.add_noise(hidden, noise, timesteps)
+    multiple = size_multiple(config.model.block_out_channels)
+    prediction = predict_hidden(network, noisy, known, timesteps, config.model.known_layout, multiple)
+    weights = min_snr_weights(scheduler, timesteps, config.objective.min_snr_gamma)
+    return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights)
+
+
+@dataclass
+class TrainingState:
+    """What changes from step to step, saved and restored together.
+
+    Args:
+        accelerator: Of the run.
+        network: As prepared by the accelerator.
+        optimizer: As prepared by the accelerator.
+        ema_decay: Decay of the average of the weights; none keeps none.
+    """
+
+    accelerator: Accelerator
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    ema_decay: float | None
+
+    def __post_init__(self) -> None:
+        self.step = 0
+        self.steps_in_sum = 0
+        self.loss_sum = torch.zeros((), device=self.accelerator.device)
+        self.bare_network = self.accelerator.unwrap_model(self.network)
+        self.average = None
+        if self.ema_decay is not None:
+            self.average = EMAModel(self.bare_network.parameters(), decay=self.ema_decay, foreach=True)
+
+    def step_taken(self) -> None:
+        """Counts one optimizer step and moves the average of the weights."""
+        if self.average is not None:
+            self.average.step(self.bare_network.parameters())
+        self.step += 1
+        self.steps_in_sum += 1
+
+    def mean_loss(self) -> float:
+        """Mean loss over all processes since this was last asked."""
+        mean = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps_in_sum
+        self.loss_sum.zero_()
+        self.steps_in_sum = 0
+        return mean
+
+    def save(self, folder: Path, keep_last: int) -> None:
+        """Writes a checkpoint from the main process."""
+        self.loss_sum = self.accelerator.reduce(self.loss_sum, "mean")
+        if not self.accelerator.is_main_process:
+            return
+        names = [name for name, _ in self.bare_network.named_parameters()]
+        scaler = self.accelerator.scaler
+        checkpoint = Checkpoint(
+            step=self.step,
+            network=self.bare_network.state_dict(),
+            average=dict(zip(names, self.average.shadow_params, strict=True)) if self.average else {},
+            optimizer={"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}},
+            progress={"loss_sum": float(self.loss_sum), "steps_in_sum": self.steps_in_sum},
+        )
+        save_checkpoint(folder, checkpoint, keep_last)
+
+    def resume(self, folder: Path) -> None:
+        """Takes over the newest checkpoint, if there is one."""
+        checkpoint = load_newest_checkpoint(folder)
+        if checkpoint is None:
+            return
+        self.bare_network.load_state_dict(checkpoint.network)
+        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
+        if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        if self.average is not None:
+            names = [name for name, _ in self.bare_network.named_parameters()]
+            self.average.shadow_params = [checkpoint.average[name].to(self.accelerator.device) for name in names]
+            self.average.optimization_step = checkpoint.step
+        self.step = checkpoint.step
+        self.steps_in_sum = checkpoint.progress["steps_in_sum"]
+        self.loss_sum.fill_(checkpoint.progress["loss_sum"])
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[torch.nn.Module]:
+        """The network with the average of its weights inside the context, and its own again after it."""
+        if self.average is None:
+            yield self.bare_network
+            return
+        self.average.store(self.bare_network.parameters())
+        self.average.copy_to(self.bare_network.parameters())
+        try:
+            yield self.bare_network
+        finally:
+            self.average.restore(self.bare_network.parameters())
+
+
+class StopRequest:
+    """Remembers a Ctrl-C or SIGTERM until the step is whole; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+
+    def __call__(self, signal_number: int, frame: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def agreed(self, accelerator: Accelerator, at: bool) -> bool:
+        """Whether any process was asked to stop; several processes agree on it at the same steps (`at`)."""
+        if accelerator.num_processes == 1:
+            return self.requested
+        if not at:
+            return False
+        return bool(accelerator.reduce(torch.tensor(float(self.requested), device=accelerator.device)) > 0)
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Turns Ctrl-C and SIGTERM into a request inside the context."""
+    request = StopRequest()
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _share_of_batch(config: Config, num_processes: int) -> int:
+    """Images of one step that each process takes."""
+    batch, parts = config.training.batch_size, config.training.gradient_accumulation_steps
+    if batch % (num_processes * parts):
+        raise ValueError(
+            f"training.batch_size is {batch}; it must be a multiple of {num_processes} processes x {parts} parts"
+        )
+    return batch // num_processes

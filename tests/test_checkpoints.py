@@ -1,0 +1,87 @@
+"""Checkpoints: complete or absent, the newest undamaged one chosen."""
+
+import json
+
+import pytest
+import torch
+
+from halfface_pipeline.checkpoints import Checkpoint, damage, load_newest_checkpoint, save_checkpoint
+
+
+def checkpoint(step):
+    weight = torch.nn.Parameter(torch.full((2, 3), float(step)))
+    optimizer = torch.optim.AdamW([weight], lr=0.1)
+    weight.sum().backward()
+    optimizer.step()
+    return Checkpoint(
+        step=step,
+        network={"weight": weight.detach().clone()},
+        average={"weight": torch.full((2, 3), step / 2)},
+        optimizer={"optimizer": optimizer.state_dict(), "scaler": {}},
+        progress={"loss_sum": 0.1 * step, "steps_in_sum": 3},
+    )
+
+
+def test_what_is_saved_comes_back_bit_for_bit(tmp_path):
+    written = checkpoint(7)
+    folder = save_checkpoint(tmp_path, written, keep_last=1)
+    read = load_newest_checkpoint(tmp_path)
+    assert folder == tmp_path / "step-7"
+    assert (read.step, read.progress) == (7, written.progress)
+    assert torch.equal(read.network["weight"], written.network["weight"])
+    assert torch.equal(read.average["weight"], written.average["weight"])
+    before, after = written.optimizer["optimizer"]["state"][0], read.optimizer["optimizer"]["state"][0]
+    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_nothing_saved_gives_nothing(tmp_path):
+    assert load_newest_checkpoint(tmp_path / "checkpoints") is None
+
+
+def test_the_newest_by_number_are_kept(tmp_path):
+    for step in (8, 9, 10, 100):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-10", "step-100"]
+    assert load_newest_checkpoint(tmp_path).step == 100
+
+
+@pytest.mark.parametrize("fault", ["truncated", "changed", "missing", "no manifest", "no json"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, fault):
+    for step in (1, 2):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
+    weights, manifest = tmp_path / "step-2" / "network.safetensors", tmp_path / "step-2" / "manifest.json"
+    if fault == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-1])
+    elif fault == "changed":
+        weights.write_bytes(weights.read_bytes()[:-1] + b"\x01")
+    elif fault == "missing":
+        weights.unlink()
+    elif fault == "no manifest":
+        manifest.unlink()
+    else:
+        manifest.write_text("{")
+    assert damage(tmp_path / "step-1") is None
+    with pytest.warns(UserWarning, match="step-2 is damaged"):
+        assert load_newest_checkpoint(tmp_path).step == 1
+
+
+def test_a_save_cut_short_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
+
+    def full_disk(*arguments, **named):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        save_checkpoint(tmp_path, checkpoint(2), keep_last=1)
+    monkeypatch.undo()
+    assert load_newest_checkpoint(tmp_path).step == 1
+    save_checkpoint(tmp_path, checkpoint(2), keep_last=1)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-2"]
+
+
+def test_the_manifest_lists_every_file_and_all_are_readable_by_the_group(tmp_path):
+    folder = save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
+    files = {path.name for path in folder.iterdir()}
+    assert set(json.loads((folder / "manifest.json").read_text())) == files - {"manifest.json"}
+    assert all(path.stat().st_mode & 0o040 for path in folder.iterdir())

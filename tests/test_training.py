@@ -1,0 +1,188 @@
+"""Training: what a step computes, what a run leaves behind, that resuming changes nothing."""
+
+import dataclasses
+import json
+import os
+import signal
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline.config import Config, ModelConfig, NoiseConfig, ObjectiveConfig
+from halfface_pipeline.networks import build_network, num_parameters, training_cost
+from halfface_pipeline.schedules import training_scheduler
+from halfface_pipeline.training import StopRequest, TrainingStopped, denoising_loss, stop_signals, train
+from tests.conftest import TINY_MODEL
+from tests.oracles import GaussianDenoiser
+
+
+def changed(config, section, **values):
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def run_folder(config):
+    from pathlib import Path
+
+    return Path(config.output.dir)
+
+
+def last_checkpoint(config):
+    folders = (run_folder(config) / "checkpoints").glob("step-*")
+    return max(folders, key=lambda path: int(path.name.removeprefix("step-")))
+
+
+def log_of(config, without=("images_per_second",)):
+    lines = [json.loads(line) for line in (run_folder(config) / "log.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key not in without} for line in lines]
+
+
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_the_exact_denoiser_of_constant_halves_has_no_loss(tiny_pipeline, prediction_type):
+    """The hidden half is 0.3 everywhere, so its ideal denoiser recovers every target exactly."""
+    config = Config(model=TINY_MODEL, objective=ObjectiveConfig(prediction_type=prediction_type))
+    scheduler = training_scheduler(NoiseConfig(), prediction_type)
+    oracle = GaussianDenoiser(tiny_pipeline().unet, scheduler.alphas_cumprod, 0.3, 0.0, prediction_type)
+    timesteps = torch.tensor([600])
+    clean = torch.cat([torch.rand(1, 3, 10, 16), torch.full((1, 3, 10, 16), 0.3)], dim=2)
+    noise = torch.randn(1, 3, 10, 16)
+    assert float(denoising_loss(oracle, scheduler, config, clean, timesteps, noise)) < 1e-9
+    wrong = torch.cat([torch.full((1, 3, 10, 16), 0.3), torch.rand(1, 3, 10, 16)], dim=2)
+    assert float(denoising_loss(oracle, scheduler, config, wrong, timesteps, noise)) > 1e-3
+
+
+def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
+    tiny_config = changed(tiny_config, "output", tracker="tensorboard")
+    folder = train(tiny_config)
+    expected = {"model_index.json", "unet", "scheduler", "pipeline.py", "README.md", "config.yaml", "log.jsonl"}
+    assert expected | {"loss.png", "samples", "checkpoints"} <= {path.name for path in folder.iterdir()}
+    assert [line["step"] for line in log_of(tiny_config)] == [2, 4, 6]
+    line = log_of(tiny_config)[-1]
+    assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm"}
+    assert (line["epoch"], line["images_seen"]) == (1.0, 24)
+    assert list(folder.rglob("events.out.tfevents*"))
+    card = (folder / "README.md").read_text()
+    assert "library_name: diffusers" in card and "{{" not in card
+    pipe = HalfFaceInpaintPipeline.from_pretrained(folder)
+    assert pipe.scheduler.config.timestep_spacing == "trailing"
+    assert pipe(torch.zeros(3, 10, 16), num_inference_steps=2).images[0].size == (16, 20)
+
+
+def test_training_learns(tiny_config):
+    config = changed(tiny_config, "training", steps=150, log_every=50, batch_size=8, checkpoint_every=1000)
+    config = changed(config, "optimizer", lr=3e-3)
+    train(config)
+    losses = [line["loss"] for line in log_of(config)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_what_is_saved_is_the_average_of_the_weights(tiny_config):
+    train(tiny_config)
+    saved = load_file(run_folder(tiny_config) / "unet" / "diffusion_pytorch_model.safetensors")
+    average = load_file(last_checkpoint(tiny_config) / "average.safetensors")
+    trained = load_file(last_checkpoint(tiny_config) / "network.safetensors")
+    assert all(torch.equal(saved[name], average[name]) for name in average)
+    assert any(not torch.equal(saved[name], trained[name]) for name in average)
+
+
+@pytest.mark.parametrize("cut_at", [1, 3, 4])
+def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp_path, monkeypatch, cut_at):
+    """Flips and dropout on, checkpoints in the middle of an epoch and of a logging window."""
+    tiny_config = changed(tiny_config, "model", dropout=0.2)
+    tiny_config = changed(tiny_config, "training", checkpoint_every=1, sample_every=2)
+    whole = changed(tiny_config, "output", dir=str(tmp_path / "whole"))
+    cut = changed(tiny_config, "output", dir=str(tmp_path / "cut"))
+    train(whole)
+    agreed = StopRequest.agreed
+    asked = []
+
+    def ask_once(self, accelerator, at):
+        asked.append(1)
+        return len(asked) == cut_at or agreed(self, accelerator, at)
+
+    monkeypatch.setattr(StopRequest, "agreed", ask_once)
+    with pytest.raises(TrainingStopped, match=f"stopped at step {cut_at} of 6"):
+        train(cut)
+    train(cut)
+    assert log_of(whole) == log_of(cut)
+    for name in ("network", "average"):
+        first, second = (load_file(last_checkpoint(config) / f"{name}.safetensors") for config in (whole, cut))
+        assert all(torch.equal(first[key], second[key]) for key in first)
+    states = [
+        torch.load(last_checkpoint(config) / "optimizer.pt", weights_only=True)["optimizer"] for config in (whole, cut)
+    ]
+    assert states[0]["param_groups"] == states[1]["param_groups"]
+    for index, state in states[0]["state"].items():
+        assert all(torch.equal(state[key], states[1]["state"][index][key]) for key in state)
+
+
+def test_accumulated_parts_are_the_same_step(tiny_config, tmp_path):
+    configs = [
+        changed(
+            changed(tiny_config, "training", gradient_accumulation_steps=parts),
+            "output",
+            dir=str(tmp_path / str(parts)),
+        )
+        for parts in (1, 2, 4)
+    ]
+    for config in configs:
+        train(config)
+    losses = [[line["loss"] for line in log_of(config)] for config in configs]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
+
+
+def test_a_finished_run_is_left_as_it_is(tiny_config):
+    train(tiny_config)
+    before = (run_folder(tiny_config) / "log.jsonl").read_text()
+    train(tiny_config)
+    assert (run_folder(tiny_config) / "log.jsonl").read_text() == before
+
+
+def test_a_folder_with_other_settings_is_refused_and_named_unless_overwritten(tiny_config):
+    train(tiny_config)
+    other = changed(tiny_config, "optimizer", lr=1e-2)
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.0003 -> 0.01.*--output.overwrite"):
+        train(other)
+    train(changed(other, "output", overwrite=True))
+    assert log_of(other)[0]["lr"] == pytest.approx(1e-2, rel=0.2)
+
+
+def test_a_folder_with_something_else_in_it_is_refused(tiny_config):
+    run_folder(tiny_config).mkdir()
+    (run_folder(tiny_config) / "thesis.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"must be a new or empty folder"):
+        train(changed(tiny_config, "output", overwrite=True))
+    assert [path.name for path in run_folder(tiny_config).iterdir()] == ["thesis.txt"]
+
+
+def test_a_loss_that_is_not_a_number_stops_the_run(tiny_config):
+    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d; try a lower optimizer.lr"):
+        train(changed(changed(tiny_config, "optimizer", lr=1e20, max_grad_norm=None), "training", steps=20))
+
+
+def test_ctrl_c_and_sigterm_become_a_request_and_a_second_one_stops_at_once():
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with stop_signals() as request:
+            assert not request.requested
+            os.kill(os.getpid(), number)
+            assert request.requested
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), number)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_celeba_37m_has_the_reports_size():
+    parameters, operations, activations = training_cost(ModelConfig(), 108, 88)
+    assert 35e6 < parameters < 39e6
+    assert operations > 1e10 and activations > 1e7
+
+
+def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network():
+    network = build_network(TINY_MODEL, 20, 16)
+    parameters, operations, _ = training_cost(TINY_MODEL, 20, 16)
+    assert parameters == num_parameters(network)
+    first_convolution = 2 * 6 * 8 * 9 * 10 * 16
+    assert operations > first_convolution

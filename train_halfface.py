@@ -1,0 +1,28 @@
+"""Trains a model that draws the hidden half of a face: `accelerate launch train_halfface.py --config FILE`."""
+
+import sys
+
+from halfface_pipeline.config_files import parse_arguments
+from halfface_pipeline.runs import describe
+from halfface_pipeline.training import TrainingStopped, train
+
+
+def main() -> int:
+    """Parses, trains and gives the exit status."""
+    try:
+        config, dry_run = parse_arguments()
+        if dry_run:
+            print(describe(config))
+        else:
+            print(f"model saved in {train(config)}")
+    except (ValueError, OSError, FloatingPointError) as error:
+        print(f"train_halfface.py: error: {error}", file=sys.stderr)
+        return 2
+    except TrainingStopped as stopped:
+        print(f"train_halfface.py: {stopped}", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
