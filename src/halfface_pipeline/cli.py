@@ -1,0 +1,241 @@
+"""The `halfface` command."""
+
+import argparse
+import csv
+import dataclasses
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+from .config import DataConfig, SamplerName
+from .config_files import from_yaml
+from .data.dataset import resize_to
+from .data.procedural import faces, records
+from .evaluation.evaluate import as_markdown, evaluate
+from .halves import cut
+from .pipeline import HalfFaceInpaintPipeline
+from .plots import sheet
+from .runs import CONFIG_FILE
+from .schedules import sampler
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        arguments: Command line words; none takes the process's own.
+
+    Returns:
+        The exit status: 0, or 2 after a line that says what was wrong.
+    """
+    options = _parser().parse_args(arguments)
+    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    try:
+        options.command(options)
+    except (ValueError, OSError) as error:
+        print(f"halfface {options.name}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"halfface {options.name}: stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
+    """A model from a run folder or the Hub, on the GPU if there is one.
+
+    Args:
+        model: Folder or Hub id.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ValueError: If the folder is not a model, or the Hub does not give one.
+    """
+    if Path(model).exists() and not Path(model, "model_index.json").is_file():
+        raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
+    try:
+        pipe = HalfFaceInpaintPipeline.from_pretrained(model)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {error}"
+            if not Path(model).exists()
+            else f"--model is {model!r}; the folder could not be loaded: {error}"
+        ) from error
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _complete(options: argparse.Namespace) -> None:
+    if options.n < 1:
+        raise ValueError(f"-n is {options.n}; it must be at least 1")
+    crop = _crop_box(options.crop) if options.crop else None
+    photos = [_open_photo(file, crop) for file in options.photos]
+    pipe = load_pipeline(options.model)
+    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
+    if options.half:
+        halves = [resize_to(photo, *pipe.half_size) for photo in photos]
+        shown = [_beside_grey(half, height, width, hidden) for half in halves]
+    else:
+        shown = [resize_to(photo, height, width) for photo in photos]
+        halves = [_known_half(photo, hidden) for photo in shown]
+    images = pipe(
+        halves,
+        num_completions=options.n,
+        num_inference_steps=options.steps,
+        generator=[torch.Generator().manual_seed(options.seed) for _ in halves],
+        batch_size=options.batch_size,
+    ).images
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    for index, name in enumerate(_different_names(options.photos)):
+        mine = images[index * options.n : (index + 1) * options.n]
+        for number, image in enumerate(mine, start=1):
+            image.save(out / f"{name}-{number}.png")
+        picture = out / f"{name}-sheet.png"
+        sheet([shown[index]], mine, titles=("given" if options.half else "original", "completions")).save(picture)
+        print(picture)
+
+
+def _faces(options: argparse.Namespace) -> None:
+    height, width = _size(options.size)
+    images, factors = faces(options.num, height, width, seed=options.seed)
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    rows = [{"file_name": f"{i:06d}.png", **record} for i, record in enumerate(records(factors))]
+    for row, image in zip(rows, images, strict=True):
+        PIL.Image.fromarray(image).save(out / str(row["file_name"]))
+    with (out / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    print(f"{len(rows)} faces and metadata.csv in {out}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    pipe = load_pipeline(options.model)
+    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    config = Path(options.model, CONFIG_FILE)
+    data = from_yaml(config).data if config.is_file() else DataConfig()
+    if options.data is None and not config.is_file():
+        raise ValueError(f"--data is not given and {options.model} holds no {CONFIG_FILE}; say what to evaluate on")
+    if options.data == "procedural":
+        data = dataclasses.replace(data, source="procedural", path=None, num_eval_images=None)
+    elif options.data is not None:
+        data = dataclasses.replace(data, source="imagefolder", path=options.data, num_eval_images=None)
+    data = dataclasses.replace(data, height=pipe.config.height, width=pipe.config.width)
+    out = Path(options.out)
+    metrics = evaluate(pipe, data, out, options.num_faces, options.n, options.steps, options.seed, options.batch_size)
+    print(as_markdown(metrics))
+    print(f"picture: {out / 'completions.png'}")
+
+
+def _known_half(photo: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
+    known = cut(torch.from_numpy(np.array(photo)).permute(2, 0, 1), hidden_half)[0]
+    return PIL.Image.fromarray(known.permute(1, 2, 0).numpy())
+
+
+def _beside_grey(half: PIL.Image.Image, height: int, width: int, hidden_half: str) -> PIL.Image.Image:
+    """A known half in its place, the hidden one grey."""
+    whole = PIL.Image.new("RGB", (width, height), "grey")
+    place = {"bottom": (0, 0), "right": (0, 0), "top": (0, height // 2), "left": (width // 2, 0)}
+    whole.paste(half, place[hidden_half])
+    return whole
+
+
+def _open_photo(file: str, crop: tuple[int, int, int, int] | None) -> PIL.Image.Image:
+    try:
+        with PIL.Image.open(file) as photo:
+            upright = PIL.ImageOps.exif_transpose(photo)
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
+    if crop is None:
+        return upright
+    left, top, right, bottom = crop
+    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
+        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
+    return upright.crop(crop)
+
+
+def _crop_box(text: str) -> tuple[int, int, int, int]:
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
+    return left, top, right, bottom
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    return height, width
+
+
+def _different_names(files: Sequence[str]) -> list[str]:
+    """File names without their endings, numbered where two are alike."""
+    stems = [Path(file).stem for file in files]
+    return [stem if stems.count(stem) == 1 else f"{stem}-{index}" for index, stem in enumerate(stems, start=1)]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="halfface", description="Complete half-seen faces with diffusion.")
+    commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
+
+    complete = commands.add_parser(
+        "complete",
+        help="draw the hidden half of faces on photos",
+        description="Draw the hidden half of each photo N times; writes the faces and a sheet a photo.",
+        epilog="example: halfface complete me.jpg --model runs/demo -n 8 --out completed",
+    )
+    complete.add_argument("photos", nargs="+", metavar="PHOTO", help="photos of whole faces, or halves with --half")
+    complete.add_argument("--half", action="store_true", help="the pictures are visible halves, not whole faces")
+    complete.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
+    complete.add_argument("-n", type=int, default=8, help="completions of each photo (default 8)")
+    complete.set_defaults(command=_complete)
+
+    render = commands.add_parser(
+        "faces",
+        help="render procedural faces",
+        description="Render procedural faces as PNG files, with their factors in metadata.csv.",
+        epilog="example: halfface faces 1000 --size 112x88 --out faces",
+    )
+    render.add_argument("num", type=int, metavar="N", help="how many")
+    render.add_argument("--size", default="112x88", metavar="HxW", help="height x width in pixels (default 112x88)")
+    render.set_defaults(command=_faces)
+
+    measure = commands.add_parser(
+        "evaluate",
+        help="measure a model on held-out halves",
+        description="Complete held-out halves and measure the result beside its floor and ceiling.",
+        epilog="example: halfface evaluate --model runs/demo --data procedural --out runs/demo/evaluation",
+    )
+    measure.add_argument(
+        "--data", help="`procedural` or a folder of photos (default: the data the model was trained on)"
+    )
+    measure.add_argument("--num-faces", type=int, default=64, help="held-out faces (default 64)")
+    measure.add_argument("-n", type=int, default=4, help="completions of each (default 4)")
+    measure.set_defaults(command=_evaluate)
+
+    for command in (complete, measure):
+        command.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
+        command.add_argument("--steps", type=int, default=20, help="denoising steps (default 20)")
+        command.add_argument("--scheduler", default="dpm++", metavar="NAME", help=", ".join(get_args(SamplerName)))
+        command.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
+    for command in (complete, render, measure):
+        command.add_argument("--seed", type=int, default=0, help="makes the draw repeatable (default 0)")
+        command.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Measures of completed halves. Halves are (..., 3, h, w) in [0, 1] and in the turned frame, the seam at the hidden
+half's first row and at the known half's last.
+"""
+
+import torch
+import torch.nn.functional as F
+
+SEAM_ROWS = 4
+"""Rows on each side of the seam whose colours are compared."""
+
+
+def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
+    """Pixels that the known half decides: those that exact samples of p(hidden | known) share.
+
+    Args:
+        redraws: Exact samples, (N, R, 3, h, w) uint8 or float, R of each of N known halves.
+
+    Returns:
+        (N, h, w) booleans.
+    """
+    return (redraws == redraws[:, :1]).all(dim=1).all(dim=1)
+
+
+def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error over the pixels that the known half decides.
+
+    Args:
+        hidden: Completions, (N, K, 3, h, w).
+        truth: Any exact sample of each known half, (N, 3, h, w).
+        determined: (N, h, w) booleans from `determined_pixels`.
+
+    Returns:
+        (N, K); 0 for exact samples.
+
+    Raises:
+        ValueError: If a known half decides no pixel.
+    """
+    if not bool(determined.flatten(1).any(dim=1).all()):
+        raise ValueError("determined has a half without a single decided pixel; the error is not defined")
+    error = (hidden - truth[:, None]).abs().mean(dim=2)
+    return (error * determined[:, None]).sum(dim=(-2, -1)) / determined.sum(dim=(-2, -1))[:, None]
+
+
+def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of white noise in an image, estimated where the image is smooth.
+
+    The difference of two Laplacians has no response to constant, linear and most edge structure (Immerkaer, Fast noise
+    variance estimation, 1996); the median of its size ignores the edges that remain. White noise of standard deviation
+    s gives s.
+
+    Args:
+        hidden: (..., 3, h, w).
+
+    Returns:
+        (...), in the unit of the pixel values.
+    """
+    kernel = hidden.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
+    flat = hidden.reshape(-1, 1, *hidden.shape[-2:])
+    response = F.conv2d(flat, kernel[None, None]).reshape(*hidden.shape[:-3], -1)
+    median_of_standard_normal_size, norm = 0.6745, 6.0
+    return response.abs().median(dim=-1).values / (median_of_standard_normal_size * norm)
+
+
+def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """Mean absolute difference between the two rows that meet at the seam.
+
+    Args:
+        known: (..., 3, h, w).
+        hidden: (..., 3, h, w), broadcast against `known`.
+
+    Returns:
+        (...), in the unit of the pixel values.
+    """
+    return (known[..., -1, :] - hidden[..., 0, :]).abs().mean(dim=(-2, -1))
+
+
+def seam_colour_difference(known: torch.Tensor, hidden: torch.Tensor, rows: int = SEAM_ROWS) -> torch.Tensor:
+    """How far colours shift across the seam: column by column, the mean of the rows above against those below.
+
+    Args:
+        known: (..., 3, h, w).
+        hidden: (..., 3, h, w), broadcast against `known`.
+        rows: Rows on each side.
+
+    Returns:
+        (...), the mean absolute difference over columns and channels, in the unit of the pixel values.
+
+    Raises:
+        ValueError: If a half has fewer rows.
+    """
+    if min(known.shape[-2], hidden.shape[-2]) < rows:
+        raise ValueError(f"rows is {rows}; it must be at most the height of a half, {hidden.shape[-2]}")
+    return (known[..., -rows:, :].mean(dim=-2) - hidden[..., :rows, :].mean(dim=-2)).abs().mean(dim=(-2, -1))
+
+
+def spread(hidden: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of each pixel among the completions of a half, root mean square over pixels and channels.
+
+    Args:
+        hidden: (N, K, 3, h, w), K at least 2.
+
+    Returns:
+        (N,), in the unit of the pixel values.
+
+    Raises:
+        ValueError: If there is one completion only.
+    """
+    if hidden.shape[1] < 2:
+        raise ValueError(f"num_completions is {hidden.shape[1]}; the spread needs at least 2")
+    return hidden.var(dim=1).mean(dim=(-3, -2, -1)).sqrt()
