@@ -1,0 +1,63 @@
+"""The numbers kept beside the pictures: columns of a table into float32 arrays."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute
+
+from halfface_pipeline.config import DataConfig
+from halfface_pipeline.data.sources import CELEBA_ATTRIBUTES, is_numeric
+
+
+def read_attributes(table: pa.Table, data: DataConfig) -> dict[str, np.ndarray]:
+    """The chosen columns, or all that hold numbers; a list of numbers gives one attribute a position.
+
+    Args:
+        table: The columns kept beside the N pictures.
+        data: The data section of the configuration.
+
+    Returns:
+        float32 (N,) each, by name; NaN where missing.
+
+    Raises:
+        ValueError: A chosen column is missing or holds no numbers, or a value does not fit the encoding.
+    """
+    missing = [column for column in data.attribute_columns if column not in table.column_names]
+    if missing:
+        raise ValueError(f"data.attribute_columns has {missing}; it must be among {table.column_names}")
+    encoding = "signed" if data.source == "celeba" else data.attribute_encoding
+    found: dict[str, np.ndarray] = {}
+    for name in data.attribute_columns or table.column_names:
+        parts = _numbers(name, table[name].combine_chunks())
+        if not parts and data.attribute_columns:
+            raise ValueError(f"data.attribute_columns has {name!r}; it holds {table[name].type}, not numbers")
+        found |= {part: _encode(part, values, encoding) for part, values in parts.items()}
+    return found
+
+
+def _numbers(name: str, column: Any) -> dict[str, np.ndarray]:
+    if not is_numeric(column.type):
+        return {}
+    if not hasattr(column.type, "value_type"):
+        return {name: column.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False)}
+    flat = column.flatten()
+    width = len(flat) // len(column)
+    uneven = pyarrow.compute.list_value_length(column).unique().to_pylist() != [width]
+    if uneven or hasattr(flat.type, "value_type"):
+        return {}
+    values = flat.cast(pa.float32(), safe=False).to_numpy(zero_copy_only=False).reshape(-1, width)
+    labels = CELEBA_ATTRIBUTES if width == len(CELEBA_ATTRIBUTES) else [f"{name}_{place}" for place in range(width)]
+    return {label: values[:, place] for place, label in enumerate(labels)}
+
+
+def _encode(name: str, values: np.ndarray, encoding: str) -> np.ndarray:
+    if encoding == "number":
+        return values
+    low = 0 if encoding == "binary" else -1
+    wrong = values[~np.isnan(values) & ~np.isin(values, (low, 1))]
+    if wrong.size:
+        raise ValueError(
+            f"data.attribute_encoding is {encoding!r}; {name} is {wrong[0]:g}, where it must be {low} or 1"
+        )
+    return (values - low) / (1 - low)

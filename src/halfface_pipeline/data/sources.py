@@ -1,0 +1,327 @@
+"""Where pictures come from: each source lists its pictures and opens them; nothing here resizes or caches.
+
+Splits: a source that lacks `data.eval_split` gives up `data.holdout` of its training pictures. A picture is held out
+when a hash of (seed, its name) falls below that fraction, so that adding pictures moves none of the others.
+"""
+
+import hashlib
+import inspect
+import io
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.json
+from PIL import Image
+
+from halfface_pipeline.config import DataConfig
+from halfface_pipeline.data import face_canvas, face_renderer, procedural
+
+Split = Literal["train", "eval"]
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+PROCEDURAL_EVAL_START = 10_000_000
+PROCEDURAL_COUNTS: dict[Split, int] = {"train": 20_000, "eval": 256}
+CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test": "2"}
+CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_partition.txt and list_attr_celeba.txt"
+# The order is that of list_attr_celeba.txt: data sets that keep the 40 values as one list follow it.
+CELEBA_ATTRIBUTES = (
+    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips"),
+    *("Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin"),
+    *("Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open"),
+    *("Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline"),
+    *("Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat"),
+    *("Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
+)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures of one split, not yet read.
+
+    Attributes:
+        names: One name a picture: the path inside its folder, or the row.
+        identity: Changes whenever a picture, a name or an attribute does; known without opening a picture.
+        table: Reads the columns kept beside the pictures, N rows, null where missing; it may hold no column.
+        open: Opens picture i as a PIL image; it is the caller's to close.
+        draw: Stands in for `open` where pictures are made, not read: uint8 (n, height, width, 3) of a range of them.
+    """
+
+    names: tuple[str, ...]
+    identity: str
+    table: Callable[[], pa.Table]
+    open: Callable[[int], Image.Image] | None = None
+    draw: Callable[[range], np.ndarray] | None = None
+
+
+def open_source(data: DataConfig, split: Split) -> Source:
+    """List the pictures that `data` asks for.
+
+    Args:
+        data: The data section of the configuration.
+        split: The training part or the part held out from it.
+
+    Returns:
+        The pictures in a fixed order, `data.num_images` or `data.num_eval_images` of them where that is set.
+
+    Raises:
+        ValueError: The source is missing, empty, lacks a split or column, or has fewer pictures than asked for.
+    """
+    if data.source == "procedural":
+        return _procedural(data, split)
+    alias = CELEBA_PARTS if data.source == "celeba" else {}
+    if alias.get(data.train_split, data.train_split) == alias.get(data.eval_split, data.eval_split):
+        raise ValueError(
+            f"data.eval_split is {data.eval_split!r}; it must not be data.train_split: name a split that the source "
+            "lacks to hold out data.holdout of the training images"
+        )
+    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba}[data.source](data, split)
+
+
+def _procedural(data: DataConfig, split: Split) -> Source:
+    if data.height % 2:
+        raise ValueError(f"data.height is {data.height}; it must be even for data.source procedural")
+    wanted = data.num_images if split == "train" else data.num_eval_images
+    start = 0 if split == "train" else PROCEDURAL_EVAL_START
+    indices = range(start, start + (wanted or PROCEDURAL_COUNTS[split]))
+    if split == "train" and len(indices) > PROCEDURAL_EVAL_START:
+        raise ValueError(f"data.num_images is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
+
+    def table() -> pa.Table:
+        return pa.Table.from_pylist(procedural.records(procedural.draw_factors(data.seed, indices)))
+
+    def draw(chunk: range) -> np.ndarray:
+        return procedural.faces(len(chunk), data.height, data.width, data.seed, start + chunk.start)[0]
+
+    # The program that draws is part of the data: a changed renderer must not be served the old faces.
+    program = "".join(inspect.getsource(module) for module in (procedural, face_renderer, face_canvas))
+    identity = hashlib.sha256(f"{data.seed} {program}".encode()).hexdigest()
+    return Source(tuple(f"procedural-{index}" for index in indices), identity, table, draw=draw)
+
+
+def _imagefolder(data: DataConfig, split: Split) -> Source:
+    """A plain walk: `datasets`' imagefolder adds a bogus label, follows its own split names and hides broken files."""
+    root = _folder(data)
+    train, held_out = root / data.train_split, root / data.eval_split
+    if held_out.is_dir() and not train.is_dir():
+        raise ValueError(
+            f"data.train_split is {data.train_split!r}; {root} has the folder {data.eval_split!r} and no such folder"
+        )
+    shares = not held_out.is_dir()
+    folder = held_out if split == "eval" and not shares else train if train.is_dir() else root
+    names = _pictures_in(folder)
+    if not names:
+        raise ValueError(f"data.path is {data.path!r}; {folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
+    if shares:
+        names = [names[row] for row in _share(names, data, split)]
+    names = _first(names, data, split)
+    places = [base / file for base in (folder, root) for file in ("metadata.csv", "metadata.jsonl")]
+    metadata = next((place for place in places if place.is_file()), None)
+
+    def table() -> pa.Table:
+        return pa.table({}) if metadata is None else _metadata(metadata, folder, names)
+
+    return _files(folder, names, [metadata] if metadata else [], table)
+
+
+def _metadata(file: Path, folder: Path, names: Sequence[str]) -> pa.Table:
+    """The rows of metadata.csv or metadata.jsonl for these pictures, nulls where a picture has none."""
+    try:
+        if file.suffix == ".csv":
+            lines = pyarrow.csv.ParseOptions(newlines_in_values=True)
+            text = pyarrow.csv.ConvertOptions(column_types={"file_name": pa.string()})
+            table = pyarrow.csv.read_csv(file, parse_options=lines, convert_options=text)
+        else:
+            table = pyarrow.json.read_json(file)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    if "file_name" not in table.column_names:
+        raise ValueError(f"{file} has the columns {table.column_names}; one must be 'file_name'")
+    listed = table["file_name"].to_pylist()
+    row_of = {os.path.relpath(file.parent / name, folder): row for row, name in enumerate(listed) if name}
+    rows = [row_of.get(name) for name in names]
+    if all(row is None for row in rows):
+        raise ValueError(f"{file} names none of the pictures in {folder}; file_name is relative to {file.parent}")
+    return table.drop_columns("file_name").take(pa.array(rows, pa.int64()))
+
+
+def _celeba(data: DataConfig, split: Split) -> Source:
+    root = _folder(data)
+    for field in ("train_split", "eval_split"):
+        if getattr(data, field) not in CELEBA_PARTS:
+            raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(CELEBA_PARTS)}")
+    part_name = data.train_split if split == "train" else data.eval_split
+    part = CELEBA_PARTS[part_name]
+
+    def find(*places: str) -> Path:
+        found = next((root / place for place in places if (root / place).exists()), None)
+        if found is None:
+            raise ValueError(f"data.path is {data.path!r}; it lacks {places[-1]}: {CELEBA_LAYOUT}")
+        return found
+
+    # The copy on Kaggle nests the pictures once more and has .csv for .txt.
+    folder = find("img_align_celeba/img_align_celeba", "img_align_celeba")
+    partition = find("list_eval_partition.csv", "list_eval_partition.txt")
+    attribute_file = find("list_attr_celeba.csv", "list_attr_celeba.txt")
+    rows = [line.replace(",", " ").split() for line in partition.read_text().splitlines()]
+    names = [row[0] for row in rows if len(row) == 2 and row[1] == part]
+    if not names:
+        raise ValueError(f"{partition} lists no picture of {part_name!r}; a row of it is '000001.jpg {part}'")
+    names = _first(names, data, split)
+    there = set(os.listdir(folder))
+    missing = [name for name in names if name not in there]
+    if missing and data.on_bad_image == "error":
+        raise ValueError(
+            f"{folder} lacks {len(missing)} of the {len(names)} pictures of {part_name!r}, {missing[0]} first; "
+            "data.on_bad_image skip leaves them out"
+        )
+
+    return _files(folder, names, [attribute_file], lambda: _celeba_attributes(attribute_file, names))
+
+
+def _celeba_attributes(file: Path, names: Sequence[str]) -> pa.Table:
+    lines = file.read_text().replace(",", " ").splitlines()
+    # list_attr_celeba.txt: a count, the attribute names, then the rows; the .csv has its names in the first line.
+    head = 1 if file.suffix == ".csv" else 2
+    columns = lines[head - 1].split()[2 - head :] if len(lines) >= head else []
+    rows = {line.split(maxsplit=1)[0]: line for line in lines[head:] if line.strip()}
+    unlisted = [name for name in names if name not in rows]
+    if unlisted:
+        raise ValueError(f"{file} has no row for {len(unlisted)} pictures, {unlisted[0]} first")
+    try:
+        values = np.loadtxt([rows[name] for name in names], np.int8, usecols=range(1, len(columns) + 1), ndmin=2)
+    except ValueError as error:
+        raise ValueError(f"{file} is not a list of -1 and 1 for {len(columns)} attributes: {error}") from error
+    return pa.table({column: values[:, place] for place, column in enumerate(columns)})
+
+
+def _hub(data: DataConfig, split: Split) -> Source:
+    import datasets  # takes a second to import and only this source needs it
+
+    splits = _load_splits(data)
+    if data.train_split not in splits:
+        raise ValueError(f"data.train_split is {data.train_split!r}; {data.path} has the splits {sorted(splits)}")
+    shares = data.eval_split not in splits
+    name = data.eval_split if split == "eval" and not shares else data.train_split
+    dataset = splits[name]
+    columns = [column for column in dataset.column_names if column != data.image_column]
+    if data.image_column not in dataset.column_names:
+        raise ValueError(f"data.image_column is {data.image_column!r}; {data.path} has the columns {columns}")
+    # `datasets` would make pictures of lists of numbers too, so the type decides: encoded pictures or their paths.
+    kind = dataset.features.arrow_schema.field(data.image_column).type
+    if not (pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind)):
+        raise ValueError(f"data.image_column is {data.image_column!r}; it holds {kind}, not pictures")
+    encoded = datasets.Image(decode=False)
+    pictures = dataset.select_columns([data.image_column]).cast_column(data.image_column, encoded)
+    rows = list(range(len(dataset)))
+    if shares:
+        rows = _share([str(row) for row in rows], data, split)
+    rows = _first(rows, data, split)
+
+    def table() -> pa.Table:
+        schema = dataset.features.arrow_schema
+        kept = [name for name in columns if name in data.attribute_columns or is_numeric(schema.field(name).type)]
+        return dataset.select_columns(kept).select(rows).with_format("arrow")[:] if kept else pa.table({})
+
+    def open_row(i: int) -> Image.Image:
+        value = pictures[rows[i]][data.image_column]
+        if value is None:
+            raise ValueError("the row holds no picture")
+        if value["bytes"] is not None:
+            return Image.open(io.BytesIO(value["bytes"]))
+        return datasets.Image().decode_example(value)
+
+    identity = f"{dataset._fingerprint} {data.image_column}"
+    return Source(tuple(f"{name}-{row}" for row in rows), identity, table, open=open_row)
+
+
+def _load_splits(data: DataConfig) -> dict[str, Any]:
+    """Every split of a Hub data set, of a local folder that `datasets` can load, or of a `save_to_disk` folder."""
+    import datasets
+
+    assert data.path is not None
+    path = os.path.expanduser(data.path)
+    if os.path.isfile(path) or (path.startswith((".", "/")) and not os.path.exists(path)):
+        raise ValueError(f"data.path is {data.path!r}; it must be a Hub id or an existing folder")
+    if os.path.isdir(os.path.join(path, "img_align_celeba")):
+        raise ValueError(f"data.source is 'hub'; {data.path} is a CelebA folder, which data.source celeba reads")
+    try:
+        if any(os.path.isfile(os.path.join(path, file)) for file in ("dataset_dict.json", "state.json")):
+            found = datasets.load_from_disk(path)
+        else:
+            found = datasets.load_dataset(path, data.name)
+    except Exception as error:  # a Hub id fails in a dozen ways, all of which the user mends in the same two fields
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            f"data.path is {data.path!r}, data.name {data.name!r}; the data set was not found, is unreachable or "
+            f"cannot be read: {type(error).__name__}: {reason}"
+        ) from error
+    return dict(found) if isinstance(found, datasets.DatasetDict) else {data.train_split: found}
+
+
+def _folder(data: DataConfig) -> Path:
+    assert data.path is not None
+    folder = Path(data.path).expanduser()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"data.path is {data.path!r}; it must be a folder, and it {what}")
+    return folder
+
+
+def _pictures_in(folder: Path) -> list[str]:
+    names = []
+    for base, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        pictures = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
+        names += [os.path.relpath(os.path.join(base, name), folder) for name in pictures]
+    return sorted(names)
+
+
+def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Callable[[], pa.Table]) -> Source:
+    digest = hashlib.sha256(os.fsencode(folder.resolve()))
+    for name in names:
+        try:
+            status = os.stat(os.path.join(folder, name))
+            digest.update(os.fsencode(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}"))
+        except FileNotFoundError:
+            digest.update(os.fsencode(f"\0{name}\0missing"))
+    for file in tables:
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+
+    def open_file(i: int) -> Image.Image:
+        return Image.open(os.path.join(folder, names[i]))
+
+    return Source(tuple(names), digest.hexdigest(), table, open=open_file)
+
+
+def _share(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
+    """The rows of this split, at least one, where the source has a single part."""
+    if len(names) < 2:
+        raise ValueError(f"data.path is {data.path!r}; holding out images needs at least 2, and it has {len(names)}")
+    digests = [hashlib.sha256(os.fsencode(f"{data.seed}:{name}")).digest()[:8] for name in names]
+    places = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
+    held_out = places < data.holdout
+    held_out[places.argmin()], held_out[places.argmax()] = True, False
+    return np.flatnonzero(held_out == (split == "eval")).tolist()
+
+
+def _first(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
+    field = "num_images" if split == "train" else "num_eval_images"
+    wanted = getattr(data, field)
+    if not items:
+        raise ValueError(f"data.path is {data.path!r}; its {split} part holds no image")
+    if wanted is not None and wanted > len(items):
+        raise ValueError(f"data.{field} is {wanted}; it must be at most {len(items)}, as many as {data.path} has")
+    return items[:wanted]
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers or booleans, or lists of them."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return is_numeric(kind.value_type)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
