@@ -19,7 +19,7 @@ NAME = PACKAGE.name
 FLOORS = (
     {"halves", "pictures", "schedules", "config", "config_files", "lr_schedule", "draws"},
     {"pipeline", "data", "networks", "objectives"},
-    {"training", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
+    {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
     {"cli", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it
 )

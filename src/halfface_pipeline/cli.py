@@ -3,7 +3,6 @@
 import argparse
 import csv
 import dataclasses
-import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import torch
+from diffusers.utils import logging as diffusers_logging
 
 from .config import DataConfig, SamplerName
 from .config_files import from_yaml
@@ -36,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0, or 2 after a line that says what was wrong.
     """
     options = _parser().parse_args(arguments)
-    logging.getLogger("diffusers").setLevel(logging.ERROR)
+    diffusers_logging.set_verbosity_error()
+    diffusers_logging.disable_progress_bar()
     try:
         options.command(options)
     except (ValueError, OSError) as error:
@@ -228,8 +229,9 @@ def _parser() -> argparse.ArgumentParser:
 
     for command in (complete, measure):
         command.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-        command.add_argument("--steps", type=int, default=20, help="denoising steps (default 20)")
-        command.add_argument("--scheduler", default="dpm++", metavar="NAME", help=", ".join(get_args(SamplerName)))
+        command.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
+        names = ", ".join(get_args(SamplerName))
+        command.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
         command.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
     for command in (complete, render, measure):
         command.add_argument("--seed", type=int, default=0, help="makes the draw repeatable (default 0)")

@@ -102,6 +102,13 @@ def forget_log_after(file: Path, step: int) -> None:
     write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))
 
 
+def list_skipped(run: Path, *parts: ImageSet) -> None:
+    """Lists the pictures left out under `data.on_bad_image` skip, with the reason, in skipped_images.txt."""
+    lines = [f"{name}: {reason}\n" for part in parts for name, reason in part.skipped]
+    if lines:
+        write_whole(run / "skipped_images.txt", "".join(lines))
+
+
 def publish(
     config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
 ) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from halfface_pipeline.data.procedural import (
+    CLOTHING_COLOURS,
     FREE,
     GLASSES,
     HAIR_COLOURS,
@@ -165,10 +166,11 @@ def check_free_frequencies(factors: Factors) -> None:
     uniform(factors.lipstick[factors.lipstick > 0], 0.5, 1.0)
     share(factors.beard[~long] > 0, 0.45)
     uniform(factors.beard[factors.beard > 0], 0.35, 1.0)
-    uniform(factors.clothing.max(axis=1), 0.22, 0.85)
-    uniform(1.0 - factors.clothing.min(axis=1) / factors.clothing.max(axis=1), 0.1, 0.6)
-    for part in range(3):
-        share(factors.clothing.argmax(axis=1) == part, 1 / 3)
+    palette = np.array(list(CLOTHING_COLOURS.values()))
+    nearest = np.abs(factors.clothing[:, None] - palette).sum(axis=2).argmin(axis=1)
+    for colour in range(len(palette)):
+        share(nearest == colour, 1 / len(palette))
+    uniform(factors.clothing.sum(axis=1) / palette[nearest].sum(axis=1), 0.9, 1.1)
     for kind, probability in enumerate(NECKLINE_WEIGHTS):
         share(factors.neckline == kind, probability)
     uniform(factors.jaw, -1.0, 1.0)

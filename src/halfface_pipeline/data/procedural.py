@@ -18,7 +18,7 @@ Free given the top half (they depend on the seen factors through `long_hair` alo
     smile              uniform [0, 1]
     lipstick           with long hair: uniform [0.5, 1] with probability 0.55, else 0; with short hair: 0
     beard              with short hair: uniform [0.35, 1] with probability 0.45, else 0; with long hair: 0
-    clothing           RGB in [0, 1]: hue, saturation, value uniform in [0, 1], [0.1, 0.6], [0.22, 0.85]
+    clothing           RGB in [0, 1], one of `CLOTHING_COLOURS`, all alike probable, times uniform [0.9, 1.1]
     neckline           index into `NECKLINES`; probabilities `NECKLINE_WEIGHTS`
     jaw                uniform [-1, 1], from square to pointed
     hair_end           with long hair: uniform [0.7, 1.05], the row where it ends over the height; with short hair: 0
@@ -50,6 +50,16 @@ IRIS_COLOURS = {
 }
 IRIS_WEIGHTS_LIGHT = (0.40, 0.14, 0.14, 0.22, 0.10)
 IRIS_WEIGHTS_DARK = (0.90, 0.10, 0.0, 0.0, 0.0)
+CLOTHING_COLOURS = {
+    "charcoal": (0.20, 0.20, 0.23),
+    "grey": (0.55, 0.57, 0.60),
+    "white": (0.88, 0.87, 0.84),
+    "navy": (0.16, 0.23, 0.40),
+    "teal": (0.14, 0.45, 0.45),
+    "burgundy": (0.52, 0.16, 0.20),
+    "rose": (0.80, 0.52, 0.55),
+    "mustard": (0.78, 0.60, 0.22),
+}
 GLASSES = ("none", "round metal", "square dark", "tortoiseshell")
 GLASSES_WEIGHTS = (0.76, 0.08, 0.08, 0.08)
 NECKLINES = ("crew", "v", "collar", "high")
@@ -87,7 +97,7 @@ SEEN: tuple[str, ...] = (
 )
 FREE: tuple[str, ...] = ("mouth_gap", "smile", "lipstick", "beard", "clothing", "neckline", "jaw", "hair_end")
 SEEN_DRAWS = 11 + len(SEEN_RANGES)
-FREE_DRAWS = 11
+FREE_DRAWS = 10
 PIXELS_PER_CHUNK = 32768
 
 
@@ -265,14 +275,14 @@ def _seen_factors(uniforms: np.ndarray) -> dict[str, np.ndarray]:
 
 def _free_factors(uniforms: np.ndarray, long_hair: np.ndarray) -> dict[str, np.ndarray]:
     long = long_hair > 0.5
-    clothing = _rgb(uniforms[:, 7], 0.1 + 0.5 * uniforms[:, 8], 0.22 + 0.63 * uniforms[:, 9])
+    clothing = _choice(uniforms[:, 7], [1 / len(CLOTHING_COLOURS)] * len(CLOTHING_COLOURS))
     return {
         "mouth_gap": np.where(uniforms[:, 0] < 0.5, 0.4 + 0.6 * uniforms[:, 1], 0.0),
         "smile": uniforms[:, 2],
         "lipstick": np.where(long & (uniforms[:, 3] < 0.55), 0.5 + 0.5 * uniforms[:, 4], 0.0),
         "beard": np.where(~long & (uniforms[:, 3] < 0.45), 0.35 + 0.65 * uniforms[:, 4], 0.0),
-        "clothing": clothing,
-        "neckline": _choice(uniforms[:, 10], NECKLINE_WEIGHTS),
+        "clothing": np.array(list(CLOTHING_COLOURS.values()))[clothing] * (0.9 + 0.2 * uniforms[:, 8:9]),
+        "neckline": _choice(uniforms[:, 9], NECKLINE_WEIGHTS),
         "jaw": 2.0 * uniforms[:, 5] - 1.0,
         "hair_end": np.where(long, 0.7 + 0.35 * uniforms[:, 6], 0.0),
     }

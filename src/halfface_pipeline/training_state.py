@@ -1,0 +1,98 @@
+"""What changes from step to step, saved and restored together."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+
+from .checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
+
+
+@dataclass
+class TrainingState:
+    """Weights, their average, the optimizer and the counters of a run.
+
+    Args:
+        accelerator: Of the run.
+        network: As prepared by the accelerator.
+        optimizer: As prepared by the accelerator.
+        ema_decay: Decay of the average of the weights; none keeps none.
+    """
+
+    accelerator: Accelerator
+    network: torch.nn.Module
+    optimizer: torch.optim.Optimizer
+    ema_decay: float | None
+
+    def __post_init__(self) -> None:
+        self.step = 0
+        self.steps_in_sum = 0
+        self.loss_sum = torch.zeros((), device=self.accelerator.device)
+        self.bare_network = self.accelerator.unwrap_model(self.network)
+        self.average = None
+        if self.ema_decay is not None:
+            self.average = EMAModel(self.bare_network.parameters(), decay=self.ema_decay, foreach=True)
+
+    def step_taken(self) -> None:
+        """Counts one optimizer step and moves the average of the weights."""
+        if self.average is not None:
+            self.average.step(self.bare_network.parameters())
+        self.step += 1
+        self.steps_in_sum += 1
+
+    def mean_loss(self) -> float:
+        """Mean loss over all processes since this was last asked."""
+        mean = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps_in_sum
+        self.loss_sum.zero_()
+        self.steps_in_sum = 0
+        return mean
+
+    def save(self, folder: Path, keep_last: int) -> None:
+        """Writes a checkpoint from the main process."""
+        self.loss_sum = self.accelerator.reduce(self.loss_sum, "mean")
+        if not self.accelerator.is_main_process:
+            return
+        names = [name for name, _ in self.bare_network.named_parameters()]
+        scaler = self.accelerator.scaler
+        checkpoint = Checkpoint(
+            step=self.step,
+            network=self.bare_network.state_dict(),
+            average=dict(zip(names, self.average.shadow_params, strict=True)) if self.average else {},
+            optimizer={"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}},
+            progress={"loss_sum": float(self.loss_sum), "steps_in_sum": self.steps_in_sum},
+        )
+        save_checkpoint(folder, checkpoint, keep_last)
+
+    def resume(self, folder: Path) -> None:
+        """Takes over the newest checkpoint, if there is one."""
+        checkpoint = load_newest_checkpoint(folder)
+        if checkpoint is None:
+            return
+        self.bare_network.load_state_dict(checkpoint.network)
+        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
+        if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        if self.average is not None:
+            names = [name for name, _ in self.bare_network.named_parameters()]
+            self.average.shadow_params = [checkpoint.average[name].to(self.accelerator.device) for name in names]
+            self.average.optimization_step = checkpoint.step
+        self.step = checkpoint.step
+        self.steps_in_sum = checkpoint.progress["steps_in_sum"]
+        self.loss_sum.fill_(checkpoint.progress["loss_sum"])
+
+    @contextlib.contextmanager
+    def averaged_weights(self) -> Iterator[torch.nn.Module]:
+        """The network with the average of its weights inside the context, and its own again after it."""
+        if self.average is None:
+            yield self.bare_network
+            return
+        self.average.store(self.bare_network.parameters())
+        self.average.copy_to(self.bare_network.parameters())
+        try:
+            yield self.bare_network
+        finally:
+            self.average.restore(self.bare_network.parameters())
