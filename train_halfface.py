@@ -18,6 +18,9 @@ def main() -> int:
     except (ValueError, OSError, FloatingPointError) as error:
         print(f"train_halfface.py: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("train_halfface.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
     except TrainingStopped as stopped:
         print(f"train_halfface.py: {stopped}", file=sys.stderr)
         return 130

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from halfface_pipeline.data import procedural
-from halfface_pipeline.data.sources import CELEBA_ATTRIBUTES
+from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
 
 
 def write_celeba(folder: Path, num_per_split: int = 8) -> np.ndarray:

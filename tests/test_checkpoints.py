@@ -65,6 +65,22 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, faul
         assert load_newest_checkpoint(tmp_path).step == 1
 
 
+def test_saving_after_damage_keeps_what_was_just_saved_and_clears_what_it_supersedes(tmp_path):
+    for step in (1, 8, 9):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=3)
+    for step in (8, 9):
+        (tmp_path / f"step-{step}" / "network.safetensors").unlink()
+    save_checkpoint(tmp_path, checkpoint(5), keep_last=2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-1", "step-5"]
+
+
+def test_nothing_but_damaged_checkpoints_is_an_error_and_no_fresh_start(tmp_path):
+    folder = save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
+    (folder / "progress.json").unlink()
+    with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
+        load_newest_checkpoint(tmp_path)
+
+
 def test_a_save_cut_short_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, checkpoint(1), keep_last=1)
 

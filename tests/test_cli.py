@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 
 from halfface_pipeline.cli import main
+from halfface_pipeline.data.procedural import faces
 
 
 @pytest.fixture
@@ -81,7 +82,7 @@ def test_photos_of_one_name_do_not_overwrite_each_other(model, photo, tmp_path):
     PIL.Image.new("RGB", (32, 40), "green").save(tmp_path / "deeper" / "me.jpg")
     out = tmp_path / "out"
     run("complete", photo, tmp_path / "deeper" / "me.jpg", "--model", model, "-n", 1, "--steps", 1, "--out", out)
-    assert {path.name for path in out.iterdir()} == {"me-1-1.png", "me-1-sheet.png", "me-2-1.png", "me-2-sheet.png"}
+    assert {path.name for path in out.iterdir()} == {"me-1.png", "me-sheet.png", "me_2-1.png", "me_2-sheet.png"}
 
 
 def test_faces_writes_an_image_folder(tmp_path):
@@ -90,6 +91,8 @@ def test_faces_writes_an_image_folder(tmp_path):
     assert [row["file_name"] for row in rows] == ["000000.png", "000001.png", "000002.png"]
     assert {"smile", "long_hair"} <= set(rows[0])
     assert PIL.Image.open(tmp_path / "000002.png").size == (40, 48)
+    pixels = faces(3, 48, 40, seed=5)[0]
+    assert np.array_equal(np.array(PIL.Image.open(tmp_path / "000002.png")), pixels[2])
 
 
 def test_evaluate_prints_the_table_and_the_pictures_path(tiny_pipeline, tmp_path, capsys):
@@ -100,6 +103,23 @@ def test_evaluate_prints_the_table_and_the_pictures_path(tiny_pipeline, tmp_path
     assert "| determined pixel error |" in printed
     assert f"picture: {tmp_path / 'out' / 'completions.png'}" in printed
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["num_faces"] == 2
+
+
+def test_evaluate_on_photos_the_model_never_saw_takes_them_all(tiny_pipeline, tmp_path, capsys):
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    run("faces", 4, "--size", "48x40", "--out", tmp_path / "photos")
+    words = ["evaluate", "--model", tmp_path / "model", "--data", tmp_path / "photos", "--out", tmp_path / "out"]
+    assert run(*words, "--num-faces", 4, "-n", 2, "--steps", 1) == 0
+
+
+def test_out_that_is_a_file_is_refused_before_the_work(model, photo, capsys):
+    for words in (
+        ["complete", photo, "--model", model],
+        ["faces", 2],
+        ["evaluate", "--model", model, "--data", "procedural"],
+    ):
+        assert run(*words, "--out", photo) == 2
+        assert f"--out is {photo!r}" in capsys.readouterr().err
 
 
 def test_evaluate_on_a_folder_takes_its_held_out_part(tiny_pipeline, tmp_path, capsys):
@@ -122,10 +142,16 @@ BAD = {
     "--crop is '1,2'": ["complete", "PHOTO", "--crop", "1,2", "--model", "MODEL"],
     "must lie inside": ["complete", "PHOTO", "--crop", "0,0,99,99", "--model", "MODEL"],
     "model_index.json": ["complete", "PHOTO", "--model", "FOLDER"],
+    "the folder could not be loaded": ["complete", "PHOTO", "--model", "BROKEN"],
     "could not be loaded from the Hub": ["complete", "PHOTO", "--model", "nobody/nothing-here"],
     "--size is '48'": ["faces", 1, "--size", "48"],
     "height": ["faces", 1, "--size", "47x40"],
-    "num": ["faces", 0],
+    "each side must be at most 4096": ["faces", 1, "--size", "99999998x40"],
+    "letter.jpg": ["complete", "PHOTO", "TEXT", "--model", "MODEL"],
+    "Is a directory": ["complete", "FOLDER", "--model", "MODEL"],
+    "num_inference_steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
+    "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],
+    "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
     "data.path": ["evaluate", "--model", "MODEL", "--data", "missing-folder"],
 }
@@ -136,7 +162,15 @@ def test_mistakes_end_in_one_line_and_write_nothing(model, photo, tmp_path, caps
     text = tmp_path / "letter.jpg"
     text.write_text("Dear reader")
     (tmp_path / "folder").mkdir()
-    places = {"MODEL": model, "PHOTO": photo, "TEXT": text, "FOLDER": tmp_path / "folder"}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model_index.json").write_text("{")
+    places = {
+        "MODEL": model,
+        "PHOTO": photo,
+        "TEXT": text,
+        "FOLDER": tmp_path / "folder",
+        "BROKEN": tmp_path / "broken",
+    }
     words = [places.get(word, word) for word in BAD[message]]
     assert run(*words, "--out", tmp_path / "out") == 2
     error = capsys.readouterr().err

@@ -86,6 +86,14 @@ def test_a_card_of_photos_on_disk_does_not_tell_where_they_lie(tmp_path):
     assert "someone" not in text and str(tmp_path.parent) not in text
 
 
+def test_a_card_of_a_hub_data_set_saved_on_disk_does_not_name_its_place(tmp_path):
+    (tmp_path / "private").mkdir()
+    config = Config(data=DataConfig(source="hub", path=str(tmp_path / "private")))
+    write_card(tmp_path, config, step=5, parameters=1, loss=None, samples="s.png")
+    assert str(tmp_path) not in (tmp_path / "README.md").read_text()
+    assert ModelCard.load(tmp_path / "README.md").data.to_dict().get("datasets") is None
+
+
 def test_sheet_has_a_row_for_each_original_with_its_completions_after_it():
     originals = [PIL.Image.new("RGB", (80, 100), colour) for colour in ("red", "lime")]
     completions = [PIL.Image.new("RGB", (80, 100), (0, 0, 100 + i)) for i in range(6)]

@@ -1,5 +1,6 @@
 """Every sampler that can take the trained scheduler's place, against denoisers whose samples are known."""
 
+import re
 from typing import get_args
 
 import pytest
@@ -7,8 +8,8 @@ import torch
 from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config import SamplerName
-from halfface_pipeline.schedules import NOT_FOR_SAMPLE, SAMPLERS, sampler
+from halfface_pipeline.config import NoiseConfig, SamplerName
+from halfface_pipeline.schedules import NOT_FOR_SAMPLE, SAMPLERS, sampler, training_scheduler
 from tests.oracles import GaussianDenoiser
 
 CALLS = {"heun": lambda n: 2 * n - 1, "kdpm2": lambda n: 2 * n - 1, "kdpm2-a": lambda n: 2 * n - 1}
@@ -51,12 +52,12 @@ def test_samplers_that_cannot_use_predictions_of_the_image_are_refused(tiny_pipe
 def test_a_constant_image_is_drawn_exactly(pipe_with, name, prediction_type):
     pipe = pipe_with(name, mean=0.4, deviation=0.0, prediction_type=prediction_type)
     out = pipe(
-        torch.zeros(3, 10, 16), num_inference_steps=12, output_type="pt", generator=torch.Generator().manual_seed(0)
+        torch.zeros(3, 10, 16), num_inference_steps=10, output_type="pt", generator=torch.Generator().manual_seed(0)
     )
     assert float((out.hidden_halves - 0.4).abs().max()) < 2e-3
     assert type(pipe.scheduler).__name__ == SAMPLERS[name][0]
     assert pipe.unet.timesteps == [float(t) for t in pipe.scheduler.timesteps]
-    assert len(pipe.unet.timesteps) == CALLS.get(name, lambda n: n)(12)
+    assert len(pipe.unet.timesteps) == CALLS.get(name, lambda n: n)(10)
     assert pipe.unet.timesteps[0] == 999
 
 
@@ -66,7 +67,7 @@ def test_gaussian_data_keep_their_mean_and_spread(pipe_with, name):
     out = pipe(
         torch.zeros(3, 10, 16),
         num_completions=20,
-        num_inference_steps=250,
+        num_inference_steps=200,
         output_type="pt",
         generator=torch.Generator().manual_seed(0),
     )
@@ -82,6 +83,13 @@ def test_samplers_that_do_not_work_on_the_trained_noise_levels_are_refused(tiny_
             pipe(torch.zeros(3, 10, 16), num_inference_steps=2)
 
 
+def test_ddim_is_refused_where_it_would_step_to_other_timesteps_than_it_lists(tiny_pipeline):
+    pipe = tiny_pipeline()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(ValueError, match="num_inference_steps is 30; DDIMScheduler needs a divisor of 1000"):
+        pipe(torch.zeros(3, 10, 16), num_inference_steps=30)
+
+
 def test_eta_goes_to_the_sampler_that_takes_it_and_is_refused_by_others(tiny_pipeline):
     pipe = tiny_pipeline()
     arguments = {"num_inference_steps": 4, "output_type": "pt"}
@@ -94,6 +102,19 @@ def test_eta_goes_to_the_sampler_that_takes_it_and_is_refused_by_others(tiny_pip
     ]
     assert torch.equal(draws[0], draws[1])
     assert not torch.equal(draws[1], draws[2])
+
+
+def test_samplers_that_would_drop_zero_terminal_snr_are_refused_and_the_others_keep_it():
+    trained = training_scheduler(NoiseConfig(rescale_betas_zero_snr=True), "v_prediction")
+    assert float(trained.alphas_cumprod[-1]) == 0
+    for name in SAMPLERS:
+        if name in ("dpm++-single", "dpm-sde", "heun", "kdpm2", "kdpm2-a", "lms"):
+            with pytest.raises(
+                ValueError, match=re.escape(f"scheduler is '{name}'; a model trained with rescale_betas")
+            ):
+                sampler(name, trained)
+        else:
+            torch.testing.assert_close(sampler(name, trained).alphas_cumprod[:-1], trained.alphas_cumprod[:-1])
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones_named(tiny_pipeline):

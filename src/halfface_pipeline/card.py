@@ -5,10 +5,9 @@ from pathlib import Path
 from huggingface_hub import ModelCard, ModelCardData
 
 from .config import Config
-from .halves import half_size
+from .halves import KNOWN_HALF, half_size
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-OPPOSITE = {"bottom": "top", "top": "bottom", "left": "right", "right": "left"}
 
 
 def write_card(run: Path, config: Config, step: int, parameters: int, loss: float | None, samples: str) -> None:
@@ -25,20 +24,21 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
     data, model, noise, training = config.data, config.model, config.noise, config.training
     half_height, half_width = half_size(data.height, data.width, model.hidden_half)
     gamma = config.objective.min_snr_gamma
+    from_hub = data.source == "hub" and not Path(str(data.path)).exists()
     if data.source == "procedural":
         source = "procedural faces drawn by halfface_pipeline"
     else:
-        source = str(data.path) if data.source == "hub" else f"{data.source} folder {Path(str(data.path)).name}"
+        source = str(data.path) if from_hub else f"{data.source} folder {Path(str(data.path)).name}"
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
             pipeline_tag="image-to-image",
             tags=["halfface", "inpainting", "faces", "diffusion"],
-            datasets=[str(data.path)] if data.source == "hub" else None,
+            datasets=[str(data.path)] if from_hub else None,
         ),
         template_path=str(TEMPLATE),
         title=f"Half-face completion, {run.resolve().name}",
-        known=OPPOSITE[model.hidden_half],
+        known=KNOWN_HALF[model.hidden_half],
         hidden=model.hidden_half,
         height=data.height,
         width=data.width,

@@ -36,7 +36,9 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int) -> Path:
-    """Writes `folder/step-N` whole or not at all, then removes the oldest beyond `keep_last`.
+    """Writes `folder/step-N` whole or not at all, then removes the oldest beyond `keep_last` and what it supersedes.
+
+    Later steps that stand there were passed over as damaged when training went on from an earlier one.
 
     Args:
         folder: The run's checkpoints/.
@@ -48,7 +50,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int) -> Pat
     """
     target = folder / f"step-{checkpoint.step}"
     partial = folder / f"{PARTIAL}{target.name}"
-    shutil.rmtree(partial, ignore_errors=True)
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        shutil.rmtree(leftover)
     partial.mkdir(parents=True)
     save_file(checkpoint.network, partial / "network.safetensors")
     save_file(checkpoint.average, partial / "average.safetensors")
@@ -64,8 +67,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int) -> Pat
     shutil.rmtree(target, ignore_errors=True)
     os.replace(partial, target)
     _flush(folder)
-    for old in _checkpoint_folders(folder)[:-keep_last]:
-        shutil.rmtree(old)
+    steps = [_step(path) for path in _checkpoint_folders(folder)]
+    kept = [step for step in steps if step <= checkpoint.step][-keep_last:]
+    for step in set(steps) - set(kept):
+        shutil.rmtree(folder / f"step-{step}")
     return target
 
 
@@ -77,12 +82,18 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
 
     Returns:
         The checkpoint on the CPU, or none if there is none.
+
+    Raises:
+        ValueError: If there are checkpoints and all are damaged.
     """
-    for candidate in reversed(_checkpoint_folders(folder)):
+    candidates = _checkpoint_folders(folder)
+    for candidate in reversed(candidates):
         fault = damage(candidate)
         if fault is None:
             return _load(candidate)
         warnings.warn(f"{candidate} is damaged ({fault}); trying the checkpoint before it", stacklevel=2)
+    if candidates:
+        raise ValueError(f"every checkpoint in {folder} is damaged; delete that folder to start again")
     return None
 
 
@@ -113,7 +124,11 @@ def _load(folder: Path) -> Checkpoint:
 def _checkpoint_folders(folder: Path) -> list[Path]:
     """Renamed checkpoint folders, oldest first."""
     found = [path for path in folder.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+    return sorted(found, key=_step)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _sha256(file: Path) -> str:

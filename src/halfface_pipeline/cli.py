@@ -3,6 +3,8 @@
 import argparse
 import csv
 import dataclasses
+import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,17 +15,21 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 from diffusers.utils import logging as diffusers_logging
+from tqdm.auto import tqdm
 
 from .config import DataConfig, SamplerName
 from .config_files import from_yaml
-from .data.dataset import resize_to
 from .data.procedural import faces, records
 from .evaluation.evaluate import as_markdown, evaluate
-from .halves import cut
+from .halves import join, turn
+from .pictures import known_halves, resize_to, to_rgb
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import sheet
 from .runs import CONFIG_FILE
 from .schedules import sampler
+
+FACES_AT_ONCE = 64
+LARGEST_SIDE = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,15 +85,16 @@ def _complete(options: argparse.Namespace) -> None:
         raise ValueError(f"-n is {options.n}; it must be at least 1")
     crop = _crop_box(options.crop) if options.crop else None
     photos = [_open_photo(file, crop) for file in options.photos]
+    out = _output_folder(options.out)
     pipe = load_pipeline(options.model)
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
     height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
     if options.half:
         halves = [resize_to(photo, *pipe.half_size) for photo in photos]
-        shown = [_beside_grey(half, height, width, hidden) for half in halves]
+        shown = [_beside_grey(half, hidden) for half in halves]
     else:
         shown = [resize_to(photo, height, width) for photo in photos]
-        halves = [_known_half(photo, hidden) for photo in shown]
+        halves = [PIL.Image.fromarray(known_halves(np.array(photo)[None], hidden)[0]) for photo in shown]
     images = pipe(
         halves,
         num_completions=options.n,
@@ -95,7 +102,6 @@ def _complete(options: argparse.Namespace) -> None:
         generator=[torch.Generator().manual_seed(options.seed) for _ in halves],
         batch_size=options.batch_size,
     ).images
-    out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     for index, name in enumerate(_different_names(options.photos)):
         mine = images[index * options.n : (index + 1) * options.n]
@@ -108,12 +114,19 @@ def _complete(options: argparse.Namespace) -> None:
 
 def _faces(options: argparse.Namespace) -> None:
     height, width = _size(options.size)
-    images, factors = faces(options.num, height, width, seed=options.seed)
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
-    rows = [{"file_name": f"{i:06d}.png", **record} for i, record in enumerate(records(factors))]
-    for row, image in zip(rows, images, strict=True):
-        PIL.Image.fromarray(image).save(out / str(row["file_name"]))
+    if options.num < 1:
+        raise ValueError(f"N is {options.num}; it must be at least 1")
+    out = _output_folder(options.out)
+    rows: list[dict[str, float | int | bool | str]] = []
+    with tqdm(total=options.num, unit="face") as bar:
+        for start in range(0, options.num, FACES_AT_ONCE):
+            num = min(FACES_AT_ONCE, options.num - start)
+            images, factors = faces(num, height, width, seed=options.seed, start=start)
+            out.mkdir(parents=True, exist_ok=True)
+            for image, record in zip(images, records(factors), strict=True):
+                rows.append({"file_name": f"{len(rows):06d}.png", **record})
+                PIL.Image.fromarray(image).save(out / str(rows[-1]["file_name"]))
+            bar.update(num)
     with (out / "metadata.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
@@ -125,37 +138,42 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipe = load_pipeline(options.model)
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
     config = Path(options.model, CONFIG_FILE)
-    data = from_yaml(config).data if config.is_file() else DataConfig()
-    if options.data is None and not config.is_file():
+    trained_on = from_yaml(config).data if config.is_file() else None
+    if options.data is None and trained_on is None:
         raise ValueError(f"--data is not given and {options.model} holds no {CONFIG_FILE}; say what to evaluate on")
+    size = {"height": pipe.config.height, "width": pipe.config.width}
     if options.data == "procedural":
-        data = dataclasses.replace(data, source="procedural", path=None, num_eval_images=None)
-    elif options.data is not None:
-        data = dataclasses.replace(data, source="imagefolder", path=options.data, num_eval_images=None)
-    data = dataclasses.replace(data, height=pipe.config.height, width=pipe.config.width)
-    out = Path(options.out)
+        data = DataConfig(seed=trained_on.seed if trained_on else 0, **size)
+    elif options.data is not None and (trained_on is None or options.data != trained_on.path):
+        data = DataConfig(source="imagefolder", path=options.data, holdout=1.0, on_bad_image="skip", **size)
+    elif trained_on is not None:
+        data = dataclasses.replace(trained_on, **size)
+    out = _output_folder(options.out)
     metrics = evaluate(pipe, data, out, options.num_faces, options.n, options.steps, options.seed, options.batch_size)
     print(as_markdown(metrics))
     print(f"picture: {out / 'completions.png'}")
 
 
-def _known_half(photo: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
-    known = cut(torch.from_numpy(np.array(photo)).permute(2, 0, 1), hidden_half)[0]
-    return PIL.Image.fromarray(known.permute(1, 2, 0).numpy())
-
-
-def _beside_grey(half: PIL.Image.Image, height: int, width: int, hidden_half: str) -> PIL.Image.Image:
+def _beside_grey(half: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
     """A known half in its place, the hidden one grey."""
-    whole = PIL.Image.new("RGB", (width, height), "grey")
-    place = {"bottom": (0, 0), "right": (0, 0), "top": (0, height // 2), "left": (width // 2, 0)}
-    whole.paste(half, place[hidden_half])
-    return whole
+    known = turn(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
+    whole = join(known, torch.full_like(known, 128), hidden_half)
+    return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
+
+
+def _output_folder(name: str) -> Path:
+    """The folder of --out, checked and not yet made."""
+    out = Path(name)
+    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
+    return out
 
 
 def _open_photo(file: str, crop: tuple[int, int, int, int] | None) -> PIL.Image.Image:
     try:
         with PIL.Image.open(file) as photo:
-            upright = PIL.ImageOps.exif_transpose(photo)
+            upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
     except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
     if crop is None:
@@ -179,13 +197,19 @@ def _size(text: str) -> tuple[int, int]:
         height, width = (int(part) for part in text.split("x"))
     except ValueError:
         raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
     return height, width
 
 
 def _different_names(files: Sequence[str]) -> list[str]:
-    """File names without their endings, numbered where two are alike."""
-    stems = [Path(file).stem for file in files]
-    return [stem if stems.count(stem) == 1 else f"{stem}-{index}" for index, stem in enumerate(stems, start=1)]
+    """File names without their endings, numbered where one has been taken or begins another's."""
+    names: list[str] = []
+    for file in files:
+        stem = Path(file).stem
+        tries = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+        names.append(next(name for name in tries if name not in names))
+    return names
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,11 +28,11 @@ class DataConfig:
         name: Configuration name of a Hub data set that has several.
         train_split: Split (or subfolder of an image folder) to train on.
         eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
-        holdout: Fraction of the training images held out where the source has no `eval_split`.
+        holdout: Fraction of the training images held out where the source has no `eval_split`; 1 to evaluate on all.
         image_column: Column that holds the picture.
         attribute_columns: Columns to keep beside each picture; none keeps every numeric or boolean column.
         attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
-            gives 0/1.
+            gives 0/1; those of `celeba` are always signed.
         height: Image height in pixels.
         width: Image width in pixels.
         horizontal_flip: Mirror half of the training images, chosen anew at each visit.
@@ -63,7 +63,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         _require(self.source == "procedural" or bool(self.path), "data.path", self.path, f"set for {self.source}")
-        _require(0 < self.holdout < 1, "data.holdout", self.holdout, "between 0 and 1")
+        _require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
         for name in ("height", "width"):
             _require(getattr(self, name) >= 16, f"data.{name}", getattr(self, name), "at least 16")
         for name in ("num_images", "num_eval_images"):
@@ -180,7 +180,7 @@ class OptimizerConfig:
     max_grad_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _require(self.lr > 0, "optimizer.lr", self.lr, "above 0")
+        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
         for name in ("beta1", "beta2"):
             _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
         _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
@@ -210,7 +210,7 @@ class LRScheduleConfig:
 
     def __post_init__(self) -> None:
         _require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
-        _require(self.first_period > 0, "lr_schedule.first_period", self.first_period, "above 0")
+        _require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
         _require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
         _require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
 
@@ -256,7 +256,7 @@ class TrainingConfig:
         _require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
         decay = self.ema_decay
         _require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
-        _require(self.seed >= 0, "training.seed", self.seed, "0 or more")
+        _require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
 
 
 @dataclass(frozen=True)
@@ -317,12 +317,10 @@ class Config:
             _require(self.data.height % 2 == 0, "data.height", self.data.height, "even, so that the cut is whole")
         else:
             _require(self.data.width % 2 == 0, "data.width", self.data.width, "even, so that the cut is whole")
+        lowest, peak = self.lr_schedule.min_lr, self.optimizer.lr
+        _require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
         steps, most = self.sampling.num_inference_steps, self.noise.num_train_timesteps
         _require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
-        zero_snr_epsilon = self.noise.rescale_betas_zero_snr and self.objective.prediction_type == "epsilon"
-        _require(
-            not zero_snr_epsilon,
-            "objective.prediction_type",
-            self.objective.prediction_type,
-            "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image",
-        )
+        kind, zero_snr = self.objective.prediction_type, self.noise.rescale_betas_zero_snr
+        allowed = "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image"
+        _require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)

@@ -24,7 +24,7 @@ SETTINGS_FREE_TO_CHANGE = (
     "training.keep_last",
     "training.sample_every",
 )
-"""What a resumed run may be told anew: it changes how far and what is written, not what is computed at a step."""
+"""What a resumed run may be told anew: how far to go, what to write and when. A cosine then falls to its new end."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, bool]:
@@ -55,7 +55,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
     sections = parser.instantiate(parsed)
     config = Config(**{name: sections[name] for name in SECTIONS})
     if config.output.dir is None:
-        name = Path(str(parsed.config[-1])).stem if parsed.config else "default"
+        file = parsed.config[-1] if parsed.config else None
+        name = Path(str(file)).stem if file else "default"
         config = dataclasses.replace(config, output=dataclasses.replace(config.output, dir=f"runs/{name}"))
     return config, parsed.dry_run
 

@@ -10,6 +10,9 @@ import torch.nn.functional as F
 QUARTER_TURNS = {"bottom": 0, "right": -1, "top": 2, "left": 1}
 """Counter-clockwise quarter turns that bring each hidden half below the known one."""
 
+KNOWN_HALF = {"bottom": "top", "right": "left", "top": "bottom", "left": "right"}
+"""The half that is seen, for each that is hidden."""
+
 KNOWN_LAYOUTS = ("stacked", "mirrored")
 
 

@@ -36,6 +36,8 @@ def learning_rate(
 
 def _restart_progress(epoch: float, first_period: float, multiplier: int) -> float:
     """How much of its current period is over at `epoch`, in [0, 1)."""
+    if multiplier == 1:
+        return epoch % first_period / first_period
     start, period = 0.0, first_period
     while epoch >= start + period:
         start, period = start + period, period * multiplier

@@ -7,6 +7,8 @@ import PIL.Image
 import PIL.ImageOps
 import torch
 
+from .halves import cut
+
 Picture = PIL.Image.Image | np.ndarray | torch.Tensor
 Encoding = Literal["uint8", "unit", "signed"]
 """uint8 from 0 to 255, floats in [0, 1], floats in [-1, 1]."""
@@ -14,11 +16,55 @@ Encoding = Literal["uint8", "unit", "signed"]
 OUTPUT_ENCODINGS: dict[str, Encoding] = {"pil": "uint8", "np": "unit", "pt": "signed"}
 
 
+def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
+    """Turn upright, cut the centre to the aspect of height to width, and resize with antialiasing.
+
+    Args:
+        image: Any PIL image; transparency is laid over white, 16-bit grey is scaled to 8 bits.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels.
+
+    Returns:
+        A new RGB image of size (width, height).
+
+    Raises:
+        ValueError: The pixels are of a kind without a fixed range (floats, or integers of more than 16 bits).
+    """
+    image = to_rgb(PIL.ImageOps.exif_transpose(image))
+    # The largest centred rectangle of whole pixels; cut before resizing, or the filter would reach what is cut off.
+    cut_width = min(image.width, max(1, round(image.height * width / height)))
+    cut_height = min(image.height, max(1, round(image.width * height / width)))
+    left, top = (image.width - cut_width) // 2, (image.height - cut_height) // 2
+    image = image.crop((left, top, left + cut_width, top + cut_height))
+    return image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
+    """8-bit RGB of any PIL image: transparency over white, 16-bit grey scaled; ValueError without a fixed range."""
+    if image.mode.startswith("I"):
+        grey = np.asarray(image)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"its integers reach from {grey.min()} to {grey.max()}; 16-bit grey is 0 to 65535")
+        return PIL.Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("it holds floats, whose range is unknown")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def known_halves(images: np.ndarray, hidden_half: str) -> list[np.ndarray]:
+    """The visible halves (h, w, 3) of whole images (N, H, W, 3), each as the pipeline takes it."""
+    known = cut(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2), hidden_half)[0]
+    return list(known.permute(0, 2, 3, 1).contiguous().numpy())
+
+
 def read_half(half: Picture, height: int, width: int) -> tuple[torch.Tensor, Encoding]:
     """One half of a face in the encoding it was given in.
 
     Args:
-        half: PIL of any size (turned upright, resized), NumPy (H, W, 3) uint8 or float in [0, 1], or torch (3, H, W)
+        half: PIL of any size (made to fit by `resize_to`), NumPy (H, W, 3) uint8 or float in [0, 1], torch (3, H, W)
             in [-1, 1].
         height: Height of a half in pixels.
         width: Width of a half in pixels.
@@ -30,10 +76,7 @@ def read_half(half: Picture, height: int, width: int) -> tuple[torch.Tensor, Enc
         ValueError: If the type, the shape, or the values do not fit.
     """
     if isinstance(half, PIL.Image.Image):
-        half = PIL.ImageOps.exif_transpose(half).convert("RGB")
-        if half.size != (width, height):
-            half = half.resize((width, height), PIL.Image.Resampling.LANCZOS)
-        half = np.array(half)
+        half = np.array(resize_to(half, height, width))
     if isinstance(half, np.ndarray):
         if half.shape != (height, width, 3):
             raise ValueError(f"top_half has shape {half.shape}; an array must be {(height, width, 3)}")

@@ -243,6 +243,10 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         name = type(self.scheduler).__name__
         if name.startswith(("EDM", "FlowMatch")):
             raise ValueError(f"scheduler is {name}; it works on other noise levels than the model was trained on")
+        spacing = self.scheduler.config.get("timestep_spacing")
+        if name == "DDIMScheduler" and spacing != "leading" and most % num_inference_steps:
+            # DDIMScheduler.step takes t - T // steps for the timestep before t, which is then another one.
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; DDIMScheduler needs a divisor of {most}")
         if eta is not None and not _takes(self.scheduler.step, "eta"):
             raise ValueError(f"eta is {eta}; {name} does not take it: leave it out, or use DDIMScheduler")
         wanted = (total, *self.latent_shape)

@@ -15,8 +15,8 @@ from .config import Config
 from .config_files import differences, from_yaml, to_yaml
 from .data.dataset import ImageSet
 from .data.sources import open_source
-from .halves import cut
 from .networks import num_parameters, training_cost
+from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import save_loss_plot, sheet
 from .schedules import sampler
@@ -52,8 +52,8 @@ def describe(config: Config) -> str:
     )
 
 
-def claim_run_folder(run: Path, config: Config) -> None:
-    """Makes the run folder this configuration's, or checks that it is.
+def check_run_folder(run: Path, config: Config) -> None:
+    """Checks that this configuration may train in the run folder.
 
     Args:
         run: The folder.
@@ -64,18 +64,27 @@ def claim_run_folder(run: Path, config: Config) -> None:
     """
     written = run / CONFIG_FILE
     if written.exists():
-        changed = differences(from_yaml(written), config)
+        changed = differences(from_yaml(written), config) if _has_begun(run) else []
         if changed and not config.output.overwrite:
             raise ValueError(
                 f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
                 "choose another folder, or give --output.overwrite true to delete that run"
             )
-        if changed:
-            shutil.rmtree(run)
     elif run.exists() and (not run.is_dir() or any(run.iterdir())):
         raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
+
+
+def claim_run_folder(run: Path, config: Config) -> None:
+    """Makes a folder that `check_run_folder` has passed this configuration's; a run with other settings is deleted."""
+    if _has_begun(run) and differences(from_yaml(run / CONFIG_FILE), config):
+        shutil.rmtree(run)
     run.mkdir(parents=True, exist_ok=True)
-    write_whole(written, to_yaml(config))
+    write_whole(run / CONFIG_FILE, to_yaml(config))
+
+
+def _has_begun(run: Path) -> bool:
+    """Whether there is anything in the folder that a run would lose."""
+    return any((run / "checkpoints").glob("step-*")) or (run / "model_index.json").exists()
 
 
 def write_whole(file: Path, text: str) -> None:
@@ -109,6 +118,15 @@ def list_skipped(run: Path, *parts: ImageSet) -> None:
         write_whole(run / "skipped_images.txt", "".join(lines))
 
 
+def published(run: Path, step: int) -> bool:
+    """Whether the model in the run folder is that of this step."""
+    return (run / _sheet_of(step)).exists() and (run / "model_index.json").exists()
+
+
+def _sheet_of(step: int) -> str:
+    return f"samples/step-{step:07d}.png"
+
+
 def publish(
     config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
 ) -> None:
@@ -126,23 +144,35 @@ def publish(
     saved = DDPMScheduler.from_config(scheduler.config)
     network.eval()
     pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
-    pipe.save_pretrained(run)
+    _replace_model(pipe, run)
 
     sampling = config.sampling
     pipe.scheduler = sampler(sampling.scheduler, saved)
     pipe.set_progress_bar_config(disable=True)
     originals = eval_set.images[: sampling.num_faces]
-    halves = [cut(torch.tensor(image).permute(2, 0, 1), hidden)[0].permute(1, 2, 0).numpy() for image in originals]
     images = pipe(
-        halves,
+        known_halves(originals, hidden),
         num_completions=sampling.num_completions,
         num_inference_steps=sampling.num_inference_steps,
         generator=torch.Generator().manual_seed(sampling.seed),
     ).images
     (run / "samples").mkdir(exist_ok=True)
     picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
-    samples = f"samples/step-{step:07d}.png"
+    samples = _sheet_of(step)
     picture.save(run / samples)
     log = read_log(run / LOG_FILE)
     save_loss_plot(log, run / "loss.png")
     write_card(run, config, step, num_parameters(network), log[-1]["loss"] if log else None, samples)
+
+
+def _replace_model(pipe: HalfFaceInpaintPipeline, run: Path) -> None:
+    """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
+    partial = run / ".model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    pipe.save_pretrained(partial)
+    files = [file for file in partial.rglob("*") if file.is_file()]
+    for file in sorted(files, key=lambda file: file.name == "model_index.json"):
+        target = run / file.relative_to(partial)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(file, target)
+    shutil.rmtree(partial)

@@ -1,5 +1,6 @@
 """Noise levels: the training scheduler and the samplers that can take its place."""
 
+import inspect
 from typing import Any, get_args
 
 import diffusers
@@ -74,8 +75,12 @@ def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
             f"scheduler is {name!r}; a model that predicts the clean image needs another one, such as dpm++"
         )
     class_name, settings = SAMPLERS[name]
+    sampler_class = getattr(diffusers, class_name)
+    zero_snr = "rescale_betas_zero_snr"
+    if trained.config.get(zero_snr) and zero_snr not in inspect.signature(sampler_class.__init__).parameters:
+        raise ValueError(f"scheduler is {name!r}; a model trained with {zero_snr} needs another one, such as ddpm")
     try:
-        return getattr(diffusers, class_name).from_config(trained.config, **settings)
+        return sampler_class.from_config(trained.config, **settings)
     except ImportError as error:
         raise ValueError(f"scheduler {name!r} needs a package that is not installed: {error}") from error
 

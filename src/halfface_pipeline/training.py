@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from diffusers import DDPMScheduler
 from tqdm.auto import tqdm
 
@@ -22,8 +22,17 @@ from .lr_schedule import learning_rate
 from .networks import IMAGE_CHANNELS, build_network, num_parameters
 from .objectives import min_snr_weights, target, weighted_mse
 from .pictures import encode
-from .runs import LOG_FILE, claim_run_folder, forget_log_after, list_skipped, num_steps, publish
-from .schedules import training_scheduler
+from .runs import (
+    LOG_FILE,
+    check_run_folder,
+    claim_run_folder,
+    forget_log_after,
+    list_skipped,
+    num_steps,
+    publish,
+    published,
+)
+from .schedules import sampler, training_scheduler
 from .training_state import TrainingState
 
 
@@ -45,21 +54,27 @@ def train(config: Config) -> Path:
         TrainingStopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
         FloatingPointError: If the loss is no longer a number; the last checkpoint is kept.
     """
-    run, training = Path(str(config.output.dir)), config.training
+    if config.output.dir is None:
+        raise ValueError("output.dir is None; it must be the folder to train in")
+    run, training = Path(config.output.dir), config.training
     tracker = None if config.output.tracker == "none" else config.output.tracker
     accelerator = Accelerator(mixed_precision=training.mixed_precision, log_with=tracker, project_dir=run)
     device, writes = accelerator.device, accelerator.is_main_process
-    share = _share_of_batch(config, accelerator.num_processes)
-    with accelerator.main_process_first():
+    share = _share_of_batch(config, accelerator)
+    scheduler = training_scheduler(config.noise, config.objective.prediction_type)
+    sampler(config.sampling.scheduler, scheduler)
+    if writes:
+        check_run_folder(run, config)
+    with accelerator.local_main_process_first():
         train_set = load_images(config.data, "train", progress=writes)
         eval_set = load_images(config.data, "eval", progress=writes)
-        if writes:
-            claim_run_folder(run, config)
-            list_skipped(run, train_set, eval_set)
+    if writes:
+        claim_run_folder(run, config)
+        list_skipped(run, train_set, eval_set)
+    accelerator.wait_for_everyone()
 
     set_seed(training.seed)
     network = build_network(config.model, config.data.height, config.data.width)
-    scheduler = training_scheduler(config.noise, config.objective.prediction_type)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.optimizer.lr,
@@ -74,6 +89,8 @@ def train(config: Config) -> Path:
 
     first_step, total_steps = state.step, num_steps(config, len(train_set))
     steps_per_epoch = len(train_set) / training.batch_size
+    if first_step > total_steps:
+        raise ValueError(f"training.steps is {total_steps}; the run in {run} has already taken {first_step}")
     if writes:
         forget_log_after(run / LOG_FILE, first_step)
     if tracker:
@@ -116,7 +133,13 @@ def train(config: Config) -> Path:
             bar.update()
 
             ended = state.step == total_steps
-            if state.step % training.log_every == 0 or ended:
+            logs = state.step % training.log_every == 0 or ended
+            stopping = stop_request.agreed(accelerator, at=state.step % training.log_every == 0)
+            saves = state.step % training.checkpoint_every == 0 or ended or stopping
+            publishes = ended or state.step % (training.sample_every or total_steps) == 0
+            if logs or saves or publishes:
+                state.require_finite_loss()
+            if logs:
                 images_logged = state.steps_in_sum * training.batch_size
                 seconds, clock = time.perf_counter() - clock, time.perf_counter()
                 line = {
@@ -125,30 +148,28 @@ def train(config: Config) -> Path:
                     "images_seen": state.step * training.batch_size,
                     "loss": state.mean_loss(),
                     "lr": lr,
-                    "grad_norm": float(grad_norm),
+                    "grad_norm": float(grad_norm) if math.isfinite(grad_norm) else None,
                     "images_per_second": images_logged / seconds,
                 }
-                if not math.isfinite(line["loss"]):
-                    raise FloatingPointError(
-                        f"the loss is {line['loss']} at step {state.step}; try a lower optimizer.lr"
-                    )
                 if writes:
                     with (run / LOG_FILE).open("a") as log:
                         log.write(json.dumps(line) + "\n")
                 accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
 
-            stopping = stop_request.agreed(accelerator, at=state.step % training.log_every == 0)
-            if writes and (ended or state.step % (training.sample_every or total_steps) == 0):
+            if writes and publishes:
                 with state.averaged_weights() as sampled:
                     publish(config, run, sampled, scheduler, eval_set, state.step)
-            if state.step % training.checkpoint_every == 0 or ended or stopping:
+            if saves:
                 state.save(run / "checkpoints", training.keep_last)
             if stopping and not ended:
                 accelerator.end_training()
                 raise TrainingStopped(
                     f"stopped at step {state.step} of {total_steps}; the same command goes on from there"
                 )
+    if writes and not published(run, state.step):
+        with state.averaged_weights() as sampled:
+            publish(config, run, sampled, scheduler, eval_set, state.step)
     accelerator.end_training()
     return run
 
@@ -214,8 +235,16 @@ def stop_signals() -> Iterator[StopRequest]:
             signal.signal(number, handler)
 
 
-def _share_of_batch(config: Config, num_processes: int) -> int:
-    """Images of one step that each process takes."""
+def _share_of_batch(config: Config, accelerator: Accelerator) -> int:
+    """Images of one step that each process takes; refuses set-ups that would compute something else."""
+    kind, num_processes = accelerator.distributed_type, accelerator.num_processes
+    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise ValueError(f"accelerate's distributed_type is {kind.value}; it must be one process, or data parallel")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"accelerate's gradient_accumulation_steps is {accelerator.gradient_accumulation_steps}; leave it at 1 "
+            "and set training.gradient_accumulation_steps"
+        )
     batch, parts = config.training.batch_size, config.training.gradient_accumulation_steps
     if batch % (num_processes * parts):
         raise ValueError(

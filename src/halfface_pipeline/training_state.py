@@ -1,6 +1,7 @@
 """What changes from step to step, saved and restored together."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +44,15 @@ class TrainingState:
             self.average.step(self.bare_network.parameters())
         self.step += 1
         self.steps_in_sum += 1
+
+    def require_finite_loss(self) -> None:
+        """Raises FloatingPointError before weights that went wrong are saved."""
+        total = float(self.accelerator.reduce(self.loss_sum, "sum"))
+        if not math.isfinite(total):
+            raise FloatingPointError(
+                f"the loss is {total} at step {self.step}; the last checkpoint is kept. Try a lower optimizer.lr, "
+                "in a new output.dir or with --output.overwrite true"
+            )
 
     def mean_loss(self) -> float:
         """Mean loss over all processes since this was last asked."""

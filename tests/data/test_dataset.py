@@ -14,7 +14,8 @@ import pytest
 from PIL import ExifTags, Image
 
 from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data import dataset, face_canvas, face_renderer, load_images, procedural, resize_to
+from halfface_pipeline.data import dataset, face_canvas, face_renderer, load_images, procedural
+from halfface_pipeline.pictures import resize_to
 
 RED, GREEN = (255, 0, 0), (0, 160, 0)
 

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from halfface_pipeline.data import load_images, procedural
-from halfface_pipeline.data.sources import CELEBA_ATTRIBUTES, open_source
+from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
+from halfface_pipeline.data.sources import open_source
 
 NAMES = [f"{number:02d}.png" for number in range(20)]
 

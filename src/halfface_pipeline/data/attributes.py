@@ -7,7 +7,16 @@ import pyarrow as pa
 import pyarrow.compute
 
 from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.sources import CELEBA_ATTRIBUTES, is_numeric
+
+# The order is that of list_attr_celeba.txt: data sets that keep the 40 values as one list follow it.
+CELEBA_ATTRIBUTES = (
+    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips"),
+    *("Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin"),
+    *("Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open"),
+    *("Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline"),
+    *("Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat"),
+    *("Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
+)
 
 
 def read_attributes(table: pa.Table, data: DataConfig) -> dict[str, np.ndarray]:
@@ -61,3 +70,10 @@ def _encode(name: str, values: np.ndarray, encoding: str) -> np.ndarray:
             f"data.attribute_encoding is {encoding!r}; {name} is {wrong[0]:g}, where it must be {low} or 1"
         )
     return (values - low) / (1 - low)
+
+
+def is_numeric(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds numbers or booleans, or lists of them."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return is_numeric(kind.value_type)
+    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

@@ -16,12 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image
 from tqdm import tqdm
 
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data.attributes import read_attributes
 from halfface_pipeline.data.sources import Source, Split, open_source
+from halfface_pipeline.pictures import resize_to
 
 # Part of the cache key: raise it whenever the same picture comes out of `_read` with other pixels.
 RECIPE = 1
@@ -87,43 +88,6 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
         left_out, all_there = len(prepared.skipped), len(source.names)
         warnings.warn(f"left out {left_out} of {all_there} {split} pictures that cannot be read: {few}", stacklevel=2)
     return prepared
-
-
-def resize_to(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Turn upright, cut the centre to the aspect of height to width, and resize with antialiasing.
-
-    Args:
-        image: Any PIL image; transparency is laid over white, 16-bit grey is scaled to 8 bits.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        A new RGB image of size (width, height).
-
-    Raises:
-        ValueError: The pixels are of a kind without a fixed range (floats, or integers of more than 16 bits).
-    """
-    image = _to_rgb(ImageOps.exif_transpose(image))
-    # The largest centred rectangle of whole pixels; cut before resizing, or the filter would reach what is cut off.
-    cut_width = min(image.width, max(1, round(image.height * width / height)))
-    cut_height = min(image.height, max(1, round(image.width * height / width)))
-    left, top = (image.width - cut_width) // 2, (image.height - cut_height) // 2
-    image = image.crop((left, top, left + cut_width, top + cut_height))
-    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):
-        grey = np.asarray(image)
-        if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(f"its integers reach from {grey.min()} to {grey.max()}; 16-bit grey is 0 to 65535")
-        return Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("it holds floats, whose range is unknown")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
-    return image.convert("RGB")
 
 
 def _read(image: Image.Image, height: int, width: int) -> np.ndarray:

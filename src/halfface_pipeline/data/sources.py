@@ -21,6 +21,7 @@ from PIL import Image
 
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data import face_canvas, face_renderer, procedural
+from halfface_pipeline.data.attributes import is_numeric
 
 Split = Literal["train", "eval"]
 
@@ -29,15 +30,6 @@ PROCEDURAL_EVAL_START = 10_000_000
 PROCEDURAL_COUNTS: dict[Split, int] = {"train": 20_000, "eval": 256}
 CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test": "2"}
 CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_partition.txt and list_attr_celeba.txt"
-# The order is that of list_attr_celeba.txt: data sets that keep the 40 values as one list follow it.
-CELEBA_ATTRIBUTES = (
-    *("5_o_Clock_Shadow", "Arched_Eyebrows", "Attractive", "Bags_Under_Eyes", "Bald", "Bangs", "Big_Lips"),
-    *("Big_Nose", "Black_Hair", "Blond_Hair", "Blurry", "Brown_Hair", "Bushy_Eyebrows", "Chubby", "Double_Chin"),
-    *("Eyeglasses", "Goatee", "Gray_Hair", "Heavy_Makeup", "High_Cheekbones", "Male", "Mouth_Slightly_Open"),
-    *("Mustache", "Narrow_Eyes", "No_Beard", "Oval_Face", "Pale_Skin", "Pointy_Nose", "Receding_Hairline"),
-    *("Rosy_Cheeks", "Sideburns", "Smiling", "Straight_Hair", "Wavy_Hair", "Wearing_Earrings", "Wearing_Hat"),
-    *("Wearing_Lipstick", "Wearing_Necklace", "Wearing_Necktie", "Young"),
-)
 
 
 @dataclass(frozen=True)
@@ -301,6 +293,10 @@ def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Ca
 
 def _share(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
     """The rows of this split, at least one, where the source has a single part."""
+    if data.holdout == 1:
+        if split == "train":
+            raise ValueError("data.holdout is 1; it must be below 1 to leave images to train on")
+        return list(range(len(names)))
     if len(names) < 2:
         raise ValueError(f"data.path is {data.path!r}; holding out images needs at least 2, and it has {len(names)}")
     digests = [hashlib.sha256(os.fsencode(f"{data.seed}:{name}")).digest()[:8] for name in names]
@@ -318,10 +314,3 @@ def _first(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
     if wanted is not None and wanted > len(items):
         raise ValueError(f"data.{field} is {wanted}; it must be at most {len(items)}, as many as {data.path} has")
     return items[:wanted]
-
-
-def is_numeric(kind: pa.DataType) -> bool:
-    """Whether a column of this type holds numbers or booleans, or lists of them."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        return is_numeric(kind.value_type)
-    return pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)

@@ -13,7 +13,8 @@ from ..config import DataConfig
 from ..data.dataset import load_images
 from ..data.procedural import draw_factors, redraw, render
 from ..data.sources import PROCEDURAL_EVAL_START
-from ..halves import cut, split, turn
+from ..halves import split, turn
+from ..pictures import known_halves
 from ..pipeline import HalfFaceInpaintPipeline
 from ..plots import sheet
 from . import measures
@@ -62,15 +63,16 @@ def evaluate(
     """
     if num_completions < 2:
         raise ValueError(f"num_completions is {num_completions}; the spread needs at least 2")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
     if num_faces < 2:
         raise ValueError(f"num_faces is {num_faces}; another face's half needs at least 2")
     faces = load_images(data, "eval")
     if len(faces) < num_faces:
         raise ValueError(f"num_faces is {num_faces}; the held-out part has {len(faces)}")
-    out.mkdir(parents=True, exist_ok=True)
     images = torch.from_numpy(np.array(faces.images[:num_faces])).permute(0, 3, 1, 2)
     known, truth = split(images, pipe.config.hidden_half)
-    halves = [half.permute(1, 2, 0).numpy() for half in cut(images, pipe.config.hidden_half)[0]]
+    halves = known_halves(faces.images[:num_faces], pipe.config.hidden_half)
 
     completed: list[PIL.Image.Image] = []
     drawn: list[torch.Tensor] = []
@@ -110,6 +112,7 @@ def evaluate(
             for name in scores["model"]
         },
     }
+    out.mkdir(parents=True, exist_ok=True)
     (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
     (out / "metrics.md").write_text(as_markdown(metrics))
     shown = min(8, num_faces)
