@@ -3,14 +3,12 @@
 import contextlib
 import json
 import math
-import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import set_seed
 from diffusers import DDPMScheduler
 from tqdm.auto import tqdm
 
@@ -22,6 +20,7 @@ from .lr_schedule import learning_rate
 from .networks import IMAGE_CHANNELS, build_network, num_parameters
 from .objectives import min_snr_weights, target, weighted_mse
 from .pictures import encode
+from .processes import ending, share_of_batch, stop_signals
 from .runs import (
     LOG_FILE,
     check_run_folder,
@@ -56,11 +55,18 @@ def train(config: Config) -> Path:
     """
     if config.output.dir is None:
         raise ValueError("output.dir is None; it must be the folder to train in")
-    run, training = Path(config.output.dir), config.training
     tracker = None if config.output.tracker == "none" else config.output.tracker
-    accelerator = Accelerator(mixed_precision=training.mixed_precision, log_with=tracker, project_dir=run)
-    device, writes = accelerator.device, accelerator.is_main_process
-    share = _share_of_batch(config, accelerator)
+    run = Path(config.output.dir)
+    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, log_with=tracker, project_dir=run)
+    with ending(accelerator):
+        _train(config, run, accelerator)
+    return run
+
+
+def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
+    """All of `train` that holds the network."""
+    training, device, writes = config.training, accelerator.device, accelerator.is_main_process
+    share = share_of_batch(config, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
     sampler(config.sampling.scheduler, scheduler)
     if writes:
@@ -93,7 +99,7 @@ def train(config: Config) -> Path:
         raise ValueError(f"training.steps is {total_steps}; the run in {run} has already taken {first_step}")
     if writes:
         forget_log_after(run / LOG_FILE, first_step)
-    if tracker:
+    if accelerator.log_with:
         accelerator.init_trackers("tensorboard")
     accelerator.print(
         f"{num_parameters(network) / 1e6:.1f}M parameters, {len(train_set)} images, steps {first_step} to "
@@ -163,15 +169,12 @@ def train(config: Config) -> Path:
             if saves:
                 state.save(run / "checkpoints", training.keep_last)
             if stopping and not ended:
-                accelerator.end_training()
                 raise TrainingStopped(
                     f"stopped at step {state.step} of {total_steps}; the same command goes on from there"
                 )
     if writes and not published(run, state.step):
         with state.averaged_weights() as sampled:
             publish(config, run, sampled, scheduler, eval_set, state.step)
-    accelerator.end_training()
-    return run
 
 
 def denoising_loss(
@@ -201,53 +204,3 @@ def denoising_loss(
     prediction = predict_hidden(network, noisy, known, timesteps, config.model.known_layout, multiple)
     weights = min_snr_weights(scheduler, timesteps, config.objective.min_snr_gamma)
     return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights)
-
-
-class StopRequest:
-    """Remembers a Ctrl-C or SIGTERM until the step is whole; a second one stops at once."""
-
-    def __init__(self) -> None:
-        self.requested = False
-
-    def __call__(self, signal_number: int, frame: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-
-    def agreed(self, accelerator: Accelerator, at: bool) -> bool:
-        """Whether any process was asked to stop; several processes agree on it at the same steps (`at`)."""
-        if accelerator.num_processes == 1:
-            return self.requested
-        if not at:
-            return False
-        return bool(accelerator.reduce(torch.tensor(float(self.requested), device=accelerator.device)) > 0)
-
-
-@contextlib.contextmanager
-def stop_signals() -> Iterator[StopRequest]:
-    """Turns Ctrl-C and SIGTERM into a request inside the context."""
-    request = StopRequest()
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _share_of_batch(config: Config, accelerator: Accelerator) -> int:
-    """Images of one step that each process takes; refuses set-ups that would compute something else."""
-    kind, num_processes = accelerator.distributed_type, accelerator.num_processes
-    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
-        raise ValueError(f"accelerate's distributed_type is {kind.value}; it must be one process, or data parallel")
-    if accelerator.gradient_accumulation_steps != 1:
-        raise ValueError(
-            f"accelerate's gradient_accumulation_steps is {accelerator.gradient_accumulation_steps}; leave it at 1 "
-            "and set training.gradient_accumulation_steps"
-        )
-    batch, parts = config.training.batch_size, config.training.gradient_accumulation_steps
-    if batch % (num_processes * parts):
-        raise ValueError(
-            f"training.batch_size is {batch}; it must be a multiple of {num_processes} processes x {parts} parts"
-        )
-    return batch // num_processes
