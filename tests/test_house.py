@@ -17,7 +17,17 @@ NAME = PACKAGE.name
 
 # A module may import modules of its own floor and of the floors below. A package such as data/ stands on one floor.
 FLOORS = (
-    {"halves", "pictures", "schedules", "config", "config_files", "lr_schedule", "draws"},
+    {
+        "halves",
+        "pictures",
+        "schedules",
+        "config",
+        "config_files",
+        "lr_schedule",
+        "draws",
+        "respacing",
+        "respaced_scheduler",
+    },
     {"pipeline", "data", "networks", "objectives", "processes"},
     {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
     {"cli", "app"},

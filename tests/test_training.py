@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config import Config, NoiseConfig, ObjectiveConfig
 from halfface_pipeline.networks import build_network, num_parameters, training_cost
-from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.processes import StopRequest, stop_signals
+from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.training import TrainingStopped, denoising_loss, train
 from tests.conftest import TINY_MODEL
 from tests.oracles import GaussianDenoiser

@@ -35,6 +35,13 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
 def share_of_batch(config: Config, accelerator: Accelerator) -> int:
     """Images of one step that each process takes.
 
+    Args:
+        config: The run's configuration.
+        accelerator: Of the run.
+
+    Returns:
+        Images a process.
+
     Raises:
         ValueError: If accelerate is set up to compute something else than the configuration says.
     """
