@@ -30,7 +30,7 @@ FLOORS = (
     },
     {"pipeline", "data", "networks", "objectives", "processes"},
     {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
-    {"cli", "app"},
+    {"cli", "cli_inputs", "cli_experiment", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it
 )
 # What is copied into a model folder must work there, without this package.

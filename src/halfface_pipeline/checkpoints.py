@@ -97,6 +97,24 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     return None
 
 
+def load_checkpoint(checkpoint: Path) -> Checkpoint:
+    """One checkpoint, undamaged.
+
+    Args:
+        checkpoint: Its folder, step-N.
+
+    Returns:
+        The checkpoint on the CPU.
+
+    Raises:
+        ValueError: If it is damaged.
+    """
+    fault = damage(checkpoint)
+    if fault is not None:
+        raise ValueError(f"{checkpoint} is no whole checkpoint ({fault})")
+    return _load(checkpoint)
+
+
 def damage(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint folder, or none if every file is as it was written."""
     try:

@@ -2,9 +2,7 @@
 
 import argparse
 import csv
-import dataclasses
 import itertools
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,24 +10,21 @@ from typing import get_args
 
 import numpy as np
 import PIL.Image
-import PIL.ImageOps
 import torch
 from diffusers.utils import logging as diffusers_logging
 from tqdm.auto import tqdm
 
-from .config import DataConfig, SamplerName
-from .config_files import from_yaml
+from .cli_experiment import add_experiments
+from .cli_inputs import crop_box, evaluation_data, load_pipeline, open_photo, output_folder, size_of
+from .config import SamplerName
 from .data.procedural import faces, records
 from .evaluation.evaluate import as_markdown, evaluate
 from .halves import join, turn
-from .pictures import known_halves, resize_to, to_rgb
-from .pipeline import HalfFaceInpaintPipeline
+from .pictures import known_halves, resize_to
 from .plots import sheet
-from .runs import CONFIG_FILE
 from .schedules import sampler
 
 FACES_AT_ONCE = 64
-LARGEST_SIDE = 4096
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,37 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
-    """A model from a run folder or the Hub, on the GPU if there is one.
-
-    Args:
-        model: Folder or Hub id.
-
-    Returns:
-        The pipeline.
-
-    Raises:
-        ValueError: If the folder is not a model, or the Hub does not give one.
-    """
-    if Path(model).exists() and not Path(model, "model_index.json").is_file():
-        raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
-    try:
-        pipe = HalfFaceInpaintPipeline.from_pretrained(model)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {error}"
-            if not Path(model).exists()
-            else f"--model is {model!r}; the folder could not be loaded: {error}"
-        ) from error
-    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
 def _complete(options: argparse.Namespace) -> None:
     if options.n < 1:
         raise ValueError(f"-n is {options.n}; it must be at least 1")
-    crop = _crop_box(options.crop) if options.crop else None
-    photos = [_open_photo(file, crop) for file in options.photos]
-    out = _output_folder(options.out)
+    crop = crop_box(options.crop) if options.crop else None
+    photos = [open_photo(file, crop) for file in options.photos]
+    out = output_folder(options.out)
     pipe = load_pipeline(options.model)
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
     height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
@@ -113,10 +83,10 @@ def _complete(options: argparse.Namespace) -> None:
 
 
 def _faces(options: argparse.Namespace) -> None:
-    height, width = _size(options.size)
+    height, width = size_of(options.size)
     if options.num < 1:
         raise ValueError(f"N is {options.num}; it must be at least 1")
-    out = _output_folder(options.out)
+    out = output_folder(options.out)
     rows: list[dict[str, float | int | bool | str]] = []
     with tqdm(total=options.num, unit="face") as bar:
         for start in range(0, options.num, FACES_AT_ONCE):
@@ -137,18 +107,8 @@ def _faces(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     pipe = load_pipeline(options.model)
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
-    config = Path(options.model, CONFIG_FILE)
-    trained_on = from_yaml(config).data if config.is_file() else None
-    if options.data is None and trained_on is None:
-        raise ValueError(f"--data is not given and {options.model} holds no {CONFIG_FILE}; say what to evaluate on")
-    size = {"height": pipe.config.height, "width": pipe.config.width}
-    if options.data == "procedural":
-        data = DataConfig(seed=trained_on.seed if trained_on else 0, **size)
-    elif options.data is not None and (trained_on is None or options.data != trained_on.path):
-        data = DataConfig(source="imagefolder", path=options.data, holdout=1.0, on_bad_image="skip", **size)
-    elif trained_on is not None:
-        data = dataclasses.replace(trained_on, **size)
-    out = _output_folder(options.out)
+    data = evaluation_data(options.data, options.model, pipe)
+    out = output_folder(options.out)
     metrics = evaluate(pipe, data, out, options.num_faces, options.n, options.steps, options.seed, options.batch_size)
     print(as_markdown(metrics))
     print(f"picture: {out / 'completions.png'}")
@@ -159,47 +119,6 @@ def _beside_grey(half: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
     known = turn(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
     whole = join(known, torch.full_like(known, 128), hidden_half)
     return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
-
-
-def _output_folder(name: str) -> Path:
-    """The folder of --out, checked and not yet made."""
-    out = Path(name)
-    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
-    return out
-
-
-def _open_photo(file: str, crop: tuple[int, int, int, int] | None) -> PIL.Image.Image:
-    try:
-        with PIL.Image.open(file) as photo:
-            upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
-    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
-        raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
-    if crop is None:
-        return upright
-    left, top, right, bottom = crop
-    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
-        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
-    return upright.crop(crop)
-
-
-def _crop_box(text: str) -> tuple[int, int, int, int]:
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
-    return left, top, right, bottom
-
-
-def _size(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
-    if max(height, width) > LARGEST_SIDE:
-        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
-    return height, width
 
 
 def _different_names(files: Sequence[str]) -> list[str]:
@@ -251,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.add_argument("-n", type=int, default=4, help="completions of each (default 4)")
     measure.set_defaults(command=_evaluate)
 
+    add_experiments(commands)
     for command in (complete, measure):
         command.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
         command.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")

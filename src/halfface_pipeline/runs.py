@@ -11,15 +11,16 @@ import torch
 from diffusers import DDPMScheduler
 
 from .card import write_card
+from .checkpoints import load_checkpoint
 from .config import Config
 from .config_files import differences, from_yaml, to_yaml
 from .data.dataset import ImageSet
 from .data.sources import open_source
-from .networks import num_parameters, training_cost
+from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import save_loss_plot, sheet
-from .schedules import sampler
+from .schedules import sampler, training_scheduler
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
 BYTES_PER_PARAMETER = 20
@@ -163,6 +164,29 @@ def publish(
     log = read_log(run / LOG_FILE)
     save_loss_plot(log, run / "loss.png")
     write_card(run, config, step, num_parameters(network), log[-1]["loss"] if log else None, samples)
+
+
+def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
+    """The model as it was at a checkpoint, with averaged weights where the run keeps them.
+
+    Args:
+        checkpoint: RUN/checkpoints/step-N.
+
+    Returns:
+        The pipeline, on the CPU.
+
+    Raises:
+        ValueError: If the checkpoint is damaged or the run has no configuration.
+    """
+    written = checkpoint.parent.parent / CONFIG_FILE
+    if not written.is_file():
+        raise ValueError(f"{checkpoint} is no checkpoint of a run; {written} is missing")
+    loaded, config = load_checkpoint(checkpoint), from_yaml(written)
+    network = build_network(config.model, config.data.height, config.data.width)
+    network.load_state_dict({**loaded.network, **loaded.average})
+    scheduler = training_scheduler(config.noise, config.objective.prediction_type)
+    height, width, model = config.data.height, config.data.width, config.model
+    return HalfFaceInpaintPipeline(network.eval(), scheduler, height, width, model.hidden_half, model.known_layout)
 
 
 def _replace_model(pipe: HalfFaceInpaintPipeline, run: Path) -> None:

@@ -1,0 +1,113 @@
+"""What the words of a command line stand for: models, data, photos, folders, sizes; each checked with a clear line."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageOps
+import torch
+
+from .config import DataConfig
+from .config_files import from_yaml
+from .pictures import to_rgb
+from .pipeline import HalfFaceInpaintPipeline
+from .runs import CONFIG_FILE, load_checkpoint_pipeline
+
+LARGEST_SIDE = 4096
+
+
+def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
+    """A model from a run folder, one of its checkpoints or the Hub, on the GPU if there is one.
+
+    Args:
+        model: Run folder, RUN/checkpoints/step-N, or Hub id.
+
+    Returns:
+        The pipeline.
+
+    Raises:
+        ValueError: If the folder is not a model, or the Hub does not give one.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    if Path(model).parent.name == "checkpoints" and Path(model).is_dir():
+        return load_checkpoint_pipeline(Path(model)).to(device)
+    if Path(model).exists() and not Path(model, "model_index.json").is_file():
+        raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
+    try:
+        pipe = HalfFaceInpaintPipeline.from_pretrained(model)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {error}"
+            if not Path(model).exists()
+            else f"--model is {model!r}; the folder could not be loaded: {error}"
+        ) from error
+    return pipe.to(device)
+
+
+def output_folder(name: str) -> Path:
+    """The folder of --out, checked and not yet made."""
+    out = Path(name)
+    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
+    return out
+
+
+def open_photo(file: str, crop: tuple[int, int, int, int] | None) -> PIL.Image.Image:
+    try:
+        with PIL.Image.open(file) as photo:
+            upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
+    except (OSError, SyntaxError, ValueError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
+    if crop is None:
+        return upright
+    left, top, right, bottom = crop
+    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
+        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
+    return upright.crop(crop)
+
+
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
+    return left, top, right, bottom
+
+
+def size_of(text: str) -> tuple[int, int]:
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
+    return height, width
+
+
+def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline) -> DataConfig:
+    """The images a model is measured on.
+
+    Args:
+        name: `procedural`, a folder of photos, or none for the data the model was trained on.
+        model: Run folder, checkpoint or Hub id.
+        pipe: The model; images take its size.
+
+    Returns:
+        Where the images come from.
+
+    Raises:
+        ValueError: If no data is named and the model does not say what it was trained on.
+    """
+    folders = (Path(model), Path(model).parent.parent)
+    config = next((folder / CONFIG_FILE for folder in folders if (folder / CONFIG_FILE).is_file()), None)
+    trained_on = from_yaml(config).data if config is not None and Path(model).is_dir() else None
+    size = {"height": pipe.config.height, "width": pipe.config.width}
+    if name == "procedural":
+        return DataConfig(seed=trained_on.seed if trained_on else 0, **size)
+    if name is not None and (trained_on is None or name != trained_on.path):
+        return DataConfig(source="imagefolder", path=name, holdout=1.0, on_bad_image="skip", **size)
+    if trained_on is None:
+        raise ValueError(f"--data is not given and {model} holds no {CONFIG_FILE}; say what to evaluate on")
+    return dataclasses.replace(trained_on, **size)

@@ -1,0 +1,156 @@
+"""The forward process on a face, and the schedules behind it (the report's figures 1, 4 and 11)."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+from matplotlib.figure import Figure
+
+from ..pictures import encode
+from ..plots import sheet
+from ..respaced_scheduler import RespacedDDPMScheduler
+from ..respacing import log_snr, mismatch
+from .results import Result, Row
+
+STEP_SIZES = (2, 10, 20, 40, 50)
+
+
+def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: int = 9, seed: int = 0) -> Result:
+    """q(x_t | x_0) of a face at evenly spaced timesteps under one noise.
+
+    Args:
+        process: Settings of the trained scheduler.
+        face: (H, W, 3) uint8.
+        num_pictures: Timesteps shown, the clean face apart.
+        seed: Of the noise.
+
+    Returns:
+        The pictures in a row, and signal and noise of each.
+
+    Raises:
+        ValueError: If there are fewer than two pictures.
+    """
+    if num_pictures < 2:
+        raise ValueError(f"num_pictures is {num_pictures}; it must be at least 2")
+    scheduler = RespacedDDPMScheduler.from_config(process)
+    clean = encode(torch.from_numpy(np.array(face)).permute(2, 0, 1), "uint8", "signed")
+    timesteps = torch.linspace(0, len(scheduler) - 1, num_pictures).round().long()
+    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
+    noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
+    shown = encode(noisy.clamp(-1, 1), "signed", "uint8").permute(0, 2, 3, 1).numpy()
+    abar = scheduler.alphas_cumprod[timesteps]
+    rows = [
+        {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}
+        for t, a in zip(timesteps.tolist(), abar.tolist(), strict=True)
+    ]
+    picture = sheet(
+        [PIL.Image.fromarray(np.array(face))],
+        [PIL.Image.fromarray(image) for image in shown],
+        titles=("x_0", *(f"t = {row['t']}" for row in rows)),
+    )
+    columns = {"t": "from 1 to T", "signal": "sqrt(abar_t)", "noise": "sqrt(1 - abar_t)", "log_snr": "in nats"}
+    return Result(picture, rows, {**_trained(process), "seed": seed}, columns)
+
+
+def schedules(process: Mapping[str, Any], step_sizes: Sequence[int] = STEP_SIZES) -> Result:
+    """The trained schedule beside the report's shorter ones, and how far the network is misled under those.
+
+    Args:
+        process: Settings of the trained scheduler, whose betas must be linear.
+        step_sizes: s of the shorter schedules, each a divisor of T.
+
+    Returns:
+        Signal and noise over t, the schedules over t/T, the mismatch of each step; a row a schedule.
+
+    Raises:
+        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    """
+    shorter = {size: steps_of_size(process, size) for size in (1, *(size for size in step_sizes if size != 1))}
+    trained = RespacedDDPMScheduler.from_config(process).alphas_cumprod
+    rows: list[Row] = []
+    every_step: list[Row] = []
+    figure = Figure(figsize=(15, 4.2), layout="constrained")
+    factors, compared, misled = figure.subplots(1, 3)
+    time = torch.arange(1, len(trained) + 1)
+    factors.plot(time, trained.sqrt(), label=r"signal $\sqrt{\bar\alpha_t}$")
+    factors.plot(time, (1 - trained).sqrt(), label=r"noise $\sqrt{1-\bar\alpha_t}$")
+    factors.set(xlabel="t", title=f"T = {len(trained)}")
+    for number, (size, told) in enumerate(shorter.items()):
+        colour = f"C{number}"
+        steps = told.reverse_steps(len(trained) // size)
+        matched = steps_of_size(process, size, "log_snr").reverse_steps(len(trained) // size)
+        nats = mismatch(steps, trained)
+        place = torch.arange(len(nats), 0, -1) / len(nats)
+        compared.plot(place, steps.alphas_cumprod, color=colour, label=f"T' = {len(nats)} (s = {size})")
+        if size > 1:
+            misled.plot(place, nats, marker=".", color=colour, label=f"s = {size}")
+        rows.append(
+            {
+                "step_size": size,
+                "steps": len(nats),
+                "last_beta": float(steps.betas.max()),
+                "last_abar": float(steps.alphas_cumprod.min()),
+                "mean_mismatch_nats": float(nats.abs().mean()),
+                "largest_mismatch_nats": float(nats.abs().max()),
+                "largest_offset_in_timesteps": float((steps.timesteps - matched.timesteps).abs().max()),
+            }
+        )
+        values = zip(
+            steps.timesteps.tolist(),
+            matched.timesteps.tolist(),
+            steps.betas.tolist(),
+            steps.alphas_cumprod.tolist(),
+            log_snr(steps.alphas_cumprod).tolist(),
+            nats.tolist(),
+            strict=True,
+        )
+        names = ("timestep_proportional", "timestep_log_snr", "beta", "abar", "log_snr", "mismatch_nats")
+        for taken, row in enumerate(values):
+            every_step.append({"step_size": size, "step": len(nats) - taken, **dict(zip(names, row, strict=True))})
+    compared.set(xlabel="t/T", ylabel=r"$\bar\alpha$", title="the report's shorter schedules")
+    misled.axhline(0, color="black", linewidth=0.6)
+    misled.set(xlabel="t'/T'", ylabel="nats of log SNR", title="sample minus what the network is told")
+    for axes in (factors, compared, misled):
+        axes.grid(alpha=0.3)
+        axes.legend()
+    columns = {
+        "mean_mismatch_nats": "difference in log SNR between the sample and what the network is told when t/T is kept",
+        "largest_offset_in_timesteps": "between the timestep at the same t/T and the one with the same noise",
+    }
+    settings = {**_trained(process), "step_sizes": list(step_sizes)}
+    return Result(figure, rows, settings, columns, {"steps": every_step})
+
+
+def steps_of_size(
+    process: Mapping[str, Any], step_size: int, matching: str = "proportional", variance_type: str = "fixed_small"
+) -> RespacedDDPMScheduler:
+    """The report's sampler for a step size; `set_timesteps` takes T / step_size steps.
+
+    Args:
+        process: Settings of the trained scheduler.
+        step_size: s.
+        matching: `proportional`, `log_snr`, or `exact` for every s-th trained level in place of the new schedule.
+        variance_type: sigma^2 of the noise added.
+
+    Returns:
+        The sampler.
+
+    Raises:
+        ValueError: If s does not divide T or leads to a beta of 1 or more.
+    """
+    total = process["num_train_timesteps"]
+    if step_size < 1 or total % step_size:
+        raise ValueError(f"step size is {step_size}; it must divide the {total} trained timesteps")
+    if matching == "exact":
+        way = {"respacing": "exact", "timestep_spacing": "trailing"}
+    else:
+        way = {"respacing": "shorter_linear", "timestep_matching": matching}
+    scheduler = RespacedDDPMScheduler.from_config(process, **way, variance_type=variance_type)
+    scheduler.set_timesteps(total // step_size)
+    return scheduler
+
+
+def _trained(process: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: process[name] for name in ("num_train_timesteps", "beta_schedule", "beta_start", "beta_end")}

@@ -1,0 +1,171 @@
+"""What the loss does not tell: models beside each other by noise-prediction error and by the colours they continue."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from diffusers import SchedulerMixin
+
+from ..data.procedural import HAIR_COLOURS
+from ..evaluation.trials import Trial, complete, hair_colours, region, scores
+from ..halves import predict_hidden, size_multiple
+from ..pipeline import HalfFaceInpaintPipeline
+from ..plots import sheet
+from .results import Result, Row
+
+HIGH_NOISE = 0.8
+"""Timesteps beyond this share of T count as high noise."""
+REGIONS = {"skin": ("skin",), "hair": ("hair",), "background": ("background_top", "background_bottom")}
+LUMINANCE = (0.299, 0.587, 0.114)
+SHOWN_FACES = 6
+
+
+def objectives(
+    models: Mapping[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]],
+    trial: Trial,
+    num_completions: int,
+    num_inference_steps: int,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Result:
+    """Measures every model's noise prediction and its completions on the same faces, by hair colour too.
+
+    Args:
+        models: By name, each with the sampler to draw with; all of one size, the bottom half hidden.
+        trial: Procedural faces.
+        num_completions: Completions of each.
+        num_inference_steps: Denoising steps.
+        seed: Of the noise.
+        batch_size: Completions computed at once.
+
+    Returns:
+        A sheet with a column a model; a row a model, and a table of hair colours.
+
+    Raises:
+        ValueError: If the truth about the hidden halves is not known.
+    """
+    if trial.factors is None or trial.determined is None or trial.exact is None:
+        raise ValueError(
+            f"hidden_half is {trial.hidden_half!r} or the faces are photographs; the true colours of hidden "
+            "halves are known for procedural faces whose bottom is hidden"
+        )
+    height, width = trial.images.shape[1:3]
+    regions = {
+        name: region(trial.factors, fields, height, width) & trial.determined for name, fields in REGIONS.items()
+    }
+    names = hair_colours(trial.factors)
+    rows: list[Row] = []
+    colours: list[Row] = []
+    pictures = []
+    for model, (pipe, drawn_with) in models.items():
+        errors = noise_prediction_error(pipe, trial, seed)
+        trained, pipe.scheduler = pipe.scheduler, drawn_with
+        try:
+            images, hidden = complete(pipe, trial, num_completions, num_inference_steps, seed, batch_size, model)
+        finally:
+            pipe.scheduler = trained
+        pictures.append(images)
+        rows.append(
+            {"model": model, "prediction": trained.config.prediction_type}
+            | errors
+            | scores(trial, hidden)
+            | {f"{name}_error": _mean(_error(hidden, trial, mask)) for name, mask in regions.items()}
+        )
+        colours += _by_hair_colour(model, hidden, trial, regions["hair"], names)
+    wrong, exact = trial.truth.roll(1, 0)[:, None], trial.exact
+    for label, halves in (("exact samples", exact), ("another face", wrong)):
+        known = scores(trial, halves) | {
+            f"{name}_error": _mean(_error(halves, trial, mask)) for name, mask in regions.items()
+        }
+        rows.append({"model": label} | {name: known.get(name) for name in list(rows[0])[1:]})
+    shown = range(min(SHOWN_FACES, len(trial.images)))
+    firsts = [column[face * num_completions] for face in shown for column in pictures]
+    settings = {
+        "models": list(models),
+        "num_inference_steps": num_inference_steps,
+        "num_faces": len(trial.images),
+        "num_completions": num_completions,
+        "seed": seed,
+    }
+    columns = {
+        "noise_error": "mean squared error of the predicted noise (L_simple), over all timesteps",
+        "noise_error_high": f"the same over the timesteps from {HIGH_NOISE} T on, where colours are decided",
+        "clean_error_high": "root mean square error of the clean half there, pixel values from 0 to 1",
+        "skin_error": "mean absolute error of decided pixels that show skin; so for hair and background",
+        "shift": "mean brightness of decided hair pixels minus the true one; positive is blonder",
+    }
+    picture = sheet([trial.originals[face] for face in shown], firsts, ("original", *models))
+    return Result(picture, rows, settings, columns, {"hair_colours": colours})
+
+
+@torch.no_grad()
+def noise_prediction_error(
+    pipe: HalfFaceInpaintPipeline, trial: Trial, seed: int = 0, num_levels: int = 20
+) -> dict[str, float]:
+    """Errors of the network at evenly spaced timesteps, whatever it predicts, in terms of noise and of the clean half.
+
+    Args:
+        pipe: The model, with the scheduler it was trained under.
+        trial: The faces.
+        seed: Of the noise.
+        num_levels: Timesteps.
+
+    Returns:
+        `noise_error`, `noise_error_high`, `clean_error_high`.
+    """
+    config, known = pipe.scheduler.config, (trial.known / 127.5 - 1).to(pipe.device)
+    clean = (trial.truth / 127.5 - 1).to(pipe.device)
+    generator = torch.Generator().manual_seed(seed)
+    total, multiple = config.num_train_timesteps, size_multiple(pipe.unet.config.block_out_channels)
+    timesteps = ((torch.arange(num_levels) + 0.5) / num_levels * total).long()
+    in_noise, in_clean = [], []
+    for t in timesteps.tolist():
+        eps = torch.randn(clean.shape, generator=generator).to(clean)
+        abar = float(pipe.scheduler.alphas_cumprod[t])
+        signal, noise = abar**0.5, (1 - abar) ** 0.5
+        noisy = signal * clean + noise * eps
+        output = predict_hidden(
+            pipe.unet, noisy, known, torch.tensor(t, device=pipe.device), pipe.config.known_layout, multiple
+        )
+        if config.prediction_type == "v_prediction":
+            predicted, restored = signal * output + noise * noisy, signal * noisy - noise * output
+        elif config.prediction_type == "sample":
+            predicted, restored = (noisy - signal * output) / noise, output
+        else:
+            predicted, restored = output, (noisy - noise * output) / signal
+        in_noise.append(float((predicted - eps).square().mean()))
+        in_clean.append(float((restored.clamp(-1, 1) - clean).square().mean()))
+    high = timesteps >= HIGH_NOISE * total
+    noise_errors, clean_errors = torch.tensor(in_noise), torch.tensor(in_clean)
+    return {
+        "noise_error": float(noise_errors.mean()),
+        "noise_error_high": float(noise_errors[high].mean()),
+        "clean_error_high": float(clean_errors[high].mean().sqrt() / 2),
+    }
+
+
+def _error(hidden: torch.Tensor, trial: Trial, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error inside a region for each face, (N,); NaN where the region is empty."""
+    error = (hidden / 255 - trial.truth[:, None] / 255).abs().mean(dim=(1, 2))
+    return (error * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
+
+
+def _mean(values: torch.Tensor) -> float | None:
+    """Over the faces that have a value."""
+    there = values[~values.isnan()]
+    return float(there.mean()) if len(there) else None
+
+
+def _by_hair_colour(
+    model: str, hidden: torch.Tensor, trial: Trial, mask: torch.Tensor, names: Sequence[str]
+) -> list[Row]:
+    weights = torch.tensor(LUMINANCE).reshape(3, 1, 1)
+    brighter = ((hidden / 255 - trial.truth[:, None] / 255) * weights).sum(dim=2).mean(dim=1)
+    shift = (brighter * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
+    error = _error(hidden, trial, mask)
+    rows = []
+    for colour in HAIR_COLOURS:
+        chosen = torch.tensor([name == colour for name in names]) & ~error.isnan()
+        if bool(chosen.any()):
+            numbers = {"faces": int(chosen.sum()), "hair_error": _mean(error[chosen]), "shift": _mean(shift[chosen])}
+            rows.append({"model": model, "hair": colour, **numbers})
+    return rows

@@ -1,0 +1,94 @@
+"""What an experiment leaves behind: a picture, a table as CSV and Markdown, and a JSON to repeat it by."""
+
+import csv
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import PIL.Image
+from matplotlib.figure import Figure
+
+Row = dict[str, Any]
+PACKAGES = ("torch", "diffusers", "numpy")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What an experiment found.
+
+    Attributes:
+        picture: The figure or the sheet.
+        rows: The table, all rows with the same columns.
+        settings: What was run, JSON-able.
+        columns: The meaning of columns whose name does not tell it all.
+        details: Further tables by name, written as CSV and into the JSON.
+    """
+
+    picture: Figure | PIL.Image.Image
+    rows: Sequence[Row]
+    settings: Mapping[str, Any]
+    columns: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+
+
+def write_result(out: Path, name: str, result: Result) -> list[Path]:
+    """Writes NAME.png, NAME.csv, NAME.md, NAME.json and NAME_<detail>.csv.
+
+    Args:
+        out: The folder.
+        name: Of the experiment.
+        result: What it found.
+
+    Returns:
+        The files.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    stem = name.replace("-", "_")
+    files = [out / f"{stem}{ending}" for ending in (".png", ".csv", ".md", ".json")]
+    if isinstance(result.picture, Figure):
+        result.picture.savefig(files[0], dpi=120)
+    else:
+        result.picture.save(files[0])
+    _write_csv(files[1], result.rows)
+    files[2].write_text(as_markdown(name, result))
+    for detail, rows in result.details.items():
+        files.append(out / f"{stem}_{detail}.csv")
+        _write_csv(files[-1], rows)
+    whole = {
+        "experiment": name,
+        "settings": dict(result.settings),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "columns": dict(result.columns),
+        "rows": list(result.rows),
+        **{detail: list(rows) for detail, rows in result.details.items()},
+    }
+    files[3].write_text(json.dumps(whole, indent=1) + "\n")
+    return files
+
+
+def as_markdown(name: str, result: Result) -> str:
+    """The table, what was run, and what the columns mean."""
+    names = list(result.rows[0])
+    lines = [f"# halfface experiment {name}", ""]
+    lines += ["| " + " | ".join(column.replace("_", " ") for column in names) + " |", "| --- " * len(names) + "|"]
+    lines += ["| " + " | ".join(_shown(row[column]) for column in names) + " |" for row in result.rows]
+    lines += ["", *(f"- {column.replace('_', ' ')}: {meaning}" for column, meaning in result.columns.items())]
+    lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in result.settings.items()) + ".", ""]
+    return "\n".join(lines)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write_csv(file: Path, rows: Sequence[Row]) -> None:
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

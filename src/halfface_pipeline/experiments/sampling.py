@@ -1,0 +1,207 @@
+"""One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import PIL.Image
+from diffusers import SchedulerMixin
+
+from ..evaluation.trials import Trial, complete, scores
+from ..pipeline import HalfFaceInpaintPipeline
+from ..plots import sheet
+from ..respaced_scheduler import RespacedDDPMScheduler
+from ..schedules import sampler
+from .noise_levels import steps_of_size
+from .results import Result, Row
+
+STEP_SIZES = (1, 2, 10, 40)
+VARIANCE_STEP_SIZES = (1, 10, 40)
+SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc", "heun")
+STEPS = (5, 10, 20, 50)
+MATCHINGS = ("proportional", "log_snr", "exact")
+COLUMNS = {
+    "determined_pixel_error": "over pixels that the known half decides; of exact samples, 0",
+    "residual_noise": "standard deviation of white noise left, pixel values from 0 to 1",
+    "spread": "standard deviation of a pixel among the completions of a half",
+    "spread_over_exact": "the spread over that of exact samples of p(hidden | known)",
+    "predicted_noise": "what the report's schedule leaves: sigma / 2 of the last step that adds noise",
+    "network_calls": "of one completion",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One way to sample: its title over the sheet, its place in the table, the scheduler and the steps."""
+
+    title: str
+    names: Mapping[str, Any]
+    scheduler: SchedulerMixin
+    num_steps: int
+
+
+def step_size(
+    pipe: HalfFaceInpaintPipeline,
+    trial: Trial,
+    num_completions: int,
+    step_sizes: Sequence[int] = STEP_SIZES,
+    variance_type: str = "fixed_large",
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Result:
+    """Ancestral sampling with larger steps: the report's schedules, the same matched by noise level, and re-spaced.
+
+    Args:
+        pipe: The model.
+        trial: The faces.
+        num_completions: Completions of each.
+        step_sizes: s; T / s steps are taken.
+        variance_type: sigma^2 of the noise added; the report's is `fixed_large`.
+        seed: Of the noise.
+        batch_size: Completions computed at once.
+
+    Returns:
+        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+
+    Raises:
+        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    """
+    columns = []
+    for matching in MATCHINGS:
+        for size in step_sizes:
+            if size == 1 and matching != MATCHINGS[0]:
+                continue  # the trained schedule itself, however it is matched
+            scheduler = steps_of_size(pipe.scheduler.config, size, matching, variance_type)
+            names = {"step_size": size, "matching": "trained" if size == 1 else matching, "variance": variance_type}
+            title = "s=1" if size == 1 else f"s={size} {matching.replace('proportional', 't/T')}"
+            columns.append(Column(title, names, scheduler, scheduler.num_inference_steps))
+    settings = {"step_sizes": list(step_sizes), "variance_type": variance_type}
+    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+
+
+def variance(
+    pipe: HalfFaceInpaintPipeline,
+    trial: Trial,
+    num_completions: int,
+    step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
+    matching: str = "proportional",
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Result:
+    """sigma^2 = beta beside the posterior variance at several step sizes.
+
+    Args:
+        pipe: The model.
+        trial: The faces.
+        num_completions: Completions of each.
+        step_sizes: s; T / s steps are taken.
+        matching: `proportional` (the report's), `log_snr` or `exact`.
+        seed: Of the noise.
+        batch_size: Completions computed at once.
+
+    Returns:
+        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+
+    Raises:
+        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    """
+    columns = []
+    for size in step_sizes:
+        for kind, symbol in (("fixed_large", "beta"), ("fixed_small", "posterior")):
+            scheduler = steps_of_size(pipe.scheduler.config, size, matching, kind)
+            names = {"step_size": size, "matching": matching, "variance": kind}
+            columns.append(Column(f"s={size} {symbol}", names, scheduler, scheduler.num_inference_steps))
+    settings = {"step_sizes": list(step_sizes), "matching": matching}
+    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+
+
+def samplers(
+    pipe: HalfFaceInpaintPipeline,
+    trial: Trial,
+    num_completions: int,
+    names: Sequence[str] = SAMPLERS,
+    steps: Sequence[int] = STEPS,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Result:
+    """Samplers of diffusers at few steps.
+
+    Args:
+        pipe: The model.
+        trial: The faces.
+        num_completions: Completions of each.
+        names: Keys of `halfface_pipeline.schedules.SAMPLERS`.
+        steps: Denoising steps.
+        seed: Of the noise.
+        batch_size: Completions computed at once.
+
+    Returns:
+        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+
+    Raises:
+        ValueError: If a name is unknown or the model cannot be sampled so.
+    """
+    columns = [
+        Column(f"{name} {count}", {"scheduler": name, "steps": count}, sampler(name, pipe.scheduler), count)
+        for name in names
+        for count in steps
+    ]
+    settings = {"schedulers": list(names), "steps": list(steps)}
+    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+
+
+def _compare(
+    pipe: HalfFaceInpaintPipeline,
+    trial: Trial,
+    columns: Sequence[Column],
+    num_completions: int,
+    settings: Mapping[str, Any],
+    seed: int,
+    batch_size: int,
+) -> Result:
+    trained, rows, pictures = pipe.scheduler, [], []
+    exact = scores(trial, trial.exact) if trial.exact is not None else {}
+    try:
+        for number, column in enumerate(columns, start=1):
+            pipe.scheduler = column.scheduler
+            label = f"{number}/{len(columns)} {column.title}"
+            images, hidden = complete(pipe, trial, num_completions, column.num_steps, seed, batch_size, label)
+            pictures.append(images)
+            row: Row = {**column.names, "network_calls": len(column.scheduler.timesteps), **scores(trial, hidden)}
+            if "spread" in row and "spread" in exact:
+                row["spread_over_exact"] = row["spread"] / exact["spread"]
+            if isinstance(column.scheduler, RespacedDDPMScheduler):
+                row["predicted_noise"] = predicted_noise(column.scheduler)
+            rows.append(row)
+    finally:
+        pipe.scheduler = trained
+    if exact:
+        first = next(iter(columns[0].names))
+        known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
+        rows.append({name: known.get(name) for name in rows[0]})
+    return Result(
+        _sheet(trial, pictures, [column.title for column in columns], num_completions),
+        rows,
+        {**settings, "num_faces": len(trial.images), "num_completions": num_completions, "seed": seed},
+        {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
+    )
+
+
+def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
+    """Noise that the report's schedule leaves in a sample, on the scale of pixel values from 0 to 1.
+
+    It is that of the last step that adds any: the step after it takes away noise of deviation sqrt(beta'_1) at most,
+    however much was added before. None for re-spaced levels, whose last step takes away its share.
+    """
+    if scheduler.config.respacing == "exact":
+        return None
+    return float(scheduler.variances[scheduler.variances > 0][-1].sqrt() / 2)
+
+
+def _sheet(
+    trial: Trial, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
+) -> PIL.Image.Image:
+    """A row a completion, a column a sampler."""
+    rows = range(min(8, len(trial.images)) * num_completions)
+    originals = [trial.originals[row // num_completions] for row in rows]
+    return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

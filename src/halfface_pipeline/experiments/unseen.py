@@ -1,0 +1,72 @@
+"""Halves trained on beside halves never seen (the report's figure 18)."""
+
+from ..evaluation.trials import Trial, complete, scores_per_face
+from ..pipeline import HalfFaceInpaintPipeline
+from ..plots import sheet
+from .results import Result, Row
+from .sampling import COLUMNS
+
+SHOWN_FACES = 4
+
+
+def unseen(
+    pipe: HalfFaceInpaintPipeline,
+    trained_on: Trial,
+    held_out: Trial,
+    num_completions: int,
+    num_inference_steps: int,
+    seed: int = 0,
+    batch_size: int = 32,
+) -> Result:
+    """Completes faces trained on and faces held out, and measures the gap.
+
+    Args:
+        pipe: The model, with the sampler to use.
+        trained_on: Faces of the training set.
+        held_out: Faces it never saw.
+        num_completions: Completions of each.
+        num_inference_steps: Denoising steps.
+        seed: Of the noise.
+        batch_size: Completions computed at once.
+
+    Returns:
+        A sheet, trained-on faces above held-out ones; a row a measure with the mean of both and of the truth itself,
+        and the gap with its standard error.
+    """
+    values, truths, originals, pictures = [], [], [], []
+    for label, trial in (("trained on", trained_on), ("held out", held_out)):
+        images, hidden = complete(pipe, trial, num_completions, num_inference_steps, seed, batch_size, label)
+        values.append(scores_per_face(trial, hidden))
+        truths.append(scores_per_face(trial, trial.truth[:, None] if trial.exact is None else trial.exact))
+        originals += trial.originals[:SHOWN_FACES]
+        pictures += images[: SHOWN_FACES * num_completions]
+    rows: list[Row] = []
+    for name, seen in values[0].items():
+        new, own = values[1][name], [truth.get(name) for truth in truths]
+        known = [float(part.mean()) if part is not None else None for part in own]
+        gap = float(new.mean() - seen.mean())
+        rows.append(
+            {
+                "measure": name.replace("_", " "),
+                "trained_on": float(seen.mean()),
+                "held_out": float(new.mean()),
+                "gap": gap,
+                "standard_error": float((new.var() / len(new) + seen.var() / len(seen)).sqrt()),
+                "truth_trained_on": known[0],
+                "truth_held_out": known[1],
+            }
+        )
+    settings = {
+        "scheduler": type(pipe.scheduler).__name__,
+        "num_inference_steps": num_inference_steps,
+        "num_faces": len(held_out.images),
+        "num_completions": num_completions,
+        "seed": seed,
+    }
+    columns = {
+        "gap": "held out minus trained on",
+        "standard_error": "of the gap, over faces",
+        "truth_held_out": "the same measure of the real halves, or of exact samples of procedural faces",
+        **{name: meaning for name, meaning in COLUMNS.items() if name in values[0]},
+    }
+    return Result(sheet(originals, pictures, ("original", "completions")), rows, settings, columns)
