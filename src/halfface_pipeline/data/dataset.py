@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data.attributes import read_attributes
-from halfface_pipeline.data.sources import Source, Split, open_source
+from halfface_pipeline.data.sources import open_source
+from halfface_pipeline.data.splits import Source, Split
 from halfface_pipeline.pictures import resize_to
 
 # Part of the cache key: raise it whenever the same picture comes out of `_read` with other pixels.
