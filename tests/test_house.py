@@ -17,8 +17,8 @@ NAME = PACKAGE.name
 
 # A module may import modules of its own floor and of the floors below. A package such as data/ stands on one floor.
 FLOORS = (
-    {"halves", "pictures", "schedules", "config", "config_files", "lr_schedule", "draws"},
-    {"pipeline", "data", "networks", "objectives", "processes"},
+    {"halves", "pictures", "schedules", "config", "config_files", "lr_schedule", "draws", "model_config"},
+    {"pipeline", "data", "networks", "report_network", "objectives", "processes"},
     {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
     {"cli", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it
