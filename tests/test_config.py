@@ -18,6 +18,7 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ("--training.stepz 5", "--training.stepz"),
         ("--training.steps many", "training.steps"),
         ("--data.source svhn", "data.source"),
+        ("--data.source mnist", "data.path is None; it must be set for mnist"),
         ("--data.channels 2", "data.channels"),
         ("--data.channels 1", "data.channels is 1; it must be 3, or model.hidden_half all"),
         ("--model.hidden_half all --sampling.scheduler dpm++", "sampling.scheduler is .*; it must be ddpm with model"),

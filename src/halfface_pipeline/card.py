@@ -30,6 +30,8 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
     from_hub = data.source == "hub" and not Path(str(data.path)).exists()
     if data.source == "procedural":
         source = "procedural faces drawn by halfface_pipeline"
+    elif data.source == "digits":
+        source = "the handwritten digits of scikit-learn"
     else:
         source = str(data.path) if from_hub else f"{data.source} folder {Path(str(data.path)).name}"
     card = ModelCard.from_template(

@@ -18,8 +18,9 @@ class DataConfig:
 
     Args:
         source: `procedural` draws faces, `imagefolder` reads a folder of pictures, `hub` a data set of the Hub,
-            `celeba` the official CelebA folder.
-        path: The folder, or the Hub id of the data set; `procedural` needs none.
+            `celeba` the official CelebA folder, `mnist` the four files of handwritten digits as first published,
+            `digits` scikit-learn's small ones.
+        path: The folder, or the Hub id of the data set; `procedural` and `digits` need none.
         name: Configuration name of a Hub data set that has several.
         train_split: Split (or subfolder of an image folder) to train on.
         eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
@@ -39,7 +40,7 @@ class DataConfig:
         cache_dir: Where prepared images are kept; none means `$XDG_CACHE_HOME/halfface_pipeline`.
     """
 
-    source: Literal["procedural", "imagefolder", "hub", "celeba"] = "procedural"
+    source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
     path: str | None = None
     name: str | None = None
     train_split: str = "train"
@@ -59,7 +60,7 @@ class DataConfig:
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
-        embedded = self.source == "procedural"
+        embedded = self.source in ("procedural", "digits")
         require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
         require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")

@@ -17,6 +17,7 @@ from PIL import Image
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data import face_canvas, face_renderer, procedural
 from halfface_pipeline.data.attributes import is_numeric
+from halfface_pipeline.data.digits import digits, mnist
 from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
@@ -39,15 +40,15 @@ def open_source(data: DataConfig, split: Split) -> Source:
     Raises:
         ValueError: The source is missing, empty, lacks a split or column, or has fewer pictures than asked for.
     """
-    if data.source == "procedural":
-        return _procedural(data, split)
+    if data.source in ("procedural", "digits"):
+        return _procedural(data, split) if data.source == "procedural" else digits(data, split)
     alias = CELEBA_PARTS if data.source == "celeba" else {}
     if alias.get(data.train_split, data.train_split) == alias.get(data.eval_split, data.eval_split):
         raise ValueError(
             f"data.eval_split is {data.eval_split!r}; it must not be data.train_split: name a split that the source "
             "lacks to hold out data.holdout of the training images"
         )
-    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba}[data.source](data, split)
+    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba, "mnist": mnist}[data.source](data, split)
 
 
 def _procedural(data: DataConfig, split: Split) -> Source:
