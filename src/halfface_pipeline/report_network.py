@@ -16,7 +16,8 @@ What it leaves open and what was chosen, so that its four parameter counts (4.50
 - Leaky ReLU has torch's slope, 0.01; weights start as torch's layers do.
 
 Batch normalization takes its statistics from the images of one forward pass, so that a step depends a little on how
-many processes and accumulated parts share its batch.
+many processes and accumulated parts share its batch. A moving average of the weights is sampled with the statistics of
+the trained weights, which fit it less well; the report's configurations keep no average.
 """
 
 import torch
