@@ -1,5 +1,6 @@
 """Fixtures that many tests share: tiny real networks and pipelines."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -13,6 +14,9 @@ from halfface_pipeline.networks import build_network
 from halfface_pipeline.schedules import training_scheduler
 
 TINY_MODEL = ModelConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
+TINY_REPORT_MODEL = ModelConfig(
+    family="report", block_out_channels=(8, 16), attention_levels=(1,), time_embedding="input", num_raa_blocks=1
+)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -25,6 +29,13 @@ def own_cache(tmp_path_factory):
         del os.environ["XDG_CACHE_HOME"]
     else:
         os.environ["XDG_CACHE_HOME"] = before
+
+
+@pytest.fixture(autouse=True, scope="session")
+def imported_modules_are_not_searched_for_garbage():
+    """The end of each run collects garbage twice, which takes a second through all that torch and diffusers import."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -6,9 +6,13 @@ import json
 import numpy as np
 import PIL.Image
 import pytest
+from diffusers import DDPMPipeline
 
 from halfface_pipeline.cli import main
+from halfface_pipeline.config import ModelConfig, NoiseConfig
 from halfface_pipeline.data.procedural import faces
+from halfface_pipeline.networks import build_network
+from halfface_pipeline.schedules import training_scheduler
 
 
 @pytest.fixture
@@ -40,6 +44,19 @@ def test_complete_writes_n_faces_and_a_sheet_and_keeps_the_visible_half(model, p
     assert (face[:6] == (255, 0, 0)).all()
     assert not (face[10:] == (0, 0, 255)).all()
     assert str(out / "me-sheet.png") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["complete", "evaluate"])
+def test_a_model_of_whole_images_is_refused_in_one_line(photo, tmp_path, capsys, command):
+    model = ModelConfig(hidden_half="all", block_out_channels=(8,) * 2, norm_num_groups=4, attention_head_dim=8)
+    scheduler = training_scheduler(NoiseConfig(), "epsilon")
+    DDPMPipeline(build_network(model, 20, 16), scheduler).save_pretrained(tmp_path / "whole")
+    words = ["--model", tmp_path / "whole", "--out", tmp_path / "out"]
+    capsys.readouterr()
+    assert run(command, *([photo] if command == "complete" else ["--data", "procedural"]), *words) == 2
+    error = capsys.readouterr().err
+    assert "the model draws whole images unconditionally and completes no half" in error
+    assert error.count("\n") == 1
 
 
 def test_complete_is_repeatable_by_its_seed_whatever_else_is_completed(model, photo, tmp_path):

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from diffusers import UNet2DModel
 
-from halfface_pipeline import halves
+from halfface_pipeline import ReportNetwork, halves
 
 HIDDEN = ("bottom", "top", "left", "right")
 
@@ -79,4 +80,28 @@ def test_fitting_halves_are_not_padded():
     network = Recorder()
     halves.predict_hidden(network, torch.ones(1, 3, 8, 16), torch.ones(1, 3, 8, 16), torch.tensor(0), "stacked", 8)
     assert network.seen.shape == (1, 6, 8, 16)
-    assert halves.size_multiple((8, 8, 8, 8)) == 8
+
+
+def test_a_network_without_a_known_half_sees_the_noisy_image_alone():
+    network, noisy = Recorder(), torch.rand(2, 3, 8, 16)
+    assert torch.equal(halves.predict_hidden(network, noisy, None, torch.tensor(0), "mirrored", 8), noisy)
+    assert torch.equal(network.seen, noisy)
+
+
+def test_the_multiple_counts_how_often_a_network_halves_its_input():
+    unet = UNet2DModel(
+        block_out_channels=(4, 4, 4),
+        norm_num_groups=2,
+        attention_head_dim=2,
+        add_attention=False,
+        down_block_types=("DownBlock2D",) * 3,
+        up_block_types=("UpBlock2D",) * 3,
+    )
+    report = ReportNetwork(block_out_channels=(4, 4, 4), num_raa_blocks=0)
+    deepest = []
+    unet.mid_block.register_forward_hook(lambda module, inputs, output: deepest.append(output.shape[-1]))
+    report.bottleneck.register_forward_hook(lambda module, inputs, output: deepest.append(output.shape[-1]))
+    unet(torch.zeros(1, 3, 16, 16), 0)
+    report.eval()(torch.zeros(1, 6, 16, 16), 0)
+    assert [16 // halves.size_multiple(network) for network in (unet, report)] == deepest == [4, 2]
+    assert halves.size_multiple(torch.nn.DataParallel(report)) == 8

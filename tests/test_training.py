@@ -6,9 +6,11 @@ import os
 import signal
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 
 from halfface_pipeline import HalfFaceInpaintPipeline
@@ -17,7 +19,7 @@ from halfface_pipeline.networks import build_network, num_parameters, training_c
 from halfface_pipeline.processes import StopRequest, stop_signals
 from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.training import TrainingStopped, denoising_loss, train
-from tests.conftest import TINY_MODEL
+from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.oracles import GaussianDenoiser
 
 
@@ -95,11 +97,15 @@ def test_what_is_saved_is_the_average_of_the_weights(tiny_config):
     assert any(not torch.equal(saved[name], trained[name]) for name in average)
 
 
-@pytest.mark.parametrize("cut_at", [1, 3, 4])
-def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp_path, monkeypatch, cut_at):
+@pytest.mark.parametrize(("family", "cut_at"), [("unet2d", 1), ("unet2d", 3), ("unet2d", 4), ("report", 3)])
+def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp_path, monkeypatch, family, cut_at):
     """Flips and dropout on, checkpoints in the middle of an epoch and of a logging window."""
-    tiny_config = changed(tiny_config, "model", dropout=0.2)
+    if family == "unet2d":
+        tiny_config = changed(tiny_config, "model", dropout=0.2)
+    else:
+        tiny_config = dataclasses.replace(tiny_config, model=TINY_REPORT_MODEL)
     tiny_config = changed(tiny_config, "training", checkpoint_every=1, sample_every=2)
+    tiny_config = changed(tiny_config, "sampling", num_faces=1, num_completions=1, num_inference_steps=1)
     whole = changed(tiny_config, "output", dir=str(tmp_path / "whole"))
     cut = changed(tiny_config, "output", dir=str(tmp_path / "cut"))
     train(whole)
@@ -140,6 +146,55 @@ def test_accumulated_parts_are_the_same_step(tiny_config, tmp_path):
     losses = [[line["loss"] for line in log_of(config)] for config in configs]
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
+
+
+def test_the_average_is_saved_with_the_batch_statistics_of_the_trained_network(tiny_config):
+    config = changed(tiny_config, "sampling", num_faces=1, num_completions=1, num_inference_steps=1)
+    folder = train(changed(dataclasses.replace(config, model=TINY_REPORT_MODEL), "training", sample_every=2))
+    saved = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
+    average = load_file(last_checkpoint(tiny_config) / "average.safetensors")
+    trained = load_file(last_checkpoint(tiny_config) / "network.safetensors")
+    statistics = {name for name in saved if name.endswith(("running_mean", "running_var", "num_batches_tracked"))}
+    assert saved.keys() - statistics == average.keys() and statistics
+    assert all(torch.equal(saved[name], trained[name]) for name in statistics)
+    assert all(torch.equal(saved[name], average[name]) for name in average)
+    # Six steps saw a batch each; the sheets drawn in between saw none.
+    assert {int(saved[name]) for name in statistics if name.endswith("tracked")} == {6}
+
+
+@pytest.mark.parametrize("family", ["unet2d", "report"])
+def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(tiny_config, family):
+    model = dataclasses.replace(TINY_MODEL if family == "unet2d" else TINY_REPORT_MODEL, hidden_half="all")
+    data, noise = dataclasses.replace(tiny_config.data, channels=1), NoiseConfig(num_train_timesteps=200)
+    config = dataclasses.replace(tiny_config, model=model, data=data, noise=noise)
+    config = changed(config, "sampling", num_faces=2, num_completions=3, num_inference_steps=1)
+    folder = train(config)
+    index = json.loads((folder / "model_index.json").read_text())
+    assert index["_class_name"] == "DDPMPipeline"
+    assert index["unet"][0] == ("diffusers" if family == "unet2d" else "halfface_pipeline.report_network")
+    assert not (folder / "pipeline.py").exists()
+    with PIL.Image.open(folder / "samples" / "step-0000006.png") as picture:
+        assert picture.size == (3 * (16 * 5 + 4) + 4, 2 * (20 * 5 + 4) + 16)
+    pipe = DDPMPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    assert (pipe.unet.config.in_channels, pipe.unet.config.out_channels) == (1, 1)
+    assert pipe.scheduler.config.timestep_spacing == "trailing"
+    assert family == "unet2d" or pipe.unet.config.num_train_timesteps == 200
+    image = pipe(num_inference_steps=2).images[0]
+    assert (image.mode, image.size) == ("L", (16, 20))
+    card = (folder / "README.md").read_text()
+    assert "unconditional-image-generation" in card and "grey images of 20x16" in card and "{{" not in card
+    assert ("import torch\nimport halfface_pipeline" in card) == (family == "report")
+
+
+def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):
+    config = Config(model=dataclasses.replace(TINY_MODEL, hidden_half="all"), objective=ObjectiveConfig("epsilon"))
+    scheduler = training_scheduler(NoiseConfig(), "epsilon")
+    oracle = GaussianDenoiser(tiny_pipeline().unet, scheduler.alphas_cumprod, 0.3, 0.0)
+    timesteps, noise = torch.tensor([600]), torch.randn(1, 3, 20, 16)
+    constant, other = torch.full((1, 3, 20, 16), 0.3), torch.rand(1, 3, 20, 16)
+    assert float(denoising_loss(oracle, scheduler, config, constant, timesteps, noise)) < 1e-9
+    assert float(denoising_loss(oracle, scheduler, config, other, timesteps, noise)) > 1e-3
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_config):

@@ -8,6 +8,8 @@ from .config import Config
 from .halves import KNOWN_HALF, half_size
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
+WHOLE_TEMPLATE = Path(__file__).with_name("model_card_whole.md")
+"""Of models that draw whole images."""
 
 
 def write_card(run: Path, config: Config, step: int, parameters: int, loss: float | None, samples: str) -> None:
@@ -22,23 +24,26 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
         samples: Sample sheet to show, relative to the run folder.
     """
     data, model, noise, training = config.data, config.model, config.noise, config.training
-    half_height, half_width = half_size(data.height, data.width, model.hidden_half)
+    whole = model.hidden_half == "all"
+    half_height, half_width = (None, None) if whole else half_size(data.height, data.width, model.hidden_half)
     gamma = config.objective.min_snr_gamma
     from_hub = data.source == "hub" and not Path(str(data.path)).exists()
     if data.source == "procedural":
         source = "procedural faces drawn by halfface_pipeline"
+    elif data.source == "digits":
+        source = "the handwritten digits of scikit-learn"
     else:
         source = str(data.path) if from_hub else f"{data.source} folder {Path(str(data.path)).name}"
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
-            pipeline_tag="image-to-image",
-            tags=["halfface", "inpainting", "faces", "diffusion"],
+            pipeline_tag="unconditional-image-generation" if whole else "image-to-image",
+            tags=["halfface", "diffusion"] if whole else ["halfface", "inpainting", "faces", "diffusion"],
             datasets=[str(data.path)] if from_hub else None,
         ),
-        template_path=str(TEMPLATE),
-        title=f"Half-face completion, {run.resolve().name}",
-        known=KNOWN_HALF[model.hidden_half],
+        template_path=str(WHOLE_TEMPLATE if whole else TEMPLATE),
+        title=f"{'Image generation' if whole else 'Half-face completion'}, {run.resolve().name}",
+        known=None if whole else KNOWN_HALF[model.hidden_half],
         hidden=model.hidden_half,
         height=data.height,
         width=data.width,
@@ -48,6 +53,9 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
         model_id=run.as_posix() if not run.is_absolute() else run.name,
         steps=config.sampling.num_inference_steps,
         parameters=f"{parameters / 1e6:.1f}",
+        colours="colour" if data.channels == 3 else "grey",
+        family=model.family,
+        network="`UNet2DModel`" if model.family == "unet2d" else "`ReportNetwork` of halfface_pipeline",
         channels=", ".join(map(str, model.block_out_channels)),
         data=source,
         flips="mirrored at random" if data.horizontal_flip else "not mirrored",

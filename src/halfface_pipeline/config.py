@@ -4,17 +4,12 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-HiddenHalf = Literal["bottom", "top", "left", "right"]
-KnownLayout = Literal["stacked", "mirrored"]
+from .model_config import ModelConfig, require
+
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 SamplerName = Literal[
     "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
 ]
-
-
-def _require(condition: bool, name: str, value: object, allowed: str) -> None:
-    if not condition:
-        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
 
 
 @dataclass(frozen=True)
@@ -23,8 +18,9 @@ class DataConfig:
 
     Args:
         source: `procedural` draws faces, `imagefolder` reads a folder of pictures, `hub` a data set of the Hub,
-            `celeba` the official CelebA folder.
-        path: The folder, or the Hub id of the data set; `procedural` needs none.
+            `celeba` the official CelebA folder, `mnist` the four files of handwritten digits as first published,
+            `digits` scikit-learn's small ones.
+        path: The folder, or the Hub id of the data set; `procedural` and `digits` need none.
         name: Configuration name of a Hub data set that has several.
         train_split: Split (or subfolder of an image folder) to train on.
         eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
@@ -33,6 +29,7 @@ class DataConfig:
         attribute_columns: Columns to keep beside each picture; none keeps every numeric or boolean column.
         attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
             gives 0/1; those of `celeba` are always signed.
+        channels: 3 for colour, 1 for grey.
         height: Image height in pixels.
         width: Image width in pixels.
         horizontal_flip: Mirror half of the training images, chosen anew at each visit.
@@ -43,7 +40,7 @@ class DataConfig:
         cache_dir: Where prepared images are kept; none means `$XDG_CACHE_HOME/halfface_pipeline`.
     """
 
-    source: Literal["procedural", "imagefolder", "hub", "celeba"] = "procedural"
+    source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
     path: str | None = None
     name: str | None = None
     train_split: str = "train"
@@ -52,6 +49,7 @@ class DataConfig:
     image_column: str = "image"
     attribute_columns: tuple[str, ...] = ()
     attribute_encoding: Literal["number", "binary", "signed"] = "number"
+    channels: Literal[1, 3] = 3
     height: int = 48
     width: int = 40
     horizontal_flip: bool = True
@@ -62,57 +60,16 @@ class DataConfig:
     cache_dir: str | None = None
 
     def __post_init__(self) -> None:
-        _require(self.source == "procedural" or bool(self.path), "data.path", self.path, f"set for {self.source}")
-        _require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
+        embedded = self.source in ("procedural", "digits")
+        require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
+        require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
+        require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
         for name in ("height", "width"):
-            _require(getattr(self, name) >= 16, f"data.{name}", getattr(self, name), "at least 16")
+            require(getattr(self, name) >= 16, f"data.{name}", getattr(self, name), "at least 16")
         for name in ("num_images", "num_eval_images"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
-        _require(self.seed >= 0, "data.seed", self.seed, "0 or more")
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """The network and what it is shown.
-
-    Args:
-        hidden_half: The half the model draws.
-        known_layout: `stacked` lays the known half over the hidden one as it is (the report), `mirrored` flips it so
-            that the two rows at the seam share a position.
-        block_out_channels: Channels of each resolution, finest first.
-        layers_per_block: ResNet blocks a resolution.
-        attention_levels: Resolutions with self-attention, 0 the finest; the middle block is apart.
-        mid_attention: Self-attention in the middle block, at the lowest resolution.
-        attention_head_dim: Channels of one attention head; each attended width must be a multiple of it.
-        norm_num_groups: Groups of the group normalization; every width must be a multiple of it.
-        dropout: Dropout probability inside the ResNet blocks.
-    """
-
-    hidden_half: HiddenHalf = "bottom"
-    known_layout: KnownLayout = "mirrored"
-    block_out_channels: tuple[int, ...] = (64, 128, 256, 384)
-    layers_per_block: int = 2
-    attention_levels: tuple[int, ...] = ()
-    mid_attention: bool = True
-    attention_head_dim: int = 64
-    norm_num_groups: int = 32
-    dropout: float = 0.0
-
-    def __post_init__(self) -> None:
-        widths, levels = self.block_out_channels, len(self.block_out_channels)
-        _require(levels >= 2 and min(widths) >= 1, "model.block_out_channels", widths, "two or more positive widths")
-        _require(self.layers_per_block >= 1, "model.layers_per_block", self.layers_per_block, "at least 1")
-        for level in self.attention_levels:
-            _require(0 <= level < levels, "model.attention_levels", self.attention_levels, f"from 0 to {levels - 1}")
-        _require(self.norm_num_groups >= 1, "model.norm_num_groups", self.norm_num_groups, "at least 1")
-        bad = [width for width in widths if width % self.norm_num_groups]
-        _require(not bad, "model.norm_num_groups", self.norm_num_groups, f"a divisor of every width in {widths}")
-        _require(self.attention_head_dim >= 1, "model.attention_head_dim", self.attention_head_dim, "at least 1")
-        attended = {widths[level] for level in self.attention_levels} | ({widths[-1]} if self.mid_attention else set())
-        bad = [width for width in attended if width % self.attention_head_dim]
-        _require(not bad, "model.attention_head_dim", self.attention_head_dim, f"a divisor of {sorted(attended)}")
-        _require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 up to but not 1")
+            require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
+        require(self.seed >= 0, "data.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -136,9 +93,9 @@ class NoiseConfig:
     rescale_betas_zero_snr: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
-        _require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
-        _require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
+        require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
+        require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
+        require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
 
 
 @dataclass(frozen=True)
@@ -156,7 +113,7 @@ class ObjectiveConfig:
 
     def __post_init__(self) -> None:
         gamma = self.min_snr_gamma
-        _require(gamma is None or gamma > 0, "objective.min_snr_gamma", gamma, "above 0, or null")
+        require(gamma is None or gamma > 0, "objective.min_snr_gamma", gamma, "above 0, or null")
 
 
 @dataclass(frozen=True)
@@ -180,13 +137,13 @@ class OptimizerConfig:
     max_grad_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        _require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
+        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
         for name in ("beta1", "beta2"):
-            _require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
-        _require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        _require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
         norm = self.max_grad_norm
-        _require(norm is None or norm > 0, "optimizer.max_grad_norm", norm, "above 0, or null")
+        require(norm is None or norm > 0, "optimizer.max_grad_norm", norm, "above 0, or null")
 
 
 @dataclass(frozen=True)
@@ -209,10 +166,10 @@ class LRScheduleConfig:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
-        _require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
-        _require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
-        _require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
+        require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
+        require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
+        require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
+        require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -246,17 +203,17 @@ class TrainingConfig:
     sample_every: int | None = 1000
 
     def __post_init__(self) -> None:
-        _require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
+        require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
         for name in ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last"):
-            _require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
         for name in ("steps", "sample_every"):
             value = getattr(self, name)
-            _require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+            require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
         parts = self.gradient_accumulation_steps
-        _require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
+        require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
         decay = self.ema_decay
-        _require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
-        _require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
+        require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
+        require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
 
 
 @dataclass(frozen=True)
@@ -279,8 +236,8 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
-            _require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
-        _require(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
+            require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
+        require(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -313,14 +270,19 @@ class Config:
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
-        if self.model.hidden_half in ("bottom", "top"):
-            _require(self.data.height % 2 == 0, "data.height", self.data.height, "even, so that the cut is whole")
+        name, hidden = self.sampling.scheduler, self.model.hidden_half
+        if hidden == "all":
+            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all (DDPMPipeline)")
         else:
-            _require(self.data.width % 2 == 0, "data.width", self.data.width, "even, so that the cut is whole")
+            side = "height" if hidden in ("bottom", "top") else "width"
+            pixels = getattr(self.data, side)
+            require(pixels % 2 == 0, f"data.{side}", pixels, "even, so that the cut is whole")
+            allowed = "3, or model.hidden_half all: halves are completed in colour"
+            require(self.data.channels == 3, "data.channels", self.data.channels, allowed)
         lowest, peak = self.lr_schedule.min_lr, self.optimizer.lr
-        _require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
+        require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
         steps, most = self.sampling.num_inference_steps, self.noise.num_train_timesteps
-        _require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
+        require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
         kind, zero_snr = self.objective.prediction_type, self.noise.rescale_betas_zero_snr
         allowed = "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image"
-        _require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)
+        require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)

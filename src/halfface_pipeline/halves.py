@@ -4,6 +4,8 @@ Inside, every image is turned so that the hidden half lies below the known one. 
 sampling and the saved weights share; nothing else in the package knows about directions or padding.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 
@@ -97,7 +99,7 @@ def cut(image: torch.Tensor, hidden_half: str) -> tuple[torch.Tensor, torch.Tens
 def predict_hidden(
     network: torch.nn.Module,
     noisy_hidden: torch.Tensor,
-    known: torch.Tensor,
+    known: torch.Tensor | None,
     timestep: torch.Tensor,
     known_layout: str,
     multiple: int,
@@ -108,9 +110,11 @@ def predict_hidden(
     al. 2022), padded with zeros to the multiple its down-sampling needs: away from the seam and evenly at the sides.
 
     Args:
-        network: A `UNet2DModel`-like module from (N, 2C, H', W') and timesteps to (N, C, H', W').
+        network: A `UNet2DModel`-like module from (N, 2C, H', W'), or C channels where nothing is known, and timesteps
+            to (N, C, H', W').
         noisy_hidden: Noisy hidden half in the turned frame, (N, C, h, w), scaled as the noise level asks.
-        known: Clean known half in the turned frame, (N, C, h, w), in [-1, 1].
+        known: Clean known half in the turned frame, (N, C, h, w), in [-1, 1]; none for a network that draws whole
+            images and sees the noisy one alone.
         timestep: Noise level on the trained scale from 0 to T-1, whole or fractional, scalar or (N,).
         known_layout: `stacked` or `mirrored`.
         multiple: Both sides of the network's input are multiples of it.
@@ -121,15 +125,29 @@ def predict_hidden(
     height, width = noisy_hidden.shape[-2:]
     down, across = -height % multiple, -width % multiple
     left, right = across // 2, across - across // 2
-    if known_layout == "mirrored":
-        known = F.pad(known.flip(-2), (left, right, 0, down))
-    else:
-        known = F.pad(known, (left, right, down, 0))
-    noisy_hidden = F.pad(noisy_hidden, (left, right, 0, down))
-    prediction = network(torch.cat([noisy_hidden, known], dim=1), timestep, return_dict=False)[0]
+    shown = F.pad(noisy_hidden, (left, right, 0, down))
+    if known is not None:
+        known = known.flip(-2) if known_layout == "mirrored" else known
+        known = F.pad(known, (left, right, 0, down) if known_layout == "mirrored" else (left, right, down, 0))
+        shown = torch.cat([shown, known], dim=1)
+    prediction = network(shown, timestep, return_dict=False)[0]
     return prediction[..., :height, left : left + width]
 
 
-def size_multiple(block_out_channels: tuple[int, ...]) -> int:
-    """What each side of a UNet's input must be a multiple of: every level but the last halves it."""
-    return 2 ** (len(block_out_channels) - 1)
+def size_multiple(network: Any) -> int:
+    """What each side of a network's input must be a multiple of.
+
+    Args:
+        network: A `UNet2DModel`, or one that says by `halves_every_level` that it halves at the last level too; alone
+            or inside a data-parallel wrapper.
+
+    Returns:
+        A power of two.
+    """
+    network = getattr(network, "module", network)
+    return level_multiple(len(network.config.block_out_channels), getattr(network, "halves_every_level", False))
+
+
+def level_multiple(levels: int, halves_every_level: bool = False) -> int:
+    """As `size_multiple`, from the number of levels; a `UNet2DModel` halves at every one but the last."""
+    return 2 ** (levels if halves_every_level else levels - 1)

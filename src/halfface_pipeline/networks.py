@@ -1,36 +1,72 @@
 """The denoising network, built from its configuration."""
 
 import torch
-from diffusers import UNet2DModel
+from diffusers import ModelMixin, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from .config import ModelConfig
-from .halves import predict_hidden, size_multiple, turned_size
+from .halves import level_multiple, predict_hidden, size_multiple, turned_size
+from .report_network import ReportNetwork
 
-IMAGE_CHANNELS = 3
+
+def drawn_shape(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
+    """Channels, height and width of what the network draws: a hidden half in the turned frame, or a whole image."""
+    whole = model.hidden_half == "all"
+    return (channels, *((height, width) if whole else turned_size(height, width, model.hidden_half)))
 
 
-def build_network(model: ModelConfig, height: int, width: int) -> UNet2DModel:
-    """A `UNet2DModel` from noisy hidden half and known half to a prediction of the hidden half.
+def build_network(
+    model: ModelConfig, height: int, width: int, channels: int = 3, num_train_timesteps: int = 1000
+) -> ModelMixin:
+    """A network from noisy hidden half and known half, or from a noisy whole image, to a prediction of what is hidden.
 
     Args:
-        model: Widths, blocks and attention.
+        model: Family, widths, blocks and attention.
         height: Height of the whole image in pixels.
         width: Width of the whole image in pixels.
+        channels: Channels of the image.
+        num_train_timesteps: T, which the report's network divides the timestep by.
 
     Returns:
-        An untrained network with random weights from torch's global generator.
+        An untrained `UNet2DModel` or `ReportNetwork` with random weights from torch's global generator.
 
     Raises:
-        ValueError: If the side across the cut is odd.
+        ValueError: If the side across the cut is odd, or the image is too small or, without a cut, not a multiple of
+            what the network halves.
     """
-    rows, columns = turned_size(height, width, model.hidden_half)
-    multiple = size_multiple(model.block_out_channels)
-    attended = [level in model.attention_levels for level in range(len(model.block_out_channels))]
+    _, rows, columns = drawn_shape(model, height, width, channels)
+    levels = len(model.block_out_channels)
+    multiple = level_multiple(levels, model.family == "report" and ReportNetwork.halves_every_level)
+    if model.hidden_half == "all" and (height % multiple or width % multiple):
+        raise ValueError(
+            f"data.height and data.width are {height} and {width}; with model.hidden_half all, both must be multiples "
+            f"of {multiple}, by {levels} levels in model.block_out_channels"
+        )
+    if model.family == "report" and max(rows, columns) <= multiple:
+        raise ValueError(
+            f"data.height and data.width are {height} and {width}; {levels} levels in model.block_out_channels leave "
+            f"one position in the bottleneck, and batch normalization needs more: drawn is {rows}x{columns}, one side "
+            f"must be above {multiple}"
+        )
+    size = (rows + -rows % multiple, columns + -columns % multiple)
+    channels_in = channels if model.hidden_half == "all" else 2 * channels
+    if model.family == "report":
+        return ReportNetwork(
+            sample_size=size,
+            in_channels=channels_in,
+            out_channels=channels,
+            block_out_channels=model.block_out_channels,
+            conv_block=model.conv_block,
+            time_embedding=model.time_embedding,
+            num_raa_blocks=model.num_raa_blocks,
+            attention_levels=model.attention_levels,
+            num_train_timesteps=num_train_timesteps,
+        )
+    attended = [level in model.attention_levels for level in range(levels)]
     return UNet2DModel(
-        sample_size=(rows + -rows % multiple, columns + -columns % multiple),
-        in_channels=2 * IMAGE_CHANNELS,
-        out_channels=IMAGE_CHANNELS,
+        sample_size=size,
+        in_channels=channels_in,
+        out_channels=channels,
         block_out_channels=model.block_out_channels,
         layers_per_block=model.layers_per_block,
         down_block_types=tuple("AttnDownBlock2D" if here else "DownBlock2D" for here in attended),
@@ -47,21 +83,23 @@ def num_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
-def training_cost(model: ModelConfig, height: int, width: int) -> tuple[int, int, int]:
+def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
     """What one image costs, found by a forward pass that computes nothing (the meta device).
 
     Args:
-        model: Widths, blocks and attention.
+        model: Family, widths, blocks and attention.
         height: Height of the whole image in pixels.
         width: Width of the whole image in pixels.
+        channels: Channels of the image.
 
     Returns:
         (parameters, floating-point operations of a forward pass, bytes kept for the backward pass in float32).
     """
     with torch.device("meta"):
-        network = build_network(model, height, width)
-        half = torch.zeros(1, IMAGE_CHANNELS, *turned_size(height, width, model.hidden_half))
+        network = build_network(model, height, width, channels)
+        drawn = torch.zeros(1, *drawn_shape(model, height, width, channels))
         timestep = torch.zeros(1, dtype=torch.long)
+    known = None if model.hidden_half == "all" else drawn
     weights = {id(parameter) for parameter in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -70,9 +108,8 @@ def training_cost(model: ModelConfig, height: int, width: int) -> tuple[int, int
             kept[id(tensor)] = tensor
         return tensor
 
-    multiple = size_multiple(model.block_out_channels)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        prediction = predict_hidden(network, half, half, timestep, model.known_layout, multiple)
-    assert prediction.shape == half.shape
+        prediction = predict_hidden(network, drawn, known, timestep, model.known_layout, size_multiple(network))
+    assert prediction.shape == drawn.shape
     activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     return num_parameters(network), counter.get_total_flops(), activations

@@ -38,7 +38,9 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
     `pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)`.
 
     Args:
-        unet: A `UNet2DModel` from 2C channels (noisy hidden half, clean known half) to C channels.
+        unet: A `UNet2DModel` or `ReportNetwork` from 2C channels (noisy hidden half, clean known half) to C channels.
+            A model with a `ReportNetwork` needs halfface_pipeline installed and imported, also for
+            `DiffusionPipeline.from_pretrained(dir, custom_pipeline=dir, trust_remote_code=True)`.
         scheduler: The noise schedule the network was trained under, or a sampler with its configuration.
         height: Height of whole images in pixels.
         width: Width of whole images in pixels.
@@ -64,12 +66,18 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         super().__init__()
         half_size(height, width, hidden_half)
         check_known_layout(known_layout)
-        if unet.config.in_channels != 2 * unet.config.out_channels:
+        taken, given = unet.config.in_channels, unet.config.out_channels
+        if taken == given:
             raise ValueError(
-                f"unet maps {unet.config.in_channels} channels to {unet.config.out_channels}; "
+                f"unet maps {taken} channels to {given}; the model draws whole images unconditionally and completes "
+                "no half: load it with diffusers' DDPMPipeline"
+            )
+        if taken != 2 * given:
+            raise ValueError(
+                f"unet maps {taken} channels to {given}; "
                 "it must take twice the channels it gives: noisy hidden half and known half"
             )
-        for weight in unet.parameters():
+        for weight in (*unet.parameters(), *unet.buffers()):
             # Weights mapped from a file can lie unaligned, and the CPU's kernels then round in another way.
             if weight.device.type == "cpu" and weight.data_ptr() % 64:
                 weight.data = weight.data.clone()
@@ -191,7 +199,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         step_arguments: dict[str, Any] = {} if eta is None else {"eta": eta}
         if _takes(self.scheduler.step, "generator"):
             step_arguments["generator"] = generators
-        multiple = size_multiple(self.unet.config.block_out_channels)
+        multiple = size_multiple(self.unet)
 
         latents = noise.to(device, torch.float32) * self.scheduler.init_noise_sigma
         for i, t in enumerate(self.scheduler.timesteps):

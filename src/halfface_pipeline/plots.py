@@ -25,16 +25,26 @@ def sheet(
     Returns:
         The sheet.
     """
-    width, height = originals[0].size
+    columns = len(completions) // len(originals)
+    rows = [[original, *completions[row * columns : (row + 1) * columns]] for row, original in enumerate(originals)]
+    return _table(rows, titles or ("original", "completions"))
+
+
+def grid(images: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:
+    """Images of one size row by row under the title `samples`, `columns` of them in a row."""
+    return _table([images[first : first + columns] for first in range(0, len(images), columns)], ("samples",))
+
+
+def _table(rows: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str]) -> PIL.Image.Image:
+    width, height = rows[0][0].size
     scale = max(1, -(-SMALLEST_FACE // height))
     cell_width, cell_height = width * scale + MARGIN, height * scale + MARGIN
-    columns, header = 1 + len(completions) // len(originals), 16
-    picture = PIL.Image.new("RGB", (columns * cell_width + MARGIN, len(originals) * cell_height + header), "white")
+    header = 16
+    picture = PIL.Image.new("RGB", (len(rows[0]) * cell_width + MARGIN, len(rows) * cell_height + header), "white")
     draw = PIL.ImageDraw.Draw(picture)
-    for column, title in enumerate(titles or ("original", "completions")):
+    for column, title in enumerate(titles):
         draw.text((MARGIN + column * cell_width, 2), title, fill="black")
-    for row, original in enumerate(originals):
-        faces = [original, *completions[row * (columns - 1) : (row + 1) * (columns - 1)]]
+    for row, faces in enumerate(rows):
         for column, face in enumerate(faces):
             face = face.resize((width * scale, height * scale), PIL.Image.Resampling.BICUBIC)
             picture.paste(face, (MARGIN + column * cell_width, header + row * cell_height))

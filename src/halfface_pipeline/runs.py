@@ -8,7 +8,7 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
 
 from .card import write_card
 from .checkpoints import load_checkpoint
@@ -19,7 +19,7 @@ from .data.sources import open_source
 from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
-from .plots import save_loss_plot, sheet
+from .plots import grid, save_loss_plot, sheet
 from .schedules import sampler, training_scheduler
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
@@ -36,7 +36,9 @@ def num_steps(config: Config, num_images: int) -> int:
 
 def describe(config: Config) -> str:
     """What a run would be: the resolved configuration, parameters, steps and memory."""
-    parameters, operations, activations = training_cost(config.model, config.data.height, config.data.width)
+    parameters, operations, activations = training_cost(
+        config.model, config.data.height, config.data.width, config.data.channels
+    )
     part = config.training.batch_size // config.training.gradient_accumulation_steps
     memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
     try:
@@ -138,27 +140,37 @@ def publish(
         run: The run folder.
         network: Holding the weights to sample with.
         scheduler: The training scheduler, saved with the model.
-        eval_set: Held-out faces for the sheet.
+        eval_set: Held-out faces for the sheet; one of whole images needs none.
         step: Optimizer steps done.
     """
     height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
     saved = DDPMScheduler.from_config(scheduler.config)
     network.eval()
-    pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
+    pipe: DiffusionPipeline
+    if hidden == "all":
+        pipe = DDPMPipeline(network, saved)
+    else:
+        pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
     _replace_model(pipe, run)
 
     sampling = config.sampling
     pipe.scheduler = sampler(sampling.scheduler, saved)
     pipe.set_progress_bar_config(disable=True)
-    originals = eval_set.images[: sampling.num_faces]
-    images = pipe(
-        known_halves(originals, hidden),
-        num_completions=sampling.num_completions,
-        num_inference_steps=sampling.num_inference_steps,
-        generator=torch.Generator().manual_seed(sampling.seed),
-    ).images
+    generator = torch.Generator().manual_seed(sampling.seed)
+    if hidden == "all":
+        num_images = sampling.num_faces * sampling.num_completions
+        images = pipe(num_images, generator, num_inference_steps=sampling.num_inference_steps).images
+        picture = grid(images, sampling.num_completions)
+    else:
+        originals = eval_set.images[: sampling.num_faces]
+        images = pipe(
+            known_halves(originals, hidden),
+            num_completions=sampling.num_completions,
+            num_inference_steps=sampling.num_inference_steps,
+            generator=generator,
+        ).images
+        picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     (run / "samples").mkdir(exist_ok=True)
-    picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     samples = _sheet_of(step)
     picture.save(run / samples)
     log = read_log(run / LOG_FILE)
@@ -176,20 +188,23 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
         The pipeline, on the CPU.
 
     Raises:
-        ValueError: If the checkpoint is damaged or the run has no configuration.
+        ValueError: If the checkpoint is damaged, the run has no configuration, or its model completes no half.
     """
     written = checkpoint.parent.parent / CONFIG_FILE
     if not written.is_file():
         raise ValueError(f"{checkpoint} is no checkpoint of a run; {written} is missing")
     loaded, config = load_checkpoint(checkpoint), from_yaml(written)
-    network = build_network(config.model, config.data.height, config.data.width)
+    if config.model.hidden_half == "all":
+        raise ValueError(f"{checkpoint} draws whole images and completes no half: its model.hidden_half is 'all'")
+    steps = config.noise.num_train_timesteps
+    network = build_network(config.model, config.data.height, config.data.width, num_train_timesteps=steps)
     network.load_state_dict({**loaded.network, **loaded.average})
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
     height, width, model = config.data.height, config.data.width, config.model
     return HalfFaceInpaintPipeline(network.eval(), scheduler, height, width, model.hidden_half, model.known_layout)
 
 
-def _replace_model(pipe: HalfFaceInpaintPipeline, run: Path) -> None:
+def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)

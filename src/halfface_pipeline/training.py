@@ -1,4 +1,4 @@
-"""Training of the conditional denoiser (Ho et al. 2020, algorithm 1, with the known half beside the noisy one)."""
+"""Training of the denoiser (Ho et al. 2020, algorithm 1), with the known half beside the noisy one if there is one."""
 
 import contextlib
 import json
@@ -15,9 +15,9 @@ from tqdm.auto import tqdm
 from .config import Config
 from .data.dataset import load_images
 from .draws import draw_step, seed_dropout
-from .halves import predict_hidden, size_multiple, split, turned_size
+from .halves import predict_hidden, size_multiple, split
 from .lr_schedule import learning_rate
-from .networks import IMAGE_CHANNELS, build_network, num_parameters
+from .networks import build_network, drawn_shape, num_parameters
 from .objectives import min_snr_weights, target, weighted_mse
 from .pictures import encode
 from .processes import ending, share_of_batch, stop_signals
@@ -46,7 +46,8 @@ def train(config: Config) -> Path:
         config: The run, with `output.dir` set.
 
     Returns:
-        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads.
+        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or diffusers' `DDPMPipeline` where
+        `model.hidden_half` is `all`.
 
     Raises:
         ValueError: If the configuration does not fit the data, the processes, or what is in the run folder.
@@ -69,6 +70,11 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
     share = share_of_batch(config, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
     sampler(config.sampling.scheduler, scheduler)
+    shape = drawn_shape(config.model, config.data.height, config.data.width, config.data.channels)
+    set_seed(training.seed)
+    network = build_network(
+        config.model, config.data.height, config.data.width, config.data.channels, config.noise.num_train_timesteps
+    )
     if writes:
         check_run_folder(run, config)
     with accelerator.local_main_process_first():
@@ -79,8 +85,6 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
         list_skipped(run, train_set, eval_set)
     accelerator.wait_for_everyone()
 
-    set_seed(training.seed)
-    network = build_network(config.model, config.data.height, config.data.width)
     optimizer = torch.optim.AdamW(
         network.parameters(),
         lr=config.optimizer.lr,
@@ -108,7 +112,6 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
     )
 
     images = train_set.images
-    half_shape = (IMAGE_CHANNELS, *turned_size(config.data.height, config.data.width, config.model.hidden_half))
     bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05, disable=not writes)
     clock = time.perf_counter()
     with stop_signals() as stop_request, bar:
@@ -117,7 +120,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = lr
             flip, levels = config.data.horizontal_flip, config.noise.num_train_timesteps
-            draw = draw_step(training.seed, step, len(images), training.batch_size, levels, half_shape, flip, device)
+            draw = draw_step(training.seed, step, len(images), training.batch_size, levels, shape, flip, device)
             if config.model.dropout:
                 seed_dropout(training.seed, step, accelerator.process_index)
 
@@ -187,20 +190,23 @@ def denoising_loss(
 ) -> torch.Tensor:
     """The loss of one batch: E ||target - network(sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, known half, t)||^2.
 
+    With `model.hidden_half` all, x_0 is the whole image and nothing is known.
+
     Args:
         network: The denoiser.
         scheduler: The forward process; its `prediction_type` chooses the target.
         config: Halves, layout and weighting.
-        clean: Whole images, (N, 3, H, W) in [-1, 1].
+        clean: Whole images, (N, C, H, W) in [-1, 1].
         timesteps: t, (N,).
-        noise: eps of the hidden halves in the turned frame, (N, 3, h, w).
+        noise: eps of the hidden halves in the turned frame, (N, C, h, w), or of the whole images.
 
     Returns:
         A scalar: L_simple (Ho et al. 2020, equation 14), or its Min-SNR weighting.
     """
-    known, hidden = split(clean, config.model.hidden_half)
+    whole = config.model.hidden_half == "all"
+    known, hidden = (None, clean) if whole else split(clean, config.model.hidden_half)
     noisy = scheduler.add_noise(hidden, noise, timesteps)
-    multiple = size_multiple(config.model.block_out_channels)
-    prediction = predict_hidden(network, noisy, known, timesteps, config.model.known_layout, multiple)
+    layout, multiple = config.model.known_layout, size_multiple(network)
+    prediction = predict_hidden(network, noisy, known, timesteps, layout, multiple)
     weights = min_snr_weights(scheduler, timesteps, config.objective.min_snr_gamma)
     return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights)

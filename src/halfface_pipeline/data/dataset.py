@@ -21,7 +21,8 @@ from tqdm import tqdm
 
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data.attributes import read_attributes
-from halfface_pipeline.data.sources import Source, Split, open_source
+from halfface_pipeline.data.sources import open_source
+from halfface_pipeline.data.splits import Source, Split
 from halfface_pipeline.pictures import resize_to
 
 # Part of the cache key: raise it whenever the same picture comes out of `_read` with other pixels.
@@ -35,7 +36,7 @@ class ImageSet:
     """Images of one size and what is known about each.
 
     Attributes:
-        images: uint8 (N, height, width, 3), RGB, read-only, memory-mapped.
+        images: uint8 (N, height, width, channels), RGB or grey, read-only, memory-mapped.
         names: File name relative to its folder, or row, of each image.
         attributes: float32 (N,) each, read-only; NaN where missing.
         fingerprint: SHA-256, in hex, of everything that the set was made from.
@@ -75,7 +76,7 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
     prepared = _read_entry(entry, fingerprint)
     if prepared is None:
         attributes = read_attributes(source.table(), data)
-        with _workplace(cache, len(source.names) * data.height * data.width * 3) as folder:
+        with _workplace(cache, len(source.names) * data.height * data.width * data.channels) as folder:
             _prepare(folder, source, attributes, data, f"preparing {split} images" if progress else None)
             # Opened before it is moved: another process may put its own in that place at any moment.
             made = _read_entry(folder, fingerprint)
@@ -90,7 +91,7 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
     return prepared
 
 
-def _read(image: Image.Image, height: int, width: int) -> np.ndarray:
+def _read(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:
     sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
     least = (2 * height, 2 * width) if sideways else (2 * width, 2 * height)
     # JPEG decodes much faster at 1/8 to 1/2 of its size; twice the target leaves the filter enough to average over.
@@ -101,7 +102,12 @@ def _read(image: Image.Image, height: int, width: int) -> np.ndarray:
         if whole and size[0] >= least[0] and size[1] >= least[1]:
             image.draft(None, size)
             break
-    return np.asarray(resize_to(image, height, width))
+    return _in_channels(resize_to(image, height, width), channels)
+
+
+def _in_channels(picture: Image.Image, channels: int) -> np.ndarray:
+    """An RGB picture as (H, W, channels); grey is ITU-R 601 luma."""
+    return np.asarray(picture) if channels == 3 else np.asarray(picture.convert("L"))[..., None]
 
 
 def _prepare(
@@ -113,7 +119,7 @@ def _prepare(
 ) -> None:
     """Write images.npy, attributes.npy and, last, index.json."""
     names = source.names
-    shape = (len(names), data.height, data.width, 3)
+    shape = (len(names), data.height, data.width, data.channels)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
     bad = _fill(images, source, data, label)
     if len(bad) == len(names):
@@ -142,14 +148,17 @@ def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | Non
 
     def fill(chunk: range) -> dict[int, str]:
         if source.draw is not None:
-            images[chunk.start : chunk.stop] = source.draw(chunk)
+            drawn = source.draw(chunk)
+            if data.channels != drawn.shape[-1]:
+                drawn = np.stack([_in_channels(Image.fromarray(picture), data.channels) for picture in drawn])
+            images[chunk.start : chunk.stop] = drawn
             return {}
         assert source.open is not None
         bad = {}
         for row in chunk:
             try:
                 with source.open(row) as image:
-                    images[row] = _read(image, data.height, data.width)
+                    images[row] = _read(image, data.height, data.width, data.channels)
             except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
                 bad[row] = " ".join(str(error).split()) or type(error).__name__
         return bad
@@ -176,7 +185,9 @@ def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | Non
 
 def _fingerprint(data: DataConfig, source: Source) -> str:
     settings = (data.on_bad_image, data.attribute_columns, data.attribute_encoding)
-    went_in = (RECIPE, data.source, data.height, data.width, *settings, source.identity, source.names)
+    # Colour adds nothing, so that sets prepared before there was grey are still found.
+    grey = () if data.channels == 3 else ("grey",)
+    went_in = (RECIPE, data.source, data.height, data.width, *grey, *settings, source.identity, source.names)
     return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()
 
 

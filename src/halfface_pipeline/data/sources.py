@@ -1,17 +1,12 @@
-"""Where pictures come from: each source lists its pictures and opens them; nothing here resizes or caches.
-
-Splits: a source that lacks `data.eval_split` gives up `data.holdout` of its training pictures. A picture is held out
-when a hash of (seed, its name) falls below that fraction, so that adding pictures moves none of the others.
-"""
+"""Where pictures come from: each source lists its pictures and opens them; nothing here resizes or caches."""
 
 import hashlib
 import inspect
 import io
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,33 +17,14 @@ from PIL import Image
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data import face_canvas, face_renderer, procedural
 from halfface_pipeline.data.attributes import is_numeric
-
-Split = Literal["train", "eval"]
+from halfface_pipeline.data.digits import digits, mnist
+from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 PROCEDURAL_EVAL_START = 10_000_000
 PROCEDURAL_COUNTS: dict[Split, int] = {"train": 20_000, "eval": 256}
 CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test": "2"}
 CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_partition.txt and list_attr_celeba.txt"
-
-
-@dataclass(frozen=True)
-class Source:
-    """The pictures of one split, not yet read.
-
-    Attributes:
-        names: One name a picture: the path inside its folder, or the row.
-        identity: Changes whenever a picture, a name or an attribute does; known without opening a picture.
-        table: Reads the columns kept beside the pictures, N rows, null where missing; it may hold no column.
-        open: Opens picture i as a PIL image; it is the caller's to close.
-        draw: Stands in for `open` where pictures are made, not read: uint8 (n, height, width, 3) of a range of them.
-    """
-
-    names: tuple[str, ...]
-    identity: str
-    table: Callable[[], pa.Table]
-    open: Callable[[int], Image.Image] | None = None
-    draw: Callable[[range], np.ndarray] | None = None
 
 
 def open_source(data: DataConfig, split: Split) -> Source:
@@ -64,15 +40,15 @@ def open_source(data: DataConfig, split: Split) -> Source:
     Raises:
         ValueError: The source is missing, empty, lacks a split or column, or has fewer pictures than asked for.
     """
-    if data.source == "procedural":
-        return _procedural(data, split)
+    if data.source in ("procedural", "digits"):
+        return _procedural(data, split) if data.source == "procedural" else digits(data, split)
     alias = CELEBA_PARTS if data.source == "celeba" else {}
     if alias.get(data.train_split, data.train_split) == alias.get(data.eval_split, data.eval_split):
         raise ValueError(
             f"data.eval_split is {data.eval_split!r}; it must not be data.train_split: name a split that the source "
             "lacks to hold out data.holdout of the training images"
         )
-    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba}[data.source](data, split)
+    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba, "mnist": mnist}[data.source](data, split)
 
 
 def _procedural(data: DataConfig, split: Split) -> Source:
@@ -98,7 +74,7 @@ def _procedural(data: DataConfig, split: Split) -> Source:
 
 def _imagefolder(data: DataConfig, split: Split) -> Source:
     """A plain walk: `datasets`' imagefolder adds a bogus label, follows its own split names and hides broken files."""
-    root = _folder(data)
+    root = folder_of(data)
     train, held_out = root / data.train_split, root / data.eval_split
     if held_out.is_dir() and not train.is_dir():
         raise ValueError(
@@ -110,8 +86,8 @@ def _imagefolder(data: DataConfig, split: Split) -> Source:
     if not names:
         raise ValueError(f"data.path is {data.path!r}; {folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     if shares:
-        names = [names[row] for row in _share(names, data, split)]
-    names = _first(names, data, split)
+        names = [names[row] for row in share_of(names, data, split)]
+    names = first_of(names, data, split)
     places = [base / file for base in (folder, root) for file in ("metadata.csv", "metadata.jsonl")]
     metadata = next((place for place in places if place.is_file()), None)
 
@@ -143,7 +119,7 @@ def _metadata(file: Path, folder: Path, names: Sequence[str]) -> pa.Table:
 
 
 def _celeba(data: DataConfig, split: Split) -> Source:
-    root = _folder(data)
+    root = folder_of(data)
     for field in ("train_split", "eval_split"):
         if getattr(data, field) not in CELEBA_PARTS:
             raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(CELEBA_PARTS)}")
@@ -164,7 +140,7 @@ def _celeba(data: DataConfig, split: Split) -> Source:
     names = [row[0] for row in rows if len(row) == 2 and row[1] == part]
     if not names:
         raise ValueError(f"{partition} lists no picture of {part_name!r}; a row of it is '000001.jpg {part}'")
-    names = _first(names, data, split)
+    names = first_of(names, data, split)
     there = set(os.listdir(folder))
     missing = [name for name in names if name not in there]
     if missing and data.on_bad_image == "error":
@@ -212,8 +188,8 @@ def _hub(data: DataConfig, split: Split) -> Source:
     pictures = dataset.select_columns([data.image_column]).cast_column(data.image_column, encoded)
     rows = list(range(len(dataset)))
     if shares:
-        rows = _share([str(row) for row in rows], data, split)
-    rows = _first(rows, data, split)
+        rows = share_of([str(row) for row in rows], data, split)
+    rows = first_of(rows, data, split)
 
     def table() -> pa.Table:
         schema = dataset.features.arrow_schema
@@ -256,15 +232,6 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
     return dict(found) if isinstance(found, datasets.DatasetDict) else {data.train_split: found}
 
 
-def _folder(data: DataConfig) -> Path:
-    assert data.path is not None
-    folder = Path(data.path).expanduser()
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise ValueError(f"data.path is {data.path!r}; it must be a folder, and it {what}")
-    return folder
-
-
 def _pictures_in(folder: Path) -> list[str]:
     names = []
     for base, folders, files in os.walk(folder):
@@ -289,28 +256,3 @@ def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Ca
         return Image.open(os.path.join(folder, names[i]))
 
     return Source(tuple(names), digest.hexdigest(), table, open=open_file)
-
-
-def _share(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
-    """The rows of this split, at least one, where the source has a single part."""
-    if data.holdout == 1:
-        if split == "train":
-            raise ValueError("data.holdout is 1; it must be below 1 to leave images to train on")
-        return list(range(len(names)))
-    if len(names) < 2:
-        raise ValueError(f"data.path is {data.path!r}; holding out images needs at least 2, and it has {len(names)}")
-    digests = [hashlib.sha256(os.fsencode(f"{data.seed}:{name}")).digest()[:8] for name in names]
-    places = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
-    held_out = places < data.holdout
-    held_out[places.argmin()], held_out[places.argmax()] = True, False
-    return np.flatnonzero(held_out == (split == "eval")).tolist()
-
-
-def _first(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
-    field = "num_images" if split == "train" else "num_eval_images"
-    wanted = getattr(data, field)
-    if not items:
-        raise ValueError(f"data.path is {data.path!r}; its {split} part holds no image")
-    if wanted is not None and wanted > len(items):
-        raise ValueError(f"data.{field} is {wanted}; it must be at most {len(items)}, as many as {data.path} has")
-    return items[:wanted]

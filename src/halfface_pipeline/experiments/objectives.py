@@ -115,7 +115,7 @@ def noise_prediction_error(
     config, known = pipe.scheduler.config, (trial.known / 127.5 - 1).to(pipe.device)
     clean = (trial.truth / 127.5 - 1).to(pipe.device)
     generator = torch.Generator().manual_seed(seed)
-    total, multiple = config.num_train_timesteps, size_multiple(pipe.unet.config.block_out_channels)
+    total, multiple = config.num_train_timesteps, size_multiple(pipe.unet)
     timesteps = ((torch.arange(num_levels) + 0.5) / num_levels * total).long()
     in_noise, in_clean = [], []
     for t in timesteps.tolist():

@@ -1,0 +1,77 @@
+"""The two parts of a source: what is trained on and what is held out.
+
+A source that lacks `data.eval_split` gives up `data.holdout` of its training pictures. A picture is held out when a
+hash of (seed, its name) falls below that fraction, so that adding pictures moves none of the others.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image
+
+from halfface_pipeline.config import DataConfig
+
+Split = Literal["train", "eval"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The pictures of one split, not yet read.
+
+    Attributes:
+        names: One name a picture: the path inside its folder, or the row.
+        identity: Changes whenever a picture, a name or an attribute does; known without opening a picture.
+        table: Reads the columns kept beside the pictures, N rows, null where missing; it may hold no column.
+        open: Opens picture i as a PIL image; it is the caller's to close.
+        draw: Stands in for `open` where pictures are made, not read: uint8 (n, height, width, 3) of a range of them.
+    """
+
+    names: tuple[str, ...]
+    identity: str
+    table: Callable[[], pa.Table]
+    open: Callable[[int], Image.Image] | None = None
+    draw: Callable[[range], np.ndarray] | None = None
+
+
+def folder_of(data: DataConfig) -> Path:
+    """The folder `data.path`; ValueError if it is none."""
+    assert data.path is not None
+    folder = Path(data.path).expanduser()
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise ValueError(f"data.path is {data.path!r}; it must be a folder, and it {what}")
+    return folder
+
+
+def share_of(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
+    """The rows of this split, at least one, where the source has a single part."""
+    if data.holdout == 1:
+        if split == "train":
+            raise ValueError("data.holdout is 1; it must be below 1 to leave images to train on")
+        return list(range(len(names)))
+    if len(names) < 2:
+        raise ValueError(f"data.path is {data.path!r}; holding out images needs at least 2, and it has {len(names)}")
+    digests = [hashlib.sha256(os.fsencode(f"{data.seed}:{name}")).digest()[:8] for name in names]
+    places = np.array([int.from_bytes(digest, "big") / 2**64 for digest in digests])
+    held_out = places < data.holdout
+    held_out[places.argmin()], held_out[places.argmax()] = True, False
+    return np.flatnonzero(held_out == (split == "eval")).tolist()
+
+
+def first_of(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
+    """As many of the split's items as `data` asks for, from the first; ValueError if there are too few."""
+    field = "num_images" if split == "train" else "num_eval_images"
+    wanted = getattr(data, field)
+    if not items:
+        raise ValueError(f"data.path is {data.path!r}; its {split} part holds no image")
+    if wanted is not None and wanted > len(items):
+        raise ValueError(
+            f"data.{field} is {wanted}; it must be at most {len(items)}, as many as {data.path or data.source} has"
+        )
+    return items[:wanted]
