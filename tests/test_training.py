@@ -282,13 +282,14 @@ def test_bf16_without_average_and_with_min_snr_trains_and_saves_the_trained_weig
 
 def test_ctrl_c_and_sigterm_become_a_request_and_a_second_one_stops_at_once():
     for number in (signal.SIGINT, signal.SIGTERM):
+        before = signal.getsignal(number)
         with stop_signals() as request:
             assert not request.requested
             os.kill(os.getpid(), number)
             assert request.requested
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        assert signal.getsignal(number) is before
 
 
 def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network():
