@@ -29,7 +29,7 @@ FLOORS = (
         "respacing",
         "respaced_scheduler",
     },
-    {"pipeline", "data", "networks", "report_network", "objectives", "processes"},
+    {"pipeline", "data", "networks", "report_network", "objectives", "processes", "speed"},
     {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
     {"cli", "cli_inputs", "cli_experiment", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it

@@ -1,0 +1,72 @@
+"""Fair timings on a noisy machine: cases take turns in one process, medians are compared, ratios reported."""
+
+import platform
+import resource
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+PEAK_SIZES = (1024, 2048)
+
+
+def interleaved(
+    cases: Mapping[str, Callable[[], object]], rounds: int = 5, warmups: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each case in each round; a round runs every case once."""
+    seconds: dict[str, list[float]] = {name: [] for name in cases}
+    for turn in range(warmups + rounds):
+        for name, case in cases.items():
+            synchronize()
+            start = time.perf_counter()
+            case()
+            synchronize()
+            if turn >= warmups:
+                seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def compared(seconds: Mapping[str, list[float]], base: str, images: Mapping[str, int] | int = 1) -> dict[str, Any]:
+    """Median milliseconds an image, and how many times faster than the base each case is."""
+    count = images if isinstance(images, Mapping) else dict.fromkeys(seconds, images)
+    each = {name: statistics.median(taken) / count[name] for name, taken in seconds.items()}
+    return {
+        name: {
+            "ms_per_image": round(1e3 * value, 2),
+            "times_faster": round(each[base] / value, 2),
+            "slowest_over_fastest": round(max(seconds[name]) / min(seconds[name]), 2),
+        }
+        for name, value in each.items()
+    }
+
+
+def product_peak(dtype: torch.dtype, device: torch.device | str = "cpu", rounds: int = 5) -> float:
+    """Floating-point operations a second of the best square matrix product here."""
+    best = 0.0
+    for size in PEAK_SIZES:
+        left, right = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+        taken = interleaved({"product": lambda left=left, right=right: left @ right}, rounds, warmups=2)["product"]
+        best = max(best, 2 * size**3 / min(taken))
+    return best
+
+
+def synchronize() -> None:
+    """Waits for the GPU, if there is one."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were taken on."""
+    return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def peak_memory_mib() -> int:
+    """Largest resident memory of this process so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

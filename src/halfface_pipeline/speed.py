@@ -1,0 +1,41 @@
+"""Number format and memory layout that a machine evaluates a network fastest in."""
+
+from typing import Literal, get_args
+
+import torch
+
+from .pipeline import HalfFaceInpaintPipeline
+
+Speed = Literal["auto", "safe"]
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions of its own for products of bfloat16 numbers."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not there before torch 2.12
+        return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    return False
+
+
+def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFaceInpaintPipeline:
+    """Puts the network of a pipeline into the form that is sampled with; the sample itself stays in float32.
+
+    Args:
+        pipe: The model, on its device. Changed in place.
+        speed: `safe` leaves the weights as they are, so that a completion does not depend on the batch it is drawn in.
+            `auto` takes bfloat16 weights, channels last, where the device multiplies them natively; completions then
+            differ from `safe` ones by less than the rounding of colours to 8 bits on average.
+
+    Returns:
+        The same pipeline.
+
+    Raises:
+        ValueError: If the speed is unknown.
+    """
+    if speed not in get_args(Speed):
+        raise ValueError(f"speed is {speed!r}; it must be one of {', '.join(get_args(Speed))}")
+    if speed == "auto" and multiplies_bfloat16(pipe.device):
+        pipe.unet.to(torch.bfloat16).to(memory_format=torch.channels_last)
+    return pipe

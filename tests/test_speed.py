@@ -1,0 +1,42 @@
+"""Speed modes of sampling: what they change, and by how little."""
+
+import numpy as np
+import pytest
+import torch
+
+from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling
+
+
+def drawn(pipe, speed):
+    prepare_for_sampling(pipe, speed).set_progress_bar_config(disable=True)
+    half = torch.linspace(-1, 1, 3 * 10 * 16).reshape(3, 10, 16)
+    generator = torch.Generator().manual_seed(0)
+    return np.asarray(pipe(half, 4, 5, generator, output_type="np").hidden_halves)
+
+
+def test_safe_leaves_the_network_as_it_is(tiny_pipeline):
+    assert np.array_equal(drawn(tiny_pipeline(), "safe"), drawn(tiny_pipeline(), "safe"))
+    pipe = prepare_for_sampling(tiny_pipeline(), "safe")
+    assert {weight.dtype for weight in pipe.unet.parameters()} == {torch.float32}
+
+
+def test_auto_takes_the_number_format_the_device_multiplies_and_draws_the_same(tiny_pipeline):
+    pipe = prepare_for_sampling(tiny_pipeline(), "auto")
+    native = multiplies_bfloat16(pipe.device)
+    assert {weight.dtype for weight in pipe.unet.parameters()} == {torch.bfloat16 if native else torch.float32}
+    fast, safe = drawn(tiny_pipeline(), "auto"), drawn(tiny_pipeline(), "safe")
+    assert fast.dtype == safe.dtype == np.float32
+    assert bool((fast != safe).any()) == native
+    assert np.abs(fast - safe).mean() < 0.02 * np.abs(safe).mean()
+
+
+def test_bfloat16_is_taken_only_where_it_is_native(tiny_pipeline, monkeypatch):
+    for name, native in (("avx512_bf16", True), ("avx2", False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True}, raising=False)
+        assert multiplies_bfloat16(torch.device("cpu")) is native
+    assert not multiplies_bfloat16(torch.device("meta"))
+
+
+def test_an_unknown_speed_is_refused(tiny_pipeline):
+    with pytest.raises(ValueError, match="speed is 'fast'; it must be one of auto, safe"):
+        prepare_for_sampling(tiny_pipeline(), "fast")
