@@ -1,5 +1,6 @@
 """Number format and memory layout that a machine evaluates a network fastest in."""
 
+from collections.abc import Mapping
 from typing import Literal, get_args
 
 import torch
@@ -14,7 +15,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()  # not there before torch 2.12
+        # Not there before torch 2.12.
+        capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
 
