@@ -5,71 +5,22 @@ gradient clipping, AdamW and the moving average of the weights.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import json
 import statistics
-import time
 
 import torch
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
+from steps import WIDEST_GRADIENT, Step
 from timing import compared, interleaved, machine, peak_memory_mib, product_peak
 from torch.utils.flop_counter import FlopCounterMode
 
-from halfface_pipeline.config import Config
 from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.draws import draw_step
 from halfface_pipeline.halves import size_multiple
-from halfface_pipeline.networks import build_network, drawn_shape, num_parameters
-from halfface_pipeline.schedules import training_scheduler
-from halfface_pipeline.training import denoising_loss
+from halfface_pipeline.networks import build_network, num_parameters
 
 DIFFUSERS_HEAD_DIM = 8
-WIDEST_GRADIENT = 1.0
-
-
-class Step:
-    """A network with its optimizer and average, taking steps on given images.
-
-    Args:
-        config: The training.
-        network: To train.
-        bfloat16: Compute products in bfloat16 (autocast).
-        channels_last: Memory layout of the weights.
-        fused: One kernel for all of AdamW.
-    """
-
-    def __init__(
-        self, config: Config, network: torch.nn.Module, bfloat16: bool, channels_last: bool, fused: bool
-    ) -> None:
-        self.config, self.bfloat16 = config, bfloat16
-        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
-        self.average = EMAModel(network.parameters(), decay=0.999, foreach=True)
-        self.scheduler = training_scheduler(config.noise, config.objective.prediction_type)
-        self.passes: list[float] = []
-
-    def __call__(self, images: torch.Tensor) -> None:
-        """Takes one step on (N, 3, H, W) images in [-1, 1]."""
-        shape = drawn_shape(self.config.model, *images.shape[-2:])
-        draw = draw_step(0, 0, len(images), len(images), 1000, shape, flip=True)
-        start = time.perf_counter()
-        with self._precision():
-            loss = denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
-        loss.backward()
-        self.passes.append(time.perf_counter() - start)
-        self.update()
-
-    def update(self) -> None:
-        """Clips, steps and averages."""
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), WIDEST_GRADIENT)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.average.step(self.network.parameters())
-
-    def _precision(self) -> contextlib.AbstractContextManager:
-        return torch.autocast("cpu", torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
 
 
 def main() -> None:

@@ -1,0 +1,60 @@
+"""An optimizer step as the training loop takes it, in the forms that the benchmarks compare."""
+
+import contextlib
+import time
+
+import torch
+from diffusers.training_utils import EMAModel
+
+from halfface_pipeline.config import Config
+from halfface_pipeline.draws import draw_step
+from halfface_pipeline.networks import drawn_shape
+from halfface_pipeline.schedules import training_scheduler
+from halfface_pipeline.training import denoising_loss
+
+WIDEST_GRADIENT = 1.0
+
+
+class Step:
+    """A network with its optimizer and average, taking steps on given images.
+
+    Args:
+        config: The training.
+        network: To train, on its device.
+        bfloat16: Compute products in bfloat16 (autocast).
+        channels_last: Memory layout of the weights.
+        fused: One kernel for all of AdamW.
+    """
+
+    def __init__(
+        self, config: Config, network: torch.nn.Module, bfloat16: bool, channels_last: bool, fused: bool
+    ) -> None:
+        self.config, self.bfloat16 = config, bfloat16
+        self.device = next(network.parameters()).device
+        self.network = network.to(memory_format=torch.channels_last) if channels_last else network
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
+        self.average = EMAModel(network.parameters(), decay=0.999, foreach=True)
+        self.scheduler = training_scheduler(config.noise, config.objective.prediction_type)
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(self.device)
+        self.passes: list[float] = []
+
+    def __call__(self, images: torch.Tensor) -> None:
+        """Takes one step on (N, 3, H, W) images in [-1, 1]."""
+        shape = drawn_shape(self.config.model, *images.shape[-2:])
+        draw = draw_step(0, 0, len(images), len(images), 1000, shape, True, self.device)
+        start = time.perf_counter()
+        with self._precision():
+            loss = denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
+        loss.backward()
+        self.passes.append(time.perf_counter() - start)
+        self.update()
+
+    def update(self) -> None:
+        """Clips, steps and averages."""
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), WIDEST_GRADIENT)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.step(self.network.parameters())
+
+    def _precision(self) -> contextlib.AbstractContextManager:
+        return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()
