@@ -91,6 +91,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
         betas=(config.optimizer.beta1, config.optimizer.beta2),
         weight_decay=config.optimizer.weight_decay,
         eps=config.optimizer.eps,
+        fused=True,
     )
     network, optimizer = accelerator.prepare(network, optimizer)
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
