@@ -21,6 +21,7 @@ from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import grid, save_loss_plot, sheet
 from .schedules import sampler, training_scheduler
+from .shipping import ship_components
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
 BYTES_PER_PARAMETER = 20
@@ -175,7 +176,7 @@ def publish(
     picture.save(run / samples)
     log = read_log(run / LOG_FILE)
     save_loss_plot(log, run / "loss.png")
-    write_card(run, config, step, num_parameters(network), log[-1]["loss"] if log else None, samples)
+    write_card(run, config, step, num_parameters(network), log, samples)
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
@@ -209,6 +210,7 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     pipe.save_pretrained(partial)
+    ship_components(pipe, partial)
     files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)
