@@ -175,6 +175,7 @@ def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(ti
     assert not (folder / "pipeline.py").exists()
     with PIL.Image.open(folder / "samples" / "step-0000006.png") as picture:
         assert picture.size == (3 * (16 * 5 + 4) + 4, 2 * (20 * 5 + 4) + 16)
+        assert (picture.text["Comment"], picture.text["sampler"]) == ("AI-generated", "ddpm")
     pipe = DDPMPipeline.from_pretrained(folder, trust_remote_code=family == "report")
     pipe.set_progress_bar_config(disable=True)
     assert (pipe.unet.config.in_channels, pipe.unet.config.out_channels) == (1, 1)

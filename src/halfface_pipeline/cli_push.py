@@ -20,7 +20,7 @@ def add_push(commands: Any) -> None:
         description="Put a run on the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
         "configuration, log, figures, and a card rendered with what has been measured. Log in before by "
         "`hf auth login`, or set HF_TOKEN.",
-        epilog="example: halfface push runs/demo someone/halfface-demo --private",
+        example="halfface push runs/demo someone/halfface-demo --private",
     )
     push.add_argument("run", metavar="RUN", help="run folder")
     push.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub; made if it is not there")

@@ -20,6 +20,7 @@ from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import grid, save_loss_plot, sheet
+from .provenance import AI_GENERATED, WHOLE_GENERATED, save_png
 from .schedules import sampler, training_scheduler
 from .shipping import ship_components
 
@@ -173,7 +174,15 @@ def publish(
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     (run / "samples").mkdir(exist_ok=True)
     samples = _sheet_of(step)
-    picture.save(run / samples)
+    save_png(
+        picture,
+        run / samples,
+        model=f"{run.resolve().name} step {step}",
+        sampler=sampling.scheduler,
+        steps=sampling.num_inference_steps,
+        seed=sampling.seed,
+        comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+    )
     log = read_log(run / LOG_FILE)
     save_loss_plot(log, run / "loss.png")
     write_card(run, config, step, num_parameters(network), log, samples)
