@@ -63,7 +63,7 @@ def test_card_is_filled_in_and_valid_for_the_hub(tmp_path, hidden_half):
         data=DataConfig(source="hub", path="someone/faces", height=108, width=88),
         model=dataclasses.replace(ModelConfig(), hidden_half=hidden_half),
     )
-    write_card(tmp_path, config, step=5, parameters=37_808_451, loss=0.0123, samples="samples/step-5.png")
+    write_card(tmp_path, config, step=5, parameters=37_808_451, log=[{"loss": 0.0123}], samples="samples/step-5.png")
     text = (tmp_path / "README.md").read_text()
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.to_dict() == {
@@ -80,7 +80,7 @@ def test_card_is_filled_in_and_valid_for_the_hub(tmp_path, hidden_half):
 
 def test_a_card_of_photos_on_disk_does_not_tell_where_they_lie(tmp_path):
     config = Config(data=DataConfig(source="imagefolder", path="/home/someone/private/faces"))
-    write_card(tmp_path, config, step=5, parameters=1, loss=None, samples="s.png")
+    write_card(tmp_path, config, step=5, parameters=1, log=[], samples="s.png")
     text = (tmp_path / "README.md").read_text()
     assert "imagefolder folder faces" in text
     assert "someone" not in text and str(tmp_path.parent) not in text
@@ -89,7 +89,7 @@ def test_a_card_of_photos_on_disk_does_not_tell_where_they_lie(tmp_path):
 def test_a_card_of_a_hub_data_set_saved_on_disk_does_not_name_its_place(tmp_path):
     (tmp_path / "private").mkdir()
     config = Config(data=DataConfig(source="hub", path=str(tmp_path / "private")))
-    write_card(tmp_path, config, step=5, parameters=1, loss=None, samples="s.png")
+    write_card(tmp_path, config, step=5, parameters=1, log=[], samples="s.png")
     assert str(tmp_path) not in (tmp_path / "README.md").read_text()
     assert ModelCard.load(tmp_path / "README.md").data.to_dict().get("datasets") is None
 

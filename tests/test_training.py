@@ -171,11 +171,12 @@ def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(ti
     folder = train(config)
     index = json.loads((folder / "model_index.json").read_text())
     assert index["_class_name"] == "DDPMPipeline"
-    assert index["unet"][0] == ("diffusers" if family == "unet2d" else "halfface_pipeline.report_network")
+    assert index["unet"][0] == ("diffusers" if family == "unet2d" else "report_network")
     assert not (folder / "pipeline.py").exists()
     with PIL.Image.open(folder / "samples" / "step-0000006.png") as picture:
         assert picture.size == (3 * (16 * 5 + 4) + 4, 2 * (20 * 5 + 4) + 16)
-    pipe = DDPMPipeline.from_pretrained(folder)
+        assert (picture.text["Comment"], picture.text["sampler"]) == ("AI-generated", "ddpm")
+    pipe = DDPMPipeline.from_pretrained(folder, trust_remote_code=family == "report")
     pipe.set_progress_bar_config(disable=True)
     assert (pipe.unet.config.in_channels, pipe.unet.config.out_channels) == (1, 1)
     assert pipe.scheduler.config.timestep_spacing == "trailing"
@@ -184,7 +185,7 @@ def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(ti
     assert (image.mode, image.size) == ("L", (16, 20))
     card = (folder / "README.md").read_text()
     assert "unconditional-image-generation" in card and "grey images of 20x16" in card and "{{" not in card
-    assert ("import torch\nimport halfface_pipeline" in card) == (family == "report")
+    assert ("trust_remote_code=True" in card) == (family == "report")
 
 
 def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):

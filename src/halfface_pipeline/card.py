@@ -1,48 +1,86 @@
 """The model card of a run, rendered from `model_card.md`."""
 
+import hashlib
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
-from .config import Config
+from .card_figures import eval_results, read_evaluation, read_samplers, training_cost_words
+from .config import Config, DataConfig
 from .halves import KNOWN_HALF, half_size
+from .networks import training_cost
+from .schedules import SAMPLERS
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
-WHOLE_TEMPLATE = Path(__file__).with_name("model_card_whole.md")
-"""Of models that draw whole images."""
+MARK = "<!-- rendered by halfface_pipeline, {} -->"
+TWO_CALLS = ("dpm-sde", "heun", "kdpm2", "kdpm2-a")
+"""Samplers that call the network twice a step, but once at the last."""
+LICENCES = {
+    "procedural": "drawn by halfface_pipeline; they show nobody and need no licence",
+    "celeba": "CelebA: non-commercial research only",
+    "mnist": "MNIST: CC BY-SA 3.0",
+    "digits": "Optical Recognition of Handwritten Digits, as in scikit-learn: CC BY 4.0",
+}
 
 
-def write_card(run: Path, config: Config, step: int, parameters: int, loss: float | None, samples: str) -> None:
-    """Writes the card of a run as its README.md.
+Log = list[dict[str, float]]
+
+
+def write_card(run: Path, config: Config, step: int, parameters: int, log: Log, samples: str) -> None:
+    """Writes the card of a run as its README.md; arguments as in `render_card`."""
+    model_id = run.as_posix() if not run.is_absolute() else run.name
+    (run / "README.md").write_text(render_card(run, config, step, parameters, log, samples, model_id))
+
+
+def render_card(
+    run: Path,
+    config: Config,
+    step: int,
+    parameters: int,
+    log: Log,
+    samples: str,
+    model_id: str,
+    model_license: str | None = None,
+) -> str:
+    """The card of a run, with the figures that its folder holds.
 
     Args:
         run: The run folder.
         config: The run's configuration.
         step: Optimizer steps done.
         parameters: Of the network.
-        loss: Last logged loss.
+        log: Lines of log.jsonl.
         samples: Sample sheet to show, relative to the run folder.
+        model_id: What the card's code loads.
+        model_license: Licence of the weights, as the Hub names it.
+
+    Returns:
+        The text; its last line says whether it has been edited since (`is_as_rendered`).
     """
     data, model, noise, training = config.data, config.model, config.noise, config.training
     whole = model.hidden_half == "all"
     half_height, half_width = (None, None) if whole else half_size(data.height, data.width, model.hidden_half)
     gamma = config.objective.min_snr_gamma
-    from_hub = data.source == "hub" and not Path(str(data.path)).exists()
-    if data.source == "procedural":
-        source = "procedural faces drawn by halfface_pipeline"
-    elif data.source == "digits":
-        source = "the handwritten digits of scikit-learn"
-    else:
-        source = str(data.path) if from_hub else f"{data.source} folder {Path(str(data.path)).name}"
+    evaluation = read_evaluation(run)
+    dataset = _hub_id(data)
+    name = f"{'Image generation' if whole else 'Half-face completion'}, {run.resolve().name}"
+    results = eval_results(evaluation, dataset or data.source)
+    operations = training_cost(model, data.height, data.width, data.channels)[1]
+    seen = step * training.batch_size
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
             pipeline_tag="unconditional-image-generation" if whole else "image-to-image",
             tags=["halfface", "diffusion"] if whole else ["halfface", "inpainting", "faces", "diffusion"],
-            datasets=[str(data.path)] if from_hub else None,
+            datasets=[dataset] if dataset else None,
+            license=model_license,
+            model_name=name if results else None,
+            eval_results=results or None,
         ),
-        template_path=str(WHOLE_TEMPLATE if whole else TEMPLATE),
-        title=f"{'Image generation' if whole else 'Half-face completion'}, {run.resolve().name}",
+        template_path=str(TEMPLATE),
+        whole=whole,
+        title=name,
         known=None if whole else KNOWN_HALF[model.hidden_half],
         hidden=model.hidden_half,
         height=data.height,
@@ -50,14 +88,19 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
         half_height=half_height,
         half_width=half_width,
         samples=samples,
-        model_id=run.as_posix() if not run.is_absolute() else run.name,
+        model_id=model_id,
         steps=config.sampling.num_inference_steps,
+        sampler=config.sampling.scheduler,
+        samplers=[(key, SAMPLERS[key][0], "2N - 1" if key in TWO_CALLS else "N") for key in SAMPLERS],
+        measured_samplers=_table(read_samplers(run)),
         parameters=f"{parameters / 1e6:.1f}",
         colours="colour" if data.channels == 3 else "grey",
-        family=model.family,
+        own_network=model.family == "report",
         network="`UNet2DModel`" if model.family == "unet2d" else "`ReportNetwork` of halfface_pipeline",
         channels=", ".join(map(str, model.block_out_channels)),
-        data=source,
+        layout=model.known_layout,
+        data=_data_words(data, dataset),
+        data_licence=data.license or LICENCES.get(data.source, "not stated here; ask whoever shares this model"),
         flips="mirrored at random" if data.horizontal_flip else "not mirrored",
         timesteps=noise.num_train_timesteps,
         beta_schedule=noise.beta_schedule,
@@ -69,9 +112,45 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
         lr_schedule=config.lr_schedule.kind.replace("_", " "),
         training_steps=step,
         batch_size=training.batch_size,
-        loss="none" if loss is None else f"{loss:.4f}",
+        cost=training_cost_words(log),
+        operations=f"{operations / 1e9:.1f} GFLOP a forward pass of one image, "
+        f"about {3 * operations * seen / 1e15:.2g} PFLOP of training",
+        loss=f"{log[-1]['loss']:.4f}" if log else "none",
         weights="as trained"
         if training.ema_decay is None
         else f"exponential moving average, decay {training.ema_decay}",
+        evaluation=evaluation,
     )
-    card.save(run / "README.md")
+    text = f"{card}".rstrip() + "\n"
+    return f"{text}\n{MARK.format(_digest(text))}\n"
+
+
+def is_as_rendered(card: str) -> bool:
+    """Whether nobody has edited a card since it was rendered."""
+    text, _, mark = card.rstrip().rpartition("\n\n")
+    return mark == MARK.format(_digest(text + "\n"))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _hub_id(data: DataConfig) -> str | None:
+    return str(data.path) if data.source == "hub" and not Path(str(data.path)).exists() else None
+
+
+def _data_words(data: DataConfig, dataset: str | None) -> str:
+    if data.source == "procedural":
+        return "procedural faces drawn by halfface_pipeline"
+    if data.source == "digits":
+        return "the handwritten digits of scikit-learn"
+    return dataset or f"{data.source} folder {Path(str(data.path)).name}"
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Rows of one set of columns as a Markdown table."""
+    if not rows:
+        return ""
+    shown = [[f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()] for row in rows]
+    head = [name.replace("_", " ") for name in rows[0]]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *shown))

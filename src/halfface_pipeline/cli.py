@@ -2,26 +2,22 @@
 
 import argparse
 import csv
-import itertools
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import PIL.Image
-import torch
 from diffusers.utils import logging as diffusers_logging
 from tqdm.auto import tqdm
 
+from .cli_complete import add_complete
 from .cli_experiment import add_experiments
-from .cli_inputs import crop_box, evaluation_data, load_pipeline, open_photo, output_folder, size_of
+from .cli_inputs import evaluation_data, load_pipeline, output_folder, size_of
+from .cli_parser import Parser
+from .cli_push import add_push
 from .config import SamplerName
 from .data.procedural import faces, records
 from .evaluation.evaluate import as_markdown, evaluate
-from .halves import join, turn
-from .pictures import known_halves, resize_to
-from .plots import sheet
 from .schedules import sampler
 
 FACES_AT_ONCE = 64
@@ -36,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0, or 2 after a line that says what was wrong.
     """
-    options = _parser().parse_args(arguments)
+    options = command_line().parse_args(arguments)
     diffusers_logging.set_verbosity_error()
     diffusers_logging.disable_progress_bar()
     try:
@@ -48,38 +44,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"halfface {options.name}: stopped", file=sys.stderr)
         return 130
     return 0
-
-
-def _complete(options: argparse.Namespace) -> None:
-    if options.n < 1:
-        raise ValueError(f"-n is {options.n}; it must be at least 1")
-    crop = crop_box(options.crop) if options.crop else None
-    photos = [open_photo(file, crop) for file in options.photos]
-    out = output_folder(options.out)
-    pipe = load_pipeline(options.model)
-    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
-    height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
-    if options.half:
-        halves = [resize_to(photo, *pipe.half_size) for photo in photos]
-        shown = [_beside_grey(half, hidden) for half in halves]
-    else:
-        shown = [resize_to(photo, height, width) for photo in photos]
-        halves = [PIL.Image.fromarray(known_halves(np.array(photo)[None], hidden)[0]) for photo in shown]
-    images = pipe(
-        halves,
-        num_completions=options.n,
-        num_inference_steps=options.steps,
-        generator=[torch.Generator().manual_seed(options.seed) for _ in halves],
-        batch_size=options.batch_size,
-    ).images
-    out.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate(_different_names(options.photos)):
-        mine = images[index * options.n : (index + 1) * options.n]
-        for number, image in enumerate(mine, start=1):
-            image.save(out / f"{name}-{number}.png")
-        picture = out / f"{name}-sheet.png"
-        sheet([shown[index]], mine, titles=("given" if options.half else "original", "completions")).save(picture)
-        print(picture)
 
 
 def _faces(options: argparse.Namespace) -> None:
@@ -114,44 +78,21 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(f"picture: {out / 'completions.png'}")
 
 
-def _beside_grey(half: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
-    """A known half in its place, the hidden one grey."""
-    known = turn(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
-    whole = join(known, torch.full_like(known, 128), hidden_half)
-    return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
-
-
-def _different_names(files: Sequence[str]) -> list[str]:
-    """File names without their endings, numbered where one has been taken or begins another's."""
-    names: list[str] = []
-    for file in files:
-        stem = Path(file).stem
-        tries = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-        names.append(next(name for name in tries if name not in names))
-    return names
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="halfface", description="Complete half-seen faces with diffusion.")
+def command_line() -> Parser:
+    """The parser of the whole command line."""
+    parser = Parser(
+        prog="halfface",
+        description="Complete half-seen faces with diffusion. `halfface COMMAND --help` tells all about a command.",
+        example="halfface complete me.jpg --model runs/demo -n 8 --out completed",
+    )
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
 
-    complete = commands.add_parser(
-        "complete",
-        help="draw the hidden half of faces on photos",
-        description="Draw the hidden half of each photo N times; writes the faces and a sheet a photo.",
-        epilog="example: halfface complete me.jpg --model runs/demo -n 8 --out completed",
-    )
-    complete.add_argument("photos", nargs="+", metavar="PHOTO", help="photos of whole faces, or halves with --half")
-    complete.add_argument("--half", action="store_true", help="the pictures are visible halves, not whole faces")
-    complete.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
-    complete.add_argument("-n", type=int, default=8, help="completions of each photo (default 8)")
-    complete.set_defaults(command=_complete)
-
+    add_complete(commands)
     render = commands.add_parser(
         "faces",
         help="render procedural faces",
         description="Render procedural faces as PNG files, with their factors in metadata.csv.",
-        epilog="example: halfface faces 1000 --size 112x88 --out faces",
+        example="halfface faces 1000 --size 112x88 --out faces",
     )
     render.add_argument("num", type=int, metavar="N", help="how many")
     render.add_argument("--size", default="112x88", metavar="HxW", help="height x width in pixels (default 112x88)")
@@ -161,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
         "evaluate",
         help="measure a model on held-out halves",
         description="Complete held-out halves and measure the result beside its floor and ceiling.",
-        epilog="example: halfface evaluate --model runs/demo --data procedural --out runs/demo/evaluation",
+        example="halfface evaluate --model runs/demo --out runs/demo/evaluation",
     )
     measure.add_argument(
         "--data", help="`procedural` or a folder of photos (default: the data the model was trained on)"
@@ -171,13 +112,13 @@ def _parser() -> argparse.ArgumentParser:
     measure.set_defaults(command=_evaluate)
 
     add_experiments(commands)
-    for command in (complete, measure):
-        command.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-        command.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-        names = ", ".join(get_args(SamplerName))
-        command.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
-        command.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    for command in (complete, render, measure):
+    add_push(commands)
+    measure.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
+    measure.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
+    names = ", ".join(get_args(SamplerName))
+    measure.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
+    measure.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
+    for command in (render, measure):
         command.add_argument("--seed", type=int, default=0, help="makes the draw repeatable (default 0)")
         command.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
     return parser

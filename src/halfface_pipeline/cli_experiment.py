@@ -22,6 +22,17 @@ from .schedules import sampler, training_scheduler
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}
+EXAMPLES = {
+    "forward": "--data photos",
+    "schedule": "--step-sizes 1 10 40",
+    "step-size": "--model runs/demo --quick",
+    "variance": "--model runs/demo --quick",
+    "unseen": "--model runs/demo --quick",
+    "samplers": "--model runs/demo --quick",
+    "objectives": "--model runs/v runs/epsilon",
+    "training": "--model runs/demo",
+}
+"""Words between the name of an experiment and --out."""
 
 
 def add_experiments(commands: Any) -> None:
@@ -34,12 +45,17 @@ def add_experiments(commands: Any) -> None:
         "experiment",
         help="repeat an experiment of the report",
         description="Repeat an experiment of the report; writes a picture, a table (CSV, Markdown) and a JSON.",
-        epilog="example: halfface experiment step-size --model runs/demo --quick --out step-size",
+        example="halfface experiment step-size --model runs/demo --quick --out step-size",
     )
     kinds = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
 
     def add(name: str, run: Callable[[argparse.Namespace], Result], text: str) -> argparse.ArgumentParser:
-        kind = kinds.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        kind = kinds.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            example=f"halfface experiment {name} {EXAMPLES[name]} --out {name}",
+        )
         kind.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
         kind.set_defaults(command=_command, run=run)
         return kind

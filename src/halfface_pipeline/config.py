@@ -38,6 +38,7 @@ class DataConfig:
         seed: Which procedural faces are drawn and which images `holdout` takes.
         on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
         cache_dir: Where prepared images are kept; none means `$XDG_CACHE_HOME/halfface_pipeline`.
+        license: Licence of the data, told in the model card.
     """
 
     source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
@@ -58,6 +59,7 @@ class DataConfig:
     seed: int = 0
     on_bad_image: Literal["error", "skip"] = "error"
     cache_dir: str | None = None
+    license: str | None = None
 
     def __post_init__(self) -> None:
         embedded = self.source in ("procedural", "digits")

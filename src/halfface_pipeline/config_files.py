@@ -16,6 +16,7 @@ SETTINGS_FREE_TO_CHANGE = (
     "output.",
     "sampling.",
     "data.cache_dir",
+    "data.license",
     "data.num_eval_images",
     "training.epochs",
     "training.steps",

@@ -1,7 +1,7 @@
 """`HalfFaceInpaintPipeline`: half of a face in, whole faces out. This file and its siblings ship with every model."""
 
 import inspect
-import shutil
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +13,10 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
 from .halves import check_known_layout, half_size, join, predict_hidden, size_multiple, turn, turn_back, turned_size
+from .hub import push_pipeline
 from .pictures import OUTPUT_ENCODINGS, Encoding, Picture, encode, read_half, to_output
-
-SHIPPED_FILES = ("pipeline.py", "halves.py", "pictures.py")
+from .seeds import completion_seeds
+from .shipping import of_package, ship_code, ship_components
 
 
 @dataclass
@@ -39,8 +40,6 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
 
     Args:
         unet: A `UNet2DModel` or `ReportNetwork` from 2C channels (noisy hidden half, clean known half) to C channels.
-            A model with a `ReportNetwork` needs halfface_pipeline installed and imported, also for
-            `DiffusionPipeline.from_pretrained(dir, custom_pipeline=dir, trust_remote_code=True)`.
         scheduler: The noise schedule the network was trained under, or a sampler with its configuration.
         height: Height of whole images in pixels.
         width: Width of whole images in pixels.
@@ -142,7 +141,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may hold 'latents'")
 
-        seeds = _completion_seeds(generator, len(given), num_completions)
+        seeds = completion_seeds(generator, len(given), num_completions)
         known = torch.stack([turn(encode(half, encoding, "signed"), self._hidden) for half, encoding in given])
         known = known.to(self._execution_device, torch.float32).repeat_interleave(num_completions, dim=0)
 
@@ -216,14 +215,59 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             bar.update()
         return latents
 
-    def save_pretrained(self, save_directory: str | Path, *args: Any, **kwargs: Any) -> None:
-        """Saves the model with the code it needs; arguments as in `DiffusionPipeline.save_pretrained`."""
+    @classmethod
+    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
+        """As diffusers' own; components of ours come from beside this class, not from the model's own code."""
+        loaded = super().load_config(*args, **kwargs)
+        of_package(loaded[0] if isinstance(loaded, tuple) else loaded, __package__ or "")
+        return loaded
+
+    def save_pretrained(
+        self, save_directory: str | Path, *args: Any, push_to_hub: bool = False, **kwargs: Any
+    ) -> str | None:
+        """Saves the model with the code it needs; arguments as in `DiffusionPipeline.save_pretrained`.
+
+        With `push_to_hub` it is pushed too, to `repo_id`, with the other arguments of that method.
+        """
+        if push_to_hub:
+            self.save_pretrained(save_directory, *args)
+            return self.push_to_hub(kwargs.pop("repo_id", Path(save_directory).name), **kwargs)
         Path(save_directory).mkdir(parents=True, exist_ok=True)
-        for name in SHIPPED_FILES:
-            source, target = Path(__file__).with_name(name), Path(save_directory, name)
-            if source.resolve() != target.resolve():
-                shutil.copyfile(source, target)
+        ship_code(save_directory)
         super().save_pretrained(save_directory, *args, **kwargs)
+        ship_components(self, save_directory)
+        return None
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        commit_message: str | None = None,
+        private: bool | None = None,
+        token: str | None = None,
+        create_pr: bool = False,
+        revision: str | None = None,
+        **save_arguments: Any,
+    ) -> str:
+        """Puts the model on the Hub in one commit: weights, code, and the card of where it was loaded from.
+
+        Args:
+            repo_id: `user/name`, made if it is not there.
+            commit_message: Of the commit.
+            private: Whether nobody else may see the repository.
+            token: Of the Hub; none takes HF_TOKEN or what `hf auth login` stored.
+            create_pr: Open a pull request.
+            revision: Branch to commit to, made if it is not there.
+            **save_arguments: Of `save_pretrained`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: If the Hub did not take all of it; the message says why and what is missing.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            self.save_pretrained(folder, **save_arguments)
+            return push_pipeline(self, folder, repo_id, commit_message, private, token, revision, create_pr)
 
     @property
     def _hidden(self) -> str:
@@ -272,24 +316,3 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
 
 def _takes(function: Callable[..., Any], name: str) -> bool:
     return name in inspect.signature(function).parameters
-
-
-def _completion_seeds(
-    generator: torch.Generator | Sequence[torch.Generator] | None, inputs: int, num_completions: int
-) -> list[int]:
-    """A seed for each completion, drawn one by one so that more completions do not change the first ones."""
-    if generator is None or isinstance(generator, torch.Generator):
-        sources = [generator] * (inputs * num_completions)
-    elif len(generator) == inputs:
-        sources = [source for source in generator for _ in range(num_completions)]
-    elif len(generator) == inputs * num_completions:
-        sources = list(generator)
-    else:
-        raise ValueError(
-            f"generator is a list of {len(generator)}; it must hold one an input ({inputs}) "
-            f"or one a completion ({inputs * num_completions})"
-        )
-    return [
-        int(torch.randint(2**63 - 1, (), generator=source, device=source.device if source else None))
-        for source in sources
-    ]

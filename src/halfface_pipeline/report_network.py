@@ -27,8 +27,6 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.models.unets.unet_2d import UNet2DOutput
 from torch import nn
 
-from .halves import size_multiple
-
 CONV_BLOCKS = ("double", "triple", "resnet")
 TIME_EMBEDDINGS = ("input", "bottleneck")
 NUM_HEADS = 4
@@ -79,8 +77,7 @@ class SelfAttention(nn.Module):
 class ReportNetwork(ModelMixin, ConfigMixin):
     """The report's U-Net, called as a `UNet2DModel` is.
 
-    A pipeline that holds one loads only after `import halfface_pipeline`: diffusers imports no module by its name in a
-    saved model.
+    This file travels with every model that holds one and stands alone: diffusers brings it along without siblings.
 
     Args:
         sample_size: Height and width of the input; fixed only where the time embedding is a map of that size.
@@ -165,7 +162,7 @@ class ReportNetwork(ModelMixin, ConfigMixin):
         Raises:
             ValueError: If a side of the sample does not fit.
         """
-        size, multiple = tuple(sample.shape[-2:]), size_multiple(self)
+        size, multiple = tuple(sample.shape[-2:]), 2 ** len(self.config.block_out_channels)
         if any(side % multiple for side in size):
             raise ValueError(f"sample is {size[0]}x{size[1]}; both sides must be multiples of {multiple}")
         t = torch.as_tensor(timestep, device=sample.device).reshape(-1, 1).expand(len(sample), 1)

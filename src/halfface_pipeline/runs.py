@@ -20,7 +20,9 @@ from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
 from .plots import grid, save_loss_plot, sheet
+from .provenance import AI_GENERATED, WHOLE_GENERATED, save_png
 from .schedules import sampler, training_scheduler
+from .shipping import ship_components
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
 BYTES_PER_PARAMETER = 20
@@ -172,10 +174,18 @@ def publish(
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     (run / "samples").mkdir(exist_ok=True)
     samples = _sheet_of(step)
-    picture.save(run / samples)
+    save_png(
+        picture,
+        run / samples,
+        model=f"{run.resolve().name} step {step}",
+        sampler=sampling.scheduler,
+        steps=sampling.num_inference_steps,
+        seed=sampling.seed,
+        comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+    )
     log = read_log(run / LOG_FILE)
     save_loss_plot(log, run / "loss.png")
-    write_card(run, config, step, num_parameters(network), log[-1]["loss"] if log else None, samples)
+    write_card(run, config, step, num_parameters(network), log, samples)
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
@@ -209,6 +219,7 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     partial = run / ".model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     pipe.save_pretrained(partial)
+    ship_components(pipe, partial)
     files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)

@@ -41,6 +41,18 @@ def test_a_result_is_a_picture_a_table_and_all_it_takes_to_repeat_it(tmp_path):
     assert set(whole["versions"]) >= {"python", "torch", "diffusers"}
 
 
+def test_a_sheet_of_completions_says_what_it_is_and_the_forward_process_does_not(tmp_path):
+    (tmp_path / "runs" / "demo").mkdir(parents=True)
+    settings = {"model": [str(tmp_path / "runs" / "demo"), "someone/other"], "data": "procedural", "seed": 7}
+    result = Result(PIL.Image.new("RGB", (3, 2)), [{"a": 1}], settings)
+    with PIL.Image.open(write_result(tmp_path, "samplers", result)[0]) as picture:
+        told = picture.text
+    assert (told["Comment"], told["seed"]) == ("AI-generated, hidden half invented", "7")
+    assert told["model"] == "demo, someone/other"
+    with PIL.Image.open(write_result(tmp_path, "forward", result)[0]) as picture:
+        assert picture.text == {}
+
+
 def test_spikes_are_told_from_those_that_follow_a_restart():
     log = [{"loss": 1.0, "lr": 1.0 - (i % 40) / 40} for i in range(120)]
     log[41]["loss"], log[70]["loss"], log[71]["loss"] = 4.0, 2.0, 1.4

@@ -12,6 +12,9 @@ from typing import Any
 import PIL.Image
 from matplotlib.figure import Figure
 
+from ..completions import model_name
+from ..provenance import png_text
+
 Row = dict[str, Any]
 PACKAGES = ("torch", "diffusers", "numpy")
 
@@ -51,8 +54,10 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
     files = [out / f"{stem}{ending}" for ending in (".png", ".csv", ".md", ".json")]
     if isinstance(result.picture, Figure):
         result.picture.savefig(files[0], dpi=120)
-    else:
+    elif name == "forward":  # a given face with noise on it: nothing in it was generated
         result.picture.save(files[0])
+    else:
+        result.picture.save(files[0], pnginfo=png_text(_without_places(result.settings)))
     _write_csv(files[1], result.rows)
     files[2].write_text(as_markdown(name, result))
     for detail, rows in result.details.items():
@@ -68,6 +73,16 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
     }
     files[3].write_text(json.dumps(whole, indent=1) + "\n")
     return files
+
+
+def _without_places(settings: Mapping[str, Any]) -> Row:
+    """Settings whose models and data are named without the folders they lie in."""
+    named = {
+        key: ", ".join(model_name(str(each)) for each in (value if isinstance(value, list) else [value]))
+        for key, value in settings.items()
+        if key in ("model", "data")
+    }
+    return {**settings, **named}
 
 
 def as_markdown(name: str, result: Result) -> str:

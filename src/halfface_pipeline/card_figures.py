@@ -1,0 +1,221 @@
+"""What a model card tells of a run's evaluation and training, read from the files in its folder.
+
+Files that are not there, or that hold something else than expected, give no figures; they never stop a card.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult
+
+EVALUATION = "evaluation"
+METRICS = f"{EVALUATION}/metrics.json"
+SAMPLERS = "samplers/samplers.json"
+"""Of `halfface experiment samplers --out RUN/samplers`."""
+ROWS = ("floor", "ceiling")
+FAILURES = ("worst", "failure")
+"""What the name of a picture of failure cases holds."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A number with its interval.
+
+    Args:
+        value: The estimate.
+        low: Lower end of the interval; none where there is none.
+        high: Upper end.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+    def __str__(self) -> str:
+        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
+        return f"{self.value:.4g}{interval}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measure of the model.
+
+    Args:
+        name: Its key.
+        model: What the model scores.
+        beside: What the floor and the ceiling score, by name.
+        meaning: What is measured.
+    """
+
+    name: str
+    model: Measured
+    beside: Mapping[str, Measured]
+    meaning: str
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ").replace(".", ", ")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `halfface evaluate --out RUN/evaluation` left.
+
+    Args:
+        settings: N, K, sampler, steps and seed, by name.
+        data: What it was measured on.
+        figures: The measures.
+        slices: Rows of the audit: measure, slice and what it scores there.
+        pictures: Sheets of completions, relative to the run.
+        failures: Sheets of failure cases, relative to the run.
+    """
+
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    data: str = ""
+    figures: Sequence[Figure] = ()
+    slices: Sequence[tuple[str, str, Measured]] = ()
+    pictures: Sequence[str] = ()
+    failures: Sequence[str] = ()
+
+
+def read_evaluation(run: Path) -> Evaluation:
+    """The figures of RUN/evaluation/metrics.json, of any version of its schema, and the pictures beside it.
+
+    Args:
+        run: The run folder.
+
+    Returns:
+        What was found; an empty evaluation if there is none.
+    """
+    metrics = _read(run / METRICS)
+    if not isinstance(metrics, dict):
+        return Evaluation()
+    settings = {**_plain(metrics.get("settings")), **_plain(metrics)}
+    settings.pop("schema_version", None)
+    data = metrics.get("data")
+    source = data.get("path") or data.get("source") if isinstance(data, dict) else data
+    pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
+    failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
+    return Evaluation(
+        settings=settings,
+        data=Path(str(source or "not named")).name,
+        figures=list(_figures(metrics.get("measures", {}))),
+        slices=list(_slices(metrics.get("slices") or metrics.get("audit") or {})),
+        pictures=[name for name in pictures if name not in failures],
+        failures=failures,
+    )
+
+
+def eval_results(evaluation: Evaluation, dataset_type: str) -> list[EvalResult]:
+    """The figures as the Hub's model-index has them.
+
+    Args:
+        evaluation: The figures.
+        dataset_type: Hub id of the data, or what kind they are.
+
+    Returns:
+        A result a measure.
+    """
+    return [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Half-face completion",
+            dataset_type=dataset_type,
+            dataset_name=evaluation.data,
+            dataset_split="held-out faces",
+            metric_type=figure.name,
+            metric_name=figure.title,
+            metric_value=float(f"{figure.model.value:.6g}"),
+            metric_args=dict(evaluation.settings),
+        )
+        for figure in evaluation.figures
+    ]
+
+
+def training_cost_words(log: Sequence[Mapping[str, float]]) -> str:
+    """Images seen and time taken, from the lines of log.jsonl."""
+    seconds, seen = 0.0, 0.0
+    for line in log:
+        if line.get("images_per_second"):
+            seconds += (line["images_seen"] - seen) / line["images_per_second"]
+        seen = line.get("images_seen", seen)
+    if not seconds:
+        return "not logged"
+    minutes = seconds / 60
+    took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
+    took = f"{seconds:.0f} seconds" if minutes < 2 else took
+    return f"{seen:,.0f} images in {took}, {seen / seconds:.1f} a second; the log does not name the machine"
+
+
+def read_samplers(run: Path) -> list[dict[str, Any]]:
+    """Rows that `halfface experiment samplers --out RUN/samplers` measured; none if it was not run."""
+    rows = (_read(run / SAMPLERS) or {}).get("rows", [])
+    return [row for row in rows if isinstance(row, dict) and {"scheduler", "steps"} <= row.keys()]
+
+
+def _read(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _plain(values: Any) -> dict[str, Any]:
+    """What of a mapping is a number or a word."""
+    if not isinstance(values, dict):
+        return {}
+    plain = {key: value for key, value in values.items() if isinstance(value, str | int | float)}
+    return {key: value for key, value in plain.items() if key not in ("command", "commit")}
+
+
+def _measured(value: Any) -> Measured | None:
+    """A number, or a mapping that holds one with its interval."""
+    if isinstance(value, dict):
+        number = next((value[key] for key in ("value", "mean", "estimate") if key in value), None)
+        low, high = value.get("low"), value.get("high")
+        interval = value.get("interval")
+        if isinstance(interval, list) and len(interval) == 2:
+            low, high = interval
+        found, ends = _measured(number), (_measured(low), _measured(high))
+        if found is None or ends[0] is None or ends[1] is None:
+            return found
+        return Measured(found.value, ends[0].value, ends[1].value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return Measured(float(value))
+
+
+def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
+    """Measures by name, alone or in named groups."""
+    for name, entry in measures.items() if isinstance(measures, dict) else ():
+        if not isinstance(entry, dict):
+            continue
+        model = _measured(entry.get("model", entry if "value" in entry else None))
+        if model is None:
+            yield from _figures(entry, f"{prefix}{name}.")
+            continue
+        beside = {row: _measured(entry.get(row)) for row in ROWS}
+        known = {row: value for row, value in beside.items() if value is not None}
+        yield Figure(f"{prefix}{name}", model, known, str(entry.get("meaning", "")))
+
+
+def _slices(entries: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Measured]]:
+    """Rows of an audit, given as a list of rows or as nested mappings that end in numbers."""
+    if isinstance(entries, list):
+        for row in entries:
+            value = _measured(row.get("model", row)) if isinstance(row, dict) else None
+            if value is not None:
+                words = [str(row[key]) for key in ("column", "slice", "name") if key in row]
+                yield str(row.get("measure", "")).replace("_", " "), ", ".join((*path, *words)), value
+        return
+    for name, entry in entries.items() if isinstance(entries, dict) else ():
+        value = _measured(entry.get("model", entry)) if isinstance(entry, dict) else _measured(entry)
+        if value is not None:
+            yield name.replace("_", " "), ", ".join(path), value
+        elif isinstance(entry, dict | list):
+            yield from _slices(entry, (*path, name))

@@ -1,0 +1,102 @@
+"""What a generated PNG says about itself: that half of it is invented, and how to draw it again."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import PIL.Image
+import torch
+from PIL.PngImagePlugin import PngInfo
+
+AI_GENERATED = "AI-generated, hidden half invented"
+WHOLE_GENERATED = "AI-generated"
+SOURCE_TYPES = {AI_GENERATED: "compositeWithTrainedAlgorithmicMedia", WHOLE_GENERATED: "trainedAlgorithmicMedia"}
+"""Terms of the IPTC's vocabulary of digital sources, which programs that show pictures read."""
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
+<rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
+Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>"""
+NUMBERS = ("steps", "seed", "batch")
+NEEDED = ("model", "sampler", "steps", "seed")
+
+
+def png_text(facts: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
+    """The text chunks of a generated PNG.
+
+    Args:
+        facts: What it was drawn from and how, by keyword.
+        comment: What it is.
+
+    Returns:
+        For Pillow's and matplotlib's `pnginfo`.
+    """
+    text = PngInfo()
+    for key, value in {"Comment": comment, "Software": "halfface_pipeline", **facts}.items():
+        text.add_text(key, str(value))
+    text.add_itxt("XML:com.adobe.xmp", XMP.format(SOURCE_TYPES[comment]))
+    return text
+
+
+def save_png(
+    image: PIL.Image.Image,
+    file: str | Path | BinaryIO,
+    model: str,
+    sampler: str,
+    steps: int,
+    seed: int,
+    comment: str = AI_GENERATED,
+    **more: Any,
+) -> None:
+    """Writes a generated picture with the text that says what it is and how to draw it again.
+
+    Args:
+        image: The picture.
+        file: Where to write.
+        model: Name of the run folder, or Hub id.
+        sampler: Its short name.
+        steps: Denoising steps.
+        seed: Of the generator whose first draw this is; of a sheet, what all of it was drawn from.
+        comment: What it is.
+        **more: Further facts: `batch`, how many completions were computed at once, without which a redraw can
+            differ in the last bit; `weights`, from `fingerprint`.
+    """
+    facts = {"model": model, "sampler": sampler, "steps": steps, "seed": seed, **more}
+    facts.setdefault("size", f"{image.height}x{image.width}")
+    image.save(file, format="PNG", pnginfo=png_text(facts, comment))
+
+
+def read_png(file: str | Path) -> dict[str, Any]:
+    """What `save_png` wrote.
+
+    Args:
+        file: A PNG.
+
+    Returns:
+        The facts by keyword, `steps`, `seed` and `batch` as whole numbers.
+
+    Raises:
+        ValueError: If it is no picture, or says nothing about how it was drawn.
+    """
+    try:
+        with PIL.Image.open(file) as image:
+            image.load()
+            text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
+        raise ValueError(f"PICTURE is {str(file)!r}; it must be a picture that can be read: {error}") from error
+    missing = [key for key in NEEDED if key not in text]
+    if missing:
+        raise ValueError(f"PICTURE is {str(file)!r}; it must be a PNG of `halfface complete`: {missing[0]} is missing")
+    try:
+        numbers: dict[str, Any] = {key: int(text[key]) for key in NUMBERS if key in text}
+    except ValueError as error:
+        raise ValueError(f"PICTURE is {str(file)!r}; its numbers are damaged: {error}") from error
+    return {key: value for key, value in text.items() if not key.startswith("XML:")} | numbers
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """16 hex digits of the SHA-256 of a network's weights: names and values in order."""
+    digest = hashlib.sha256()
+    for name, value in network.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]

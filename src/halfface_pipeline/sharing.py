@@ -1,0 +1,68 @@
+"""A run folder on its way to the Hub: which of its files go, and the card they go with."""
+
+import json
+from pathlib import Path
+
+from .card import is_as_rendered, render_card
+from .card_figures import EVALUATION
+from .config_files import from_yaml
+from .networks import training_cost
+from .runs import CONFIG_FILE, LOG_FILE, read_log
+from .shipping import CARD, INDEX, card_files, content_of, model_files, plain_card
+
+BESIDE = (CONFIG_FILE, LOG_FILE, f"{EVALUATION}/metrics.json", f"{EVALUATION}/metrics.md")
+"""What goes up beside the model, where it is there. Checkpoints, trackers and lists of pictures stay."""
+
+
+EDITED = "has been edited since it was rendered (delete it to have it rendered anew)"
+
+
+def is_card_edited(run: Path) -> bool:
+    """Whether somebody, or an earlier version, wrote what the run's README.md says."""
+    return (run / CARD).is_file() and not is_as_rendered((run / CARD).read_text())
+
+
+def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict[str, Path | bytes]:
+    """What of a run folder goes to the Hub.
+
+    The card is rendered anew, with the figures measured meanwhile, unless somebody has edited it: then it goes as it
+    is, with `repo_id` where its code names the model.
+
+    Args:
+        run: The run folder, or any folder with a saved model.
+        repo_id: Where it goes.
+        model_license: Licence of the weights, as the Hub names it.
+
+    Returns:
+        Contents by path in the repository.
+
+    Raises:
+        ValueError: If the folder lacks a part of the model, or a picture that its card shows.
+    """
+    if not run.is_dir():
+        raise ValueError(f"RUN is {str(run)!r}; it must be a run folder")
+    files = model_files(run)
+    card, edited = (run / CARD).read_text() if (run / CARD).is_file() else None, is_card_edited(run)
+    if edited and model_license is not None:
+        raise ValueError(f"--license is {model_license!r}; it must be written into {CARD}, which {EDITED}")
+    if not edited and (run / CONFIG_FILE).is_file():
+        card = _rendered(run, repo_id, model_license)
+    if card is None:
+        settings = json.loads((run / INDEX).read_text())
+        if "hidden_half" not in settings:
+            raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
+        card = plain_card(repo_id, settings)
+    files |= card_files(run, repo_id, card)
+    return files | {name: content_of(run / name) for name in BESIDE if (run / name).is_file()}
+
+
+def _rendered(run: Path, repo_id: str, model_license: str | None) -> str:
+    sheets = sorted((run / "samples").glob("step-*.png"))
+    if not sheets:
+        raise ValueError(f"{run.name} has no sheet of samples in samples/; let its training end, or go on, first")
+    config = from_yaml(run / CONFIG_FILE)
+    step = int(sheets[-1].stem.removeprefix("step-"))
+    log = [line for line in read_log(run / LOG_FILE) if line["step"] <= step]
+    parameters = training_cost(config.model, config.data.height, config.data.width, config.data.channels)[0]
+    samples = sheets[-1].relative_to(run).as_posix()
+    return render_card(run, config, step, parameters, log, samples, repo_id, model_license)

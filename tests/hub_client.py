@@ -1,0 +1,161 @@
+"""What tests/test_hub.py runs in processes of its own: huggingface_hub reads where the Hub is when it is imported.
+
+`python hub_client.py NAME FOLDER` runs one of the functions below and prints a JSON of what it found.
+"""
+
+import contextlib
+import hashlib
+import io
+import json
+import sys
+import time
+import types
+from pathlib import Path
+
+import huggingface_hub
+import torch
+from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler
+from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.utils import _http, disable_progress_bars
+
+MODELS = ("unet2d", "report")
+
+
+def quickly():
+    """Retries without the waits between them."""
+    no_wait = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
+    _http.time = no_wait
+    with contextlib.suppress(ImportError):
+        from halfface_pipeline import hub
+
+        hub.time = no_wait
+
+
+def drawn(pipe):
+    """A hash of two completions: equal only if every bit is."""
+    pipe.set_progress_bar_config(disable=True)
+    half = torch.linspace(-1, 1, 3 * 10 * 16).reshape(3, 10, 16)
+    generator = torch.Generator().manual_seed(0)
+    images = pipe(half, 2, num_inference_steps=3, generator=generator, output_type="pt").images
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+
+
+def generic(model, **arguments):
+    """A pipeline as one gets it without our package."""
+    return DiffusionPipeline.from_pretrained(model, custom_pipeline=model, trust_remote_code=True, **arguments)
+
+
+def refused(action, *arguments, **named):
+    """The message of the ValueError that an action must end in."""
+    try:
+        return f"not refused: {action(*arguments, **named)}"
+    except ValueError as error:
+        assert error.__suppress_context__ or error.__context__ is None
+        return str(error)
+
+
+def push_and_load(folder):
+    """Models of both families by `push_to_hub`, loaded by class and generically, saved again."""
+    from halfface_pipeline import HalfFaceInpaintPipeline
+
+    found = {}
+    for name in MODELS:
+        pipe = HalfFaceInpaintPipeline.from_pretrained(folder / name)
+        repo = f"someone/{name}"
+        url = pipe.push_to_hub(repo, commit_message=f"Put up {name}")
+        by_class = HalfFaceInpaintPipeline.from_pretrained(repo)
+        by_code = generic(repo)
+        by_code.save_pretrained(folder / f"{name} again")
+        again = HalfFaceInpaintPipeline.from_pretrained(folder / f"{name} again")
+        again_by_code = generic(str(folder / f"{name} again"))
+        pipes = (pipe, by_class, by_code, again, again_by_code)
+        modules = [type(each.unet).__module__.split(".")[0] for each in pipes]
+        found[name] = {"url": url, "drawn": [drawn(each) for each in pipes], "modules": modules}
+
+    # A push of what was loaded from the Hub brings its card along; one to the same place leaves the card there alone.
+    loaded = HalfFaceInpaintPipeline.from_pretrained("someone/unet2d")
+    schedulers = [type(loaded.scheduler).__name__]
+    loaded.scheduler = DPMSolverMultistepScheduler.from_config(loaded.scheduler.config)
+    loaded.push_to_hub("someone/copy", private=True)
+    loaded.push_to_hub("someone/unet2d", revision="dpm", token="hf_standInWriteToken")
+    loaded.save_pretrained(folder / "third", push_to_hub=True, repo_id="someone/third", commit_message="Third")
+    on_branch = HalfFaceInpaintPipeline.from_pretrained("someone/unet2d", revision="dpm")
+    by_code = generic("someone/unet2d", revision="dpm", custom_revision="dpm")
+    found["schedulers"] = schedulers + [type(each.scheduler).__name__ for each in (on_branch, by_code)]
+    ModelCard.load("someone/unet2d").validate()
+    return found
+
+
+def fail(folder):
+    """Pushes that the stand-in hinders: what each says, or the address it ends at."""
+    quickly()
+    from halfface_pipeline.cli import main
+    from halfface_pipeline.hub import push_files
+
+    files = {"README.md": b"---\ntags: [a]\n---\n", "config.json": b"{}"}
+
+    def push(name, **arguments):
+        weights = {"weights.safetensors": name.ljust(8).encode() * 90_000}
+        return push_files(files | weights, f"someone/{name}", "Push", **arguments)
+
+    found = {}
+    for name in ("create-500", "commit-503", "put-500", "cut-commit", "cut-after-commit", "slow", "yaml-500"):
+        found[name] = push(name)
+    for name in ("all-500", "lfs-cut", "commit-502"):
+        found[name] = refused(push, name)
+    found["lfs-cut again"] = push("lfs-cut")
+    found["401"] = refused(push, "wrong", token="hf_wrongToken")
+    found["403"] = refused(push, "denied", token="hf_standInReadToken")
+    found["echo"] = refused(push, "echo")
+    found["not private"] = refused(push, "slow", private=True)
+    found["bad name"] = refused(push_files, files, "no/such/name", "Push")
+    bad_card = {**files, "README.md": b"---\ntags: a\n---\n"}
+    found["bad card"] = refused(push_files, bad_card, "someone/bad-card", "Push")
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
+    found["offline"] = refused(push, "offline")
+    huggingface_hub.constants.HF_HUB_OFFLINE = False
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        codes = [
+            main(["push", str(folder / "run"), "someone/run", "--private", "--license", "apache-2.0"]),
+            main(["push", str(folder / "run"), "someone/run", "--revision", "later", "--message", "A later one"]),
+            main(["push", str(folder / "run"), "someone/cli-403"]),
+        ]
+    found["cli"] = {"codes": codes, "out": out.getvalue(), "err": err.getvalue()}
+    return found
+
+
+def without_package(folder):
+    """The same models in an environment that has no halfface_pipeline."""
+    try:
+        import halfface_pipeline  # noqa: F401
+
+        return {"package": True}
+    except ImportError:
+        pass
+    found = {"package": False}
+    for name in MODELS:
+        pipe = generic(f"someone/{name}")
+        pipe.save_pretrained(folder / f"{name} elsewhere")
+        again = generic(str(folder / f"{name} elsewhere"))
+        url = pipe.push_to_hub(f"someone/{name}-elsewhere")
+        pipes = (pipe, again, generic(f"someone/{name}-elsewhere"))
+        untrusted = refused(DiffusionPipeline.from_pretrained, f"someone/{name}", custom_pipeline=f"someone/{name}")
+        found[name] = {"drawn": [drawn(each) for each in pipes], "url": url, "untrusted": untrusted}
+    return found
+
+
+def offline(folder):
+    """From the cache, with HF_HUB_OFFLINE set."""
+    from halfface_pipeline import HalfFaceInpaintPipeline
+
+    found = {}
+    for name in MODELS:
+        by_class = HalfFaceInpaintPipeline.from_pretrained(f"someone/{name}")
+        by_code = generic(str(Path(hf_hub_download(f"someone/{name}", "model_index.json")).parent))
+        found[name] = [drawn(by_class), drawn(by_code)]
+    return found
+
+
+if __name__ == "__main__":
+    disable_progress_bars()
+    print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))))
