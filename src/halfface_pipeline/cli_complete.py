@@ -2,6 +2,7 @@
 
 import argparse
 import itertools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,8 @@ from .halves import join, turn
 from .pictures import known_halves, resize_to
 from .plots import sheet
 from .provenance import read_png, save_png
-from .schedules import sampler
+from .schedules import FEW_STEP_SAMPLER, FEW_STEPS, sampler
+from .speed import prepare_for_sampling, use_dtype
 
 SAMPLERS = ", ".join(get_args(SamplerName))
 
@@ -40,8 +42,18 @@ def add_complete(commands: Any) -> None:
     complete.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
     complete.add_argument("-n", type=int, default=8, help="completions of each photo (default 8)")
     complete.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-    complete.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-    complete.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{SAMPLERS} (default ddpm)")
+    complete.add_argument(
+        "--steps", type=int, default=FEW_STEPS, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more)"
+    )
+    complete.add_argument(
+        "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER})"
+    )
+    complete.add_argument(
+        "--speed",
+        default="auto",
+        metavar="auto|safe",
+        help="auto takes bfloat16 where the machine multiplies it; safe leaves the weights as saved (default auto)",
+    )
     complete.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
     complete.add_argument(
         "--seed", type=int, default=0, help="of the first completion; the next has the next one (default 0)"
@@ -70,8 +82,10 @@ def _complete(options: argparse.Namespace) -> None:
     crop = crop_box(options.crop) if options.crop else None
     photos = [open_photo(file, crop) for file in options.photos]
     out = output_folder(options.out)
-    pipe = load_pipeline(options.model)
+    pipe = prepare_for_sampling(load_pipeline(options.model), options.speed)
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    dtype = str(pipe.unet.dtype).removeprefix("torch.")
+    print(f"{options.scheduler}, {options.steps} steps, {dtype}", file=sys.stderr)
     height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
     if options.half:
         halves = [resize_to(photo, *pipe.half_size) for photo in photos]
@@ -95,10 +109,15 @@ def _complete(options: argparse.Namespace) -> None:
 def _redraw(options: argparse.Namespace) -> None:
     facts = [read_png(file) for file in options.pictures]
     out = output_folder(options.out) if options.out else None
-    pipe = load_pipeline(options.model)
-    trained, differing = pipe.scheduler, []
-    for file, told, stem in zip(options.pictures, facts, _different_names(options.pictures), strict=True):
-        pipe.scheduler = sampler(told["sampler"], trained)
+    dtypes = [told.get("dtype", "float32") for told in facts]
+    pipes = {dtype: use_dtype(load_pipeline(options.model), dtype) for dtype in dict.fromkeys(dtypes)}
+    trained = {dtype: pipe.scheduler for dtype, pipe in pipes.items()}
+    differing = []
+    for file, told, dtype, stem in zip(
+        options.pictures, facts, dtypes, _different_names(options.pictures), strict=True
+    ):
+        pipe = pipes[dtype]
+        pipe.scheduler = sampler(told["sampler"], trained[dtype])
         with PIL.Image.open(file) as image:
             try:
                 again = draw_again(pipe, image, told)

@@ -77,6 +77,7 @@ def complete_halves(
         "hidden_half": pipe.config.hidden_half,
         "weights": fingerprint(pipe.unet),
         "torch": torch.__version__,
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
     }
     completions = []
     for index, (image, own) in enumerate(zip(images, seeds, strict=True)):

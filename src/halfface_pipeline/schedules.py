@@ -24,8 +24,8 @@ SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "lms": ("LMSDiscreteScheduler", {}),
 }
 """Short name of each sampler, its class in diffusers and the settings it needs to be exact at its last step."""
-
-
+FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
+"""What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
 NOT_FOR_SAMPLE = ("dpm-sde", "euler-a", "kdpm2", "kdpm2-a")
 """Samplers whose classes in diffusers cannot use a network that predicts the clean image."""
 

@@ -38,6 +38,24 @@ def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFac
     """
     if speed not in get_args(Speed):
         raise ValueError(f"speed is {speed!r}; it must be one of {', '.join(get_args(Speed))}")
-    if speed == "auto" and multiplies_bfloat16(pipe.device):
+    return use_dtype(pipe, "bfloat16" if speed == "auto" and multiplies_bfloat16(pipe.device) else "float32")
+
+
+def use_dtype(pipe: HalfFaceInpaintPipeline, dtype: str) -> HalfFaceInpaintPipeline:
+    """Puts the network of a pipeline into a number format and the memory layout that suits it.
+
+    Args:
+        pipe: The model. Changed in place.
+        dtype: `float32`, which leaves a network as it was saved, or `bfloat16`.
+
+    Returns:
+        The same pipeline.
+
+    Raises:
+        ValueError: If the format is another one.
+    """
+    if dtype not in ("float32", "bfloat16"):
+        raise ValueError(f"dtype is {dtype!r}; it must be float32 or bfloat16")
+    if dtype == "bfloat16":
         pipe.unet.to(torch.bfloat16).to(memory_format=torch.channels_last)
     return pipe
