@@ -1,8 +1,9 @@
 """The model card of a run, rendered from `model_card.md`."""
 
 from pathlib import Path
+from typing import Any
 
-from huggingface_hub import ModelCard, ModelCardData
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .config import Config
 from .halves import KNOWN_HALF, half_size
@@ -75,3 +76,44 @@ def write_card(run: Path, config: Config, step: int, parameters: int, loss: floa
         else f"exponential moving average, decay {training.ema_decay}",
     )
     card.save(run / "README.md")
+
+
+def add_evaluation(run: Path, out: Path, metrics: dict[str, Any]) -> bool:
+    """Puts the figures of an evaluation into the model-index of a run's card.
+
+    Args:
+        run: The run folder.
+        out: Where the evaluation was written; only one inside the run belongs to its card.
+        metrics: What metrics.json holds.
+
+    Returns:
+        Whether the card was changed.
+    """
+    if not (run / "README.md").is_file() or run.resolve() not in out.resolve().parents:
+        return False
+    data = metrics["data"]
+    card = ModelCard.load(run / "README.md")
+    card.data.model_name = run.resolve().name
+    card.data.eval_results = [
+        EvalResult(
+            task_type="image-to-image",
+            task_name="Half-face completion",
+            dataset_type=data["source"],
+            dataset_name=f"{data['name'] or data['source']}, {data['height']}x{data['width']}",
+            dataset_split="held out",
+            metric_type=name,
+            metric_name=f"{name.replace('_', ' ')}: {measure['meaning']}",
+            metric_value=round(measure["rows"]["model"]["value"], 5),
+            metric_args={
+                "interval": [measure["rows"]["model"]["low"], measure["rows"]["model"]["high"]],
+                "num_faces": measure["rows"]["model"]["num_faces"],
+                "num_completions": metrics["num_completions"],
+                "features": metrics["features"]["name"],
+                "schema_version": metrics["schema_version"],
+            },
+        )
+        for name, measure in metrics["measures"].items()
+        if measure["group"] != "shift" and measure["rows"]["model"]["value"] is not None
+    ]
+    card.save(run / "README.md")
+    return True
