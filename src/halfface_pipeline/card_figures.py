@@ -16,7 +16,7 @@ EVALUATION = "evaluation"
 METRICS = f"{EVALUATION}/metrics.json"
 SAMPLERS = "samplers/samplers.json"
 """Of `halfface experiment samplers --out RUN/samplers`."""
-ROWS = ("floor", "ceiling")
+ROWS = ("floor", "ceiling", "truth", "exact", "other_face")
 FAILURES = ("worst", "failure")
 """What the name of a picture of failure cases holds."""
 
@@ -190,11 +190,18 @@ def _measured(value: Any) -> Measured | None:
     return Measured(float(value))
 
 
+def _mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
 def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
     """Measures by name, alone or in named groups."""
     for name, entry in measures.items() if isinstance(measures, dict) else ():
         if not isinstance(entry, dict):
             continue
+        if entry.get("group") == "shift":
+            continue  # signed, and near 0 by itself: told by slice
+        entry = entry | _mapping(entry.get("rows"))
         model = _measured(entry.get("model", entry if "value" in entry else None))
         if model is None:
             yield from _figures(entry, f"{prefix}{name}.")

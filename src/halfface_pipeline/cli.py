@@ -12,12 +12,13 @@ from tqdm.auto import tqdm
 
 from .cli_complete import add_complete
 from .cli_experiment import add_experiments
-from .cli_inputs import evaluation_data, load_pipeline, output_folder, size_of
+from .cli_inputs import evaluation_data, load_pipeline, output_folder, size_of, training_data
 from .cli_parser import Parser
 from .cli_push import add_push
 from .config import SamplerName
 from .data.procedural import faces, records
-from .evaluation.evaluate import as_markdown, evaluate
+from .evaluation.evaluate import NUM_TRAINING, evaluate
+from .evaluation.report import as_markdown
 from .schedules import sampler
 
 FACES_AT_ONCE = 64
@@ -73,8 +74,26 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     out = output_folder(options.out)
-    metrics = evaluate(pipe, data, out, options.num_faces, options.n, options.steps, options.seed, options.batch_size)
-    print(as_markdown(metrics))
+    words = {name: value for name, value in vars(options).items() if name not in ("command", "name")}
+    metrics = evaluate(
+        pipe,
+        data,
+        out,
+        options.num_faces,
+        options.n,
+        options.steps,
+        options.seed,
+        options.batch_size,
+        options.seeds,
+        options.features,
+        options.features_path,
+        [column.strip() for column in options.slices.split(",")] if options.slices else [],
+        training_data(options.model),
+        options.num_training,
+        ["halfface", "evaluate", *(f"--{name.replace('_', '-')}={value}" for name, value in words.items() if value)],
+    )
+    print(as_markdown(metrics, full=False))
+    print(f"everything: {out / 'metrics.md'}")
     print(f"picture: {out / 'completions.png'}")
 
 
@@ -101,7 +120,8 @@ def command_line() -> Parser:
     measure = commands.add_parser(
         "evaluate",
         help="measure a model on held-out halves",
-        description="Complete held-out halves and measure the result beside its floor and ceiling.",
+        description="Complete held-out halves and measure the result beside its floor and ceiling. The same "
+        "command goes on where it was cut short; other measures of the same completions draw none anew.",
         example="halfface evaluate --model runs/demo --out runs/demo/evaluation",
     )
     measure.add_argument(
@@ -109,6 +129,19 @@ def command_line() -> Parser:
     )
     measure.add_argument("--num-faces", type=int, default=64, help="held-out faces (default 64)")
     measure.add_argument("-n", type=int, default=4, help="completions of each (default 4)")
+    measure.add_argument(
+        "--seeds", type=int, default=1, metavar="S", help="complete all anew with S seeds (default 1)"
+    )
+    measure.add_argument("--features", default="pixels", metavar="NAME", help="feature network (default pixels)")
+    measure.add_argument("--features-path", metavar="PATH", help="where its weights lie, if not found by name")
+    measure.add_argument("--slices", metavar="COLUMNS", help="compare faces by these columns, A,B,C or `all`")
+    measure.add_argument(
+        "--num-training",
+        type=int,
+        default=NUM_TRAINING,
+        metavar="N",
+        help=f"training faces searched for the nearest one (default {NUM_TRAINING})",
+    )
     measure.set_defaults(command=_evaluate)
 
     add_experiments(commands)

@@ -100,9 +100,7 @@ def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline)
     Raises:
         ValueError: If no data is named and the model does not say what it was trained on.
     """
-    folders = (Path(model), Path(model).parent.parent)
-    config = next((folder / CONFIG_FILE for folder in folders if (folder / CONFIG_FILE).is_file()), None)
-    trained_on = from_yaml(config).data if config is not None and Path(model).is_dir() else None
+    trained_on = training_data(model)
     size = {"height": pipe.config.height, "width": pipe.config.width}
     if name == "procedural":
         return DataConfig(seed=trained_on.seed if trained_on else 0, **size)
@@ -111,3 +109,10 @@ def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline)
     if trained_on is None:
         raise ValueError(f"--data is not given and {model} holds no {CONFIG_FILE}; say what to evaluate on")
     return dataclasses.replace(trained_on, **size)
+
+
+def training_data(model: str) -> DataConfig | None:
+    """What a run or checkpoint here was trained on; none for a model of the Hub, which does not say."""
+    folders = (Path(model), Path(model).parent.parent)
+    config = next((folder / CONFIG_FILE for folder in folders if (folder / CONFIG_FILE).is_file()), None)
+    return from_yaml(config).data if config is not None and Path(model).is_dir() else None

@@ -1,47 +1,178 @@
 """The whole evaluation on a tiny model."""
 
 import json
+from dataclasses import replace
 
+import numpy as np
+import PIL.Image
 import pytest
+import torch
 
+from halfface_pipeline.card_figures import read_evaluation
 from halfface_pipeline.config import DataConfig
-from halfface_pipeline.evaluation.evaluate import as_markdown, evaluate
+from halfface_pipeline.data.procedural import faces
+from halfface_pipeline.evaluation.catalogue import describe
+from halfface_pipeline.evaluation.evaluate import evaluate
+from halfface_pipeline.evaluation.report import as_markdown
 
 DATA = DataConfig(height=48, width=40, num_eval_images=6)
+QUICK = {"num_faces": 6, "num_completions": 2, "num_inference_steps": 2}
 
 
-def test_procedural_faces_are_measured_beside_exact_redraws_and_another_face(tiny_pipeline, tmp_path):
+def value(metrics, measure, row="model"):
+    return metrics["measures"][measure]["rows"][row]["value"]
+
+
+def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tmp_path):
+    pipe, out = tiny_pipeline(48, 40), tmp_path / "out"
+    training = replace(DATA, num_images=50)
+    metrics = evaluate(pipe, DATA, out, **QUICK, training=training, num_training=40, command=["halfface", "evaluate"])
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    rows = set(next(iter(metrics["measures"].values()))["rows"])
+    assert rows == {"model", "truth", "exact", "other_face", "nearest_training_face", "mean_completion"}
+
+    error = [value(metrics, "determined_pixel_error", row) for row in ("exact", "other_face", "model")]
+    assert 0 <= error[0] < 0.005 < 0.05 < error[1] < error[2]
+    assert value(metrics, "residual_noise", "exact") < 0.02 < value(metrics, "residual_noise")
+    assert value(metrics, "energy_score", "truth") == 0
+    assert value(metrics, "energy_score", "exact") < value(metrics, "energy_score", "nearest_training_face")
+    assert value(metrics, "energy_score", "exact") < value(metrics, "energy_score")
+    assert metrics["measures"]["spread"]["rows"]["other_face"] is None
+    for name, measure in metrics["measures"].items():
+        model = measure["rows"]["model"]
+        assert measure["meaning"] == describe(name).meaning and len(measure["by_seed"]) == 1
+        assert model["value"] is None or model["num_faces"] == 1 or model["low"] <= model["value"] <= model["high"]
+
+    assert metrics["visible_pixels"] == {"faces_kept": 6, "num_faces": 6}
+    assert metrics["schema_version"] == 1 and metrics["command"] == ["halfface", "evaluate"]
+    assert metrics["data"]["num_training_searched"] == 40 and len(metrics["model"]["weights_sha256"]) == 64
+    assert set(metrics["free_factors"]) == {"clothing", "neckline", "mouth", "beard", "lipstick"}
+    for factor in metrics["free_factors"].values():
+        assert sum(part["model"]["value"] for part in factor["classes"].values()) == pytest.approx(1)
+    for ranks in metrics["rank_histograms"].values():
+        assert sum(ranks["counts"]) == 6 and len(ranks["counts"]) == 3
+    table = (out / "metrics.md").read_text()
+    assert table == as_markdown(metrics) and "## Free factors" in table
+    assert f"| determined pixel error | {error[2]:.4f} [" in table
+    assert {"completions.png", "extremes.png", "ranks.png"} <= {file.name for file in out.iterdir()}
+    assert PIL.Image.open(out / "completions.png").width == 3 * 84 + 4
+
+
+def test_work_cut_short_goes_on_to_the_same_numbers(tiny_pipeline, tmp_path, monkeypatch):
     pipe = tiny_pipeline(48, 40)
-    metrics = evaluate(pipe, DATA, tmp_path / "out", num_faces=6, num_completions=2, num_inference_steps=2)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == metrics
-    error = metrics["measures"]["determined_pixel_error"]
-    assert 0 <= error["floor"] < 0.005 < 0.05 < error["ceiling"] < error["model"]
-    noise = metrics["measures"]["residual_noise"]
-    assert noise["floor"] < 0.02 < noise["model"]
-    assert metrics["measures"]["spread"]["ceiling"] is None
+    whole = evaluate(pipe, DATA, tmp_path / "whole", **QUICK, num_seeds=2, batch_size=4)
+    call, calls = type(pipe).__call__, []
+
+    def stops(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return call(*args, **kwargs)
+
+    monkeypatch.setattr(type(pipe), "__call__", stops)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(pipe, DATA, tmp_path / "parts", **QUICK, num_seeds=2, batch_size=4)
+    assert not (tmp_path / "parts" / "metrics.json").exists()
+    resumed = evaluate(pipe, DATA, tmp_path / "parts", **QUICK, num_seeds=2, batch_size=4)
+    assert len(calls) == 4 + 3  # of six calls, three were done
+    assert resumed == whole
+    first, second = resumed["measures"]["energy_score"]["by_seed"]
+    assert first != second and value(resumed, "energy_score") == pytest.approx((first + second) / 2)
+
+
+def write_photos(folder, num):
+    folder.mkdir()
+    for row, face in enumerate(faces(num, 48, 40)[0]):
+        PIL.Image.fromarray(face).save(folder / f"{row:03d}.png")
+    lines = ["file_name,age,glasses"] + [f"{row:03d}.png,{row * 1.5},{row % 2}" for row in range(num)]
+    (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
+    return DataConfig("imagefolder", str(folder), holdout=1.0, height=48, width=40)
+
+
+def test_photographs_are_audited_by_their_metadata(tiny_pipeline, tmp_path):
+    data = write_photos(tmp_path / "photos", 40)
+    quick = {**QUICK, "num_faces": 40, "num_inference_steps": 1}
+    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", **quick, slices=["age", "glasses"])
+    assert set(metrics["audit"]) == {"known_hair_lightness", "age", "glasses"}
+    assert [piece["num_faces"] for piece in metrics["audit"]["age"]["slices"]] == [10] * 4
+    assert [piece["name"] for piece in metrics["audit"]["glasses"]["slices"]] == ["0", "1"]
+    assert "exact" not in metrics["measures"]["energy_score"]["rows"] and metrics["free_factors"] == {}
+    assert metrics["dark_hair"]["measure"] == "lightness_shift_dark_hair_like"
     table = (tmp_path / "out" / "metrics.md").read_text()
-    assert table == as_markdown(metrics)
-    assert (
-        f"| determined pixel error | {error['model']:.4f} | {error['floor']:.4f} | {error['ceiling']:.4f} |" in table
-    )
-    assert (tmp_path / "out" / "completions.png").exists()
+    assert "| age | 0 to 14.6 | 10 |" in table and "Dark hair" in table
+    assert (tmp_path / "out" / "slices.png").exists()
 
 
 def test_other_halves_are_measured_without_the_exact_answer(tiny_pipeline, tmp_path):
     pipe = tiny_pipeline(48, 40, hidden_half="left")
     metrics = evaluate(pipe, DATA, tmp_path, num_faces=4, num_completions=2, num_inference_steps=1)
-    assert set(metrics["measures"]) == {"residual_noise", "seam_gradient", "seam_colour_difference", "spread"}
+    assert "determined_pixel_error" not in metrics["measures"] and metrics["dark_hair"] is None
+    assert {"seam_step_centre", "lightness_shift_sides", "energy_score", "spread"} <= set(metrics["measures"])
+    assert metrics["visible_pixels"]["faces_kept"] == 4
+
+
+def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatch):
+    """Completions that are exact redraws score as the floor does, up to chance."""
+    from halfface_pipeline.evaluation import completions
+    from halfface_pipeline.evaluation.trials import exact_redraws, held_factors
+
+    def drawn(store, trial, first, seed):
+        hidden = exact_redraws(held_factors(DATA, len(trial.images), first=first), 48, 40, 4, seed=1000 + first)
+        return completions.Drawn(hidden, torch.ones(len(hidden), 4, dtype=torch.bool))
+
+    monkeypatch.setattr(completions.Completions, "draw", drawn)
+    data = replace(DATA, num_eval_images=30)
+    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path, num_faces=30, num_completions=4)
+    ratios = metrics["ratios"]
+    assert ratios["spread_to_exact"]["low"] < 1 < ratios["spread_to_exact"]["high"]
+    assert ratios["energy_score_to_exact"]["low"] < 1 < ratios["energy_score_to_exact"]["high"]
+    assert ratios["energy_score_to_other_face"]["high"] < 0.5
+    assert metrics["tests"]["seam_gradient"]["p_value"] > 0.01
+    assert all(ranks["p_value"] > 0.001 for ranks in metrics["rank_histograms"].values())
+    assert all(factor["total_variation"] < 0.3 for factor in metrics["free_factors"].values())
+
+
+def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
+    metrics = evaluate(tiny_pipeline(48, 40), DATA, tmp_path / "evaluation", **QUICK)
+    figures = {figure.name: figure for figure in read_evaluation(tmp_path).figures}
+    assert figures["energy_score"].model.value == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
+    assert figures["energy_score"].model.low < figures["energy_score"].model.value < figures["energy_score"].model.high
+    assert "other_face" in figures["energy_score"].beside
+    assert not any(name.startswith("lightness_shift") for name in figures)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ({"num_faces": 7}, "num_faces is 7; the held-out part has 6"),
-        ({"num_faces": 1}, "num_faces is 1"),
-        ({"num_faces": 2, "num_completions": 1}, "num_completions is 1"),
+        ({"num_faces": 1}, "num_faces is 1; another face's half needs at least 2"),
+        ({"num_faces": 2, "num_completions": 1}, "num_completions is 1; the spread needs at least 2"),
+        ({"num_seeds": 0}, "num_seeds is 0"),
+        ({"num_training": 0}, "num_training is 0"),
+        ({"slices": ["age"], "num_faces": 6}, "num_faces is 6; slices need at least 20, 10 in each of two"),
+        ({"features": "inception"}, "features is 'inception'"),
     ],
 )
-def test_too_few_faces_or_completions_are_refused(tiny_pipeline, tmp_path, arguments, message):
+def test_what_cannot_be_done_is_refused_before_the_work(tiny_pipeline, tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluate(tiny_pipeline(48, 40), DATA, tmp_path / "out", **arguments)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_column_is_named_with_those_there_are(tiny_pipeline, tmp_path):
+    data = write_photos(tmp_path / "photos", 20)
+    with pytest.raises(ValueError, match="slices has hair; the columns are age, glasses"):
+        evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", num_faces=20, slices=["age", "hair"])
+
+
+@pytest.mark.parametrize("change", [{"height": 50}, {"channels": 1}])
+def test_faces_of_another_size_are_refused(tiny_pipeline, tmp_path, change):
+    with pytest.raises(ValueError, match="the model draws 48x40 with 3"):
+        evaluate(tiny_pipeline(48, 40), replace(DATA, **change), tmp_path / "out", num_faces=2)
+
+
+def test_pixels_that_are_not_numbers_are_told(tiny_pipeline, tmp_path):
+    pipe = tiny_pipeline(48, 40)
+    next(pipe.unet.parameters()).data.fill_(np.nan)
+    with pytest.raises(ValueError, match="not finite numbers at step 1"):
+        evaluate(pipe, DATA, tmp_path / "out", **QUICK)

@@ -37,6 +37,15 @@ def test_residual_noise_reads_the_deviation_of_white_noise_and_no_gradient():
     assert float(measures.residual_noise(edge)) < 1e-4
 
 
+def test_sharpness_is_zero_on_a_ramp_and_that_of_the_laplacian_elsewhere():
+    ramp = torch.linspace(0, 1, 20)[:, None].expand(3, 20, 30)
+    assert float(measures.sharpness(ramp)) < 1e-6
+    board = ((torch.arange(20)[:, None] + torch.arange(20)) % 2).float().expand(2, 3, 20, 20)
+    assert measures.sharpness(board).tolist() == [pytest.approx(4)] * 2
+    noise = torch.randn(3, 200, 200, generator=torch.Generator().manual_seed(0)) * 0.1
+    assert float(measures.sharpness(noise)) == pytest.approx(0.1 * 20**0.5, rel=0.02)  # 16 + 4 weights squared
+
+
 def test_seam_measures_on_bands():
     known, hidden = torch.zeros(2, 3, 6, 5), torch.full((2, 3, 6, 5), 0.25)
     assert measures.seam_gradient(known, hidden).tolist() == [0.25, 0.25]

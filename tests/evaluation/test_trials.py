@@ -11,9 +11,11 @@ from halfface_pipeline.evaluation.trials import (
     exact_redraws,
     hair_colours,
     held_factors,
+    load_faces,
     load_trial,
     region,
     scores,
+    trial_of,
 )
 from halfface_pipeline.schedules import sampler
 
@@ -86,3 +88,20 @@ def test_nothing_to_do_is_refused(tiny_pipeline, argument):
     trial = load_trial(pipe, DATA, 2, 1)
     with pytest.raises(ValueError, match=f"{argument} is 0; it must be at least 1"):
         complete(pipe, trial, **{"num_completions": 1, "num_inference_steps": 1, argument: 0})
+
+
+def test_parts_of_a_trial_hold_its_faces_and_their_own_exact_samples(tiny_pipeline):
+    faces, whole = load_faces(DATA, 6, 2), load_trial(tiny_pipeline(48, 40), DATA, 6, 2)
+    part = trial_of(faces, "bottom", DATA, range(2, 5), 2)
+    np.testing.assert_array_equal(part.images, whole.images[2:5])
+    assert torch.equal(part.truth, whole.truth[2:5])
+    assert float((part.determined == whole.determined[2:5]).float().mean()) > 0.97  # told by other redraws
+    np.testing.assert_array_equal(part.factors.skin, whole.factors.skin[2:5])
+    assert scores(part, part.exact)["determined_pixel_error"] < 2e-3
+
+
+def test_halves_of_another_size_are_refused(tiny_pipeline):
+    trial = load_trial(tiny_pipeline(48, 40), DATA, 2, 1)
+    for halves in (trial.truth[:1, None], trial.truth[:, None, :, :-1]):
+        with pytest.raises(ValueError, match="hidden has shape"):
+            scores(trial, halves)

@@ -1,22 +1,39 @@
 """Completes held-out halves, measures the result beside its floor and ceiling, and writes it down."""
 
-import json
+import math
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import PIL.Image
+
+from .. import __version__
 from ..config import DataConfig
+from ..data.dataset import ImageSet, load_images
+from ..halves import join
 from ..pipeline import HalfFaceInpaintPipeline
 from ..plots import sheet
-from . import measures
-from .trials import NUM_REDRAWS, complete, load_trial, scores
+from .audit import LEAST_FACES, audit, choose, columns_of
+from .collect import FACES_AT_ONCE, Collected, collect
+from .completions import FOLDER, Completions
+from .features import load_features
+from .figures import extremes, save_rank_histograms, save_slices
+from .references import NearestTraining
+from .report import write_report
+from .statistics import LEVEL, RESAMPLES
+from .summary import floor, summarise
+from .trials import held_factors, load_faces, plain_trial
 
-MEANINGS = {
-    "determined_pixel_error": f"mean absolute error over pixels that do not vary across {NUM_REDRAWS} exact redraws",
-    "residual_noise": "standard deviation of white noise left in the completion",
-    "seam_gradient": "mean absolute difference of the two rows at the seam",
-    "seam_colour_difference": f"column by column, mean colour of {measures.SEAM_ROWS} rows above and below the seam",
-    "spread": "standard deviation of a pixel among the completions of one half",
-}
+SCHEMA_VERSION = 1
+NUM_TRAINING = 2000
+RESIZE = "EXIF orientation, centre cut to the aspect, PIL Lanczos with antialiasing from uint8 (pictures.resize_to)"
+SHOWN_FACES = 8
+PACKAGES = ("torch", "diffusers", "numpy", "pillow")
 
 
 def evaluate(
@@ -28,11 +45,19 @@ def evaluate(
     num_inference_steps: int = 20,
     seed: int = 0,
     batch_size: int = 32,
+    num_seeds: int = 1,
+    features: str = "pixels",
+    features_path: str | None = None,
+    slices: Sequence[str] = (),
+    training: DataConfig | None = None,
+    num_training: int = NUM_TRAINING,
+    command: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Completes held-out faces and writes metrics.json, metrics.md and completions.png.
+    """Completes held-out faces and writes metrics.json, metrics.md and pictures.
 
     The floor is what the truth itself scores: the real halves, and for procedural faces exact redraws of them. The
-    ceiling is another face's half, put where it does not belong.
+    ceiling is another face's half, put where it does not belong. Completions are kept under OUT as they are drawn, so
+    that the same evaluation goes on where it was cut short.
 
     Args:
         pipe: The model, with the sampler to use.
@@ -43,50 +68,164 @@ def evaluate(
         num_inference_steps: Denoising steps.
         seed: Of the completions' noise.
         batch_size: Completions computed at once.
+        num_seeds: How often everything is completed anew, with the seeds that follow.
+        features: Name of the feature network that distances are taken in.
+        features_path: Where its weights lie, for networks that are not found by name.
+        slices: Columns to compare faces by, or `all`.
+        training: What the model was trained on, to hold its completions against the nearest training face; none
+            leaves that row out.
+        num_training: Training faces to search.
+        command: What was typed, for the record.
 
     Returns:
-        What metrics.json holds.
+        What metrics.json holds (docs/evaluation.md).
 
     Raises:
-        ValueError: If there are too few faces or completions.
+        ValueError: If there are too few faces, completions or seeds, the sizes differ, or a column is missing.
     """
-    if num_completions < 2:
-        raise ValueError(f"num_completions is {num_completions}; the spread needs at least 2")
-    trial = load_trial(pipe, data, num_faces, num_completions)
-    completed, hidden = complete(pipe, trial, num_completions, num_inference_steps, seed, batch_size)
-    truth = trial.truth[:, None]
-    rows = {"model": hidden, "floor": truth if trial.exact is None else trial.exact, "ceiling": truth.roll(1, 0)}
-    taken = {name: scores(trial, row) for name, row in rows.items()}
+    _check(pipe, data, num_completions, num_seeds, num_training)
+    network = load_features(features, features_path, str(pipe.device))
+    faces = load_faces(data, num_faces, num_completions)
+    hidden_half = pipe.config.hidden_half
+    factors = held_factors(data, num_faces) if data.source == "procedural" else None
+    columns = choose(columns_of(_first(faces, num_faces), factors), slices, num_faces)
+    nearest = _nearest(training, data, hidden_half, num_training)
+    completions = Completions(pipe, out / FOLDER, faces.fingerprint, num_completions, num_inference_steps, batch_size)
+    seeds = range(seed, seed + num_seeds)
+    found = collect(
+        faces,
+        data,
+        hidden_half,
+        num_faces,
+        num_completions,
+        completions.draw,
+        network,
+        seeds,
+        nearest,
+        completions.faces_at_once,
+    )
+    if int((~found.hair_lightness.isnan()).sum()) >= 2 * LEAST_FACES:
+        columns = {"known_hair_lightness": found.hair_lightness.numpy()} | columns
     metrics = {
+        "schema_version": SCHEMA_VERSION,
+        "command": list(command),
+        "versions": _versions(),
+        "model": {
+            "weights_sha256": completions.weights,
+            "hidden_half": hidden_half,
+            "height": data.height,
+            "width": data.width,
+        },
+        "data": {
+            "source": data.source,
+            "name": None if data.path is None else Path(data.path).name,
+            "height": data.height,
+            "width": data.width,
+            "fingerprint": faces.fingerprint,
+            "resize": "drawn at this size" if data.source == "procedural" else RESIZE,
+            "num_training_searched": 0 if nearest is None else nearest.num_training,
+        },
         "num_faces": num_faces,
         "num_completions": num_completions,
         "scheduler": type(pipe.scheduler).__name__,
         "num_inference_steps": num_inference_steps,
-        "seed": seed,
-        "data": {"source": data.source, "height": data.height, "width": data.width, "fingerprint": trial.fingerprint},
-        "value_range": [0, 1],
-        "measures": {
-            name: {"meaning": MEANINGS[name], **{row: taken[row].get(name) for row in rows}} for name in taken["model"]
-        },
+        "seeds": list(seeds),
+        "features": {"name": network.name, "size": network.size, "dim": network.dim},
+        "intervals": {"level": LEVEL, "method": "percentile bootstrap over faces", "resamples": RESAMPLES},
+        **summarise(found),
+        "real": {},  # distances of the whole set of completions to the set of real faces
+        "audit": audit(columns, found.rows["model"], floor(found), found.rows["other_face"]),
     }
+    metrics = _plain(metrics)
     out.mkdir(parents=True, exist_ok=True)
-    (out / "metrics.json").write_text(json.dumps(metrics, indent=1) + "\n")
-    (out / "metrics.md").write_text(as_markdown(metrics))
-    shown = min(8, num_faces)
-    sheet(trial.originals[:shown], completed[: shown * num_completions]).save(out / "completions.png")
+    write_report(out, metrics)
+    _draw_pictures(out, metrics, found, faces, completions, seed)
     return metrics
 
 
-def as_markdown(metrics: dict[str, Any]) -> str:
-    """The measures as a table, each beside its floor and its ceiling."""
-    head = (
-        f"{metrics['num_faces']} held-out halves completed {metrics['num_completions']} times each, "
-        f"{metrics['scheduler']}, {metrics['num_inference_steps']} steps, seed {metrics['seed']}.\n\n"
-        "| measure | model | floor (truth) | ceiling (another face) | meaning, on the scale from 0 to 1 |\n"
-        "| --- | --- | --- | --- | --- |\n"
-    )
-    lines = []
-    for name, measure in metrics["measures"].items():
-        cells = ["" if measure[row] is None else f"{measure[row]:.4f}" for row in ("model", "floor", "ceiling")]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} | {measure['meaning']} |\n")
-    return head + "".join(lines)
+def _check(
+    pipe: HalfFaceInpaintPipeline, data: DataConfig, num_completions: int, num_seeds: int, num_training: int
+) -> None:
+    if num_completions < 2:
+        raise ValueError(f"num_completions is {num_completions}; the spread needs at least 2")
+    for name, value in {"num_seeds": num_seeds, "num_training": num_training}.items():
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    size = pipe.config.height, pipe.config.width
+    if (data.height, data.width) != size or data.channels != 3:
+        raise ValueError(
+            f"data are {data.height}x{data.width} with {data.channels} channels; the model draws {size[0]}x{size[1]} "
+            "with 3"
+        )
+
+
+def _first(faces: ImageSet, num_faces: int) -> dict[str, np.ndarray]:
+    return {name: values[:num_faces] for name, values in faces.attributes.items()}
+
+
+def _nearest(
+    training: DataConfig | None, data: DataConfig, hidden_half: str, num_training: int
+) -> NearestTraining | None:
+    if training is None:
+        return None
+    training = replace(training, height=data.height, width=data.width)
+    if training.source == "procedural":
+        # Drawn when they are needed, so no more than are searched.
+        training = replace(training, num_images=min(num_training, training.num_images or num_training))
+    return NearestTraining(load_images(training, "train"), hidden_half, num_training)
+
+
+def _draw_pictures(
+    out: Path,
+    metrics: dict[str, Any],
+    found: Collected,
+    faces: ImageSet,
+    completions: Completions,
+    seed: int,
+) -> None:
+    save_rank_histograms(metrics, out / "ranks.png")
+    if metrics["audit"]:
+        save_slices(metrics, out / "slices.png")
+    hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
+
+    def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
+        originals, completed = [], []
+        for row in rows:
+            block = row - row % FACES_AT_ONCE
+            first = block + (row - block) // at_once * at_once
+            last = min(first + at_once, block + FACES_AT_ONCE, metrics["num_faces"])
+            trial = plain_trial(faces, hidden_half, range(first, last))
+            hidden = completions.draw(trial, first, seed).hidden[row - first]
+            known = trial.known[row - first][None].expand_as(hidden)
+            whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
+            completed += [PIL.Image.fromarray(image) for image in whole]
+            originals.append(PIL.Image.fromarray(trial.images[row - first]))
+        sheet(originals, completed, titles).save(out / name)
+
+    save("completions.png", range(min(SHOWN_FACES, metrics["num_faces"])))
+    titles = ("original", "lowest energy score, median, highest")
+    save("extremes.png", extremes(found.rows["model"]["energy_score"]), titles)
+
+
+def _versions() -> dict[str, str | None]:
+    """Of everything that may change a number; the commit where the package lies in its repository."""
+    here = Path(__file__).parent
+    commit = None
+    try:
+        words = ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name]
+        if subprocess.run(words, capture_output=True).returncode == 0:
+            words = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
+            commit = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        pass
+    packages = {package: version(package) for package in PACKAGES}
+    return {"halfface_pipeline": __version__, "commit": commit, "python": platform.python_version(), **packages}
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no NaN: what is not a number becomes null."""
+    if isinstance(value, dict):
+        return {key: _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -61,6 +61,20 @@ def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
     return response.abs().median(dim=-1).values / (median_of_standard_normal_size * norm)
 
 
+def sharpness(hidden: torch.Tensor) -> torch.Tensor:
+    """Root mean square of the Laplacian (Pech-Pacheco et al. 2000 take its variance): edges, texture, and noise too.
+
+    Args:
+        hidden: (..., 3, h, w).
+
+    Returns:
+        (...), in the unit of the pixel values; 0 for constant and linear images.
+    """
+    kernel = hidden.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
+    response = F.conv2d(hidden.reshape(-1, 1, *hidden.shape[-2:]), kernel[None, None])
+    return response.square().reshape(*hidden.shape[:-3], -1).mean(dim=-1).sqrt()
+
+
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference between the two rows that meet at the seam.
 

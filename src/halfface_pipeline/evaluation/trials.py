@@ -1,6 +1,7 @@
 """A trial of a model: faces, their halves, what an exact sampler would draw where that is known, and completions."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -8,7 +9,7 @@ import torch
 from tqdm.auto import tqdm
 
 from ..config import DataConfig
-from ..data.dataset import load_images
+from ..data.dataset import ImageSet, load_images
 from ..data.procedural import HAIR_COLOURS, Factors, draw_factors, redraw, render
 from ..data.sources import PROCEDURAL_EVAL_START, Split
 from ..halves import split as cut_in_two
@@ -75,6 +76,12 @@ def load_trial(
     Raises:
         ValueError: If there are too few faces or completions.
     """
+    faces = load_faces(data, num_faces, num_completions, split)
+    return trial_of(faces, pipe.config.hidden_half, data, range(num_faces), num_completions, split, num_redraws)
+
+
+def load_faces(data: DataConfig, num_faces: int, num_completions: int, split: Split = "eval") -> ImageSet:
+    """A part of the data, checked to hold enough faces; ValueError if it does not."""
     if num_faces < 2:
         raise ValueError(f"num_faces is {num_faces}; another face's half needs at least 2")
     if num_completions < 1:
@@ -83,22 +90,52 @@ def load_trial(
     if len(faces) < num_faces:
         part = "held-out part" if split == "eval" else "part trained on"
         raise ValueError(f"num_faces is {num_faces}; the {part} has {len(faces)}")
-    hidden_half = pipe.config.hidden_half
-    images = np.array(faces.images[:num_faces])
-    known, truth = cut_in_two(torch.from_numpy(images).permute(0, 3, 1, 2), hidden_half)
-    plain = Trial(images, hidden_half, known, truth, faces.fingerprint)
+    return faces
+
+
+def trial_of(
+    faces: ImageSet,
+    hidden_half: str,
+    data: DataConfig,
+    rows: range,
+    num_completions: int,
+    split: Split = "eval",
+    num_redraws: int = NUM_REDRAWS,
+) -> Trial:
+    """Some of the faces as a trial, so that many can be gone through a few at a time.
+
+    Args:
+        faces: A part of the data.
+        hidden_half: The half that is cut off.
+        data: Where the faces come from.
+        rows: Which of them, one after the other.
+        num_completions: Exact samples of each.
+        split: The part that `faces` is.
+        num_redraws: Further exact samples, which tell the determined pixels.
+
+    Returns:
+        The trial.
+    """
+    plain = plain_trial(faces, hidden_half, rows)
     if data.source != "procedural" or hidden_half != "bottom":
         return plain
-    factors = held_factors(data, num_faces, split)
-    redraws = exact_redraws(factors, data.height, data.width, num_redraws + num_completions)
+    factors = held_factors(data, len(rows), split, rows.start)
+    redraws = exact_redraws(factors, data.height, data.width, num_redraws + num_completions, seed=rows.start)
     determined = measures.determined_pixels(redraws[:, :num_redraws])
     exact = redraws[:, num_redraws:]
-    return Trial(images, hidden_half, known, truth, faces.fingerprint, factors, exact, determined)
+    return replace(plain, factors=factors, exact=exact, determined=determined)
 
 
-def held_factors(data: DataConfig, num_faces: int, split: Split = "eval") -> Factors:
-    """What the first procedural faces of a part are drawn from."""
-    start = PROCEDURAL_EVAL_START if split == "eval" else 0
+def plain_trial(faces: ImageSet, hidden_half: str, rows: range) -> Trial:
+    """Some of the faces as a trial without exact samples."""
+    images = np.array(faces.images[rows.start : rows.stop])
+    known, truth = cut_in_two(torch.from_numpy(images).permute(0, 3, 1, 2), hidden_half)
+    return Trial(images, hidden_half, known, truth, faces.fingerprint)
+
+
+def held_factors(data: DataConfig, num_faces: int, split: Split = "eval", first: int = 0) -> Factors:
+    """What procedural faces of a part are drawn from, from the one numbered `first` on."""
+    start = first + (PROCEDURAL_EVAL_START if split == "eval" else 0)
     return draw_factors(data.seed, np.arange(start, start + num_faces))
 
 
@@ -127,7 +164,8 @@ def complete(
     num_inference_steps: int,
     seed: int = 0,
     batch_size: int = 32,
-    label: str = "completing",
+    label: str | None = "completing",
+    first: int = 0,
 ) -> tuple[list[PIL.Image.Image], torch.Tensor]:
     """Completes every face of a trial.
 
@@ -140,13 +178,15 @@ def complete(
         num_inference_steps: Denoising steps.
         seed: Of the noise.
         batch_size: Completions computed at once.
-        label: Before the progress bar.
+        label: Before the progress bar; none shows no bar.
+        first: Faces that the same seed has completed before, so that parts of a larger set come out as in the whole.
 
     Returns:
         Whole faces, those of one half together, and the hidden halves (N, K, 3, h, w) uint8 in the turned frame.
 
     Raises:
-        ValueError: If there is nothing to complete, or the scheduler cannot take so many steps.
+        ValueError: If there is nothing to complete, the scheduler cannot take so many steps, or the model gives values
+            that are not finite.
     """
     for name, value in {"num_completions": num_completions, "batch_size": batch_size}.items():
         if value < 1:
@@ -155,20 +195,31 @@ def complete(
     completed: list[PIL.Image.Image] = []
     drawn: list[torch.Tensor] = []
     generator = torch.Generator().manual_seed(seed)
+    for _ in range(first * num_completions):
+        torch.randint(2**63 - 1, (), generator=generator)  # the pipeline draws one seed a completion
     pipe.set_progress_bar_config(disable=True)
     per_call = max(1, batch_size // num_completions)
-    with tqdm(total=len(halves) * num_completions, desc=label, unit="face") as bar:
+    with tqdm(total=len(halves) * num_completions, desc=label, unit="face", disable=label is None) as bar:
         for start in range(0, len(halves), per_call):
             result = pipe(
                 halves[start : start + per_call],
                 num_completions=num_completions,
                 num_inference_steps=num_inference_steps,
                 generator=generator,
+                callback_on_step_end=_check_finite,
             )
             completed += result.images
             drawn += [torch.tensor(np.array(half)).permute(2, 0, 1) for half in result.hidden_halves]
             bar.update(len(result.images))
     return completed, turn(torch.stack(drawn), trial.hidden_half).unflatten(0, (len(halves), num_completions))
+
+
+def _check_finite(pipe: HalfFaceInpaintPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Pixels that are not numbers would turn into black ones without a word."""
+    if not bool(tensors["latents"].isfinite().all()):
+        name = type(pipe.scheduler).__name__
+        raise ValueError(f"the model gives values that are not finite numbers at step {step + 1} of {name}")
+    return {}
 
 
 def scores_per_face(trial: Trial, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
@@ -180,7 +231,14 @@ def scores_per_face(trial: Trial, hidden: torch.Tensor) -> dict[str, torch.Tenso
 
     Returns:
         (N,) for each measure, on the scale of pixel values from 0 to 1.
+
+    Raises:
+        ValueError: If the halves are not of the trial's faces, or of another size.
     """
+    if hidden.shape[0] != len(trial.truth) or hidden.shape[2:] != trial.truth.shape[1:]:
+        raise ValueError(
+            f"hidden has shape {tuple(hidden.shape)}; it must be (N, K, ...) for halves {tuple(trial.truth.shape)}"
+        )
     halves, known, truth = hidden / 255, trial.known[:, None] / 255, trial.truth / 255
     values = {}
     if trial.determined is not None:

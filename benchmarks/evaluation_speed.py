@@ -1,0 +1,70 @@
+"""Seconds and memory of every measure, completions given: 1,000 faces at 112x88, 4 completions each; prints JSON.
+
+    python benchmarks/evaluation_speed.py [NUM_FACES] [SOURCE] [FEATURES]
+
+SOURCE is `photographs` (the faces are taken for photographs) or `procedural` (their exact answers are drawn as well).
+"""
+
+import json
+import resource
+import sys
+import time
+
+import numpy as np
+import torch
+
+from halfface_pipeline.config import DataConfig
+from halfface_pipeline.data.dataset import ImageSet, load_images
+from halfface_pipeline.evaluation.audit import audit, columns_of
+from halfface_pipeline.evaluation.collect import collect
+from halfface_pipeline.evaluation.completions import Drawn
+from halfface_pipeline.evaluation.features import load_features
+from halfface_pipeline.evaluation.references import NearestTraining
+from halfface_pipeline.evaluation.summary import floor, summarise
+from halfface_pipeline.evaluation.trials import Trial, held_factors
+from halfface_pipeline.halves import split
+
+HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
+
+
+def main() -> None:
+    """Measures the halves of other training faces as if they were completions."""
+    num_faces = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
+    source = sys.argv[2] if len(sys.argv) > 2 else "photographs"
+    features = load_features(sys.argv[3] if len(sys.argv) > 3 else "pixels")
+    drawn = DataConfig(height=HEIGHT, width=WIDTH, num_images=NUM_TRAINING, num_eval_images=num_faces)
+    training, faces = load_images(drawn, "train"), load_images(drawn, "eval")
+    data = drawn if source == "procedural" else DataConfig("imagefolder", ".", height=HEIGHT, width=WIDTH)
+    faces = ImageSet(faces.images, faces.names, faces.attributes, faces.fingerprint, faces.skipped)
+
+    def draw(trial: Trial, first: int, seed: int) -> Drawn:
+        rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(trial.images), K))
+        halves = split(torch.from_numpy(training.images[rows]).permute(0, 1, 4, 2, 3), "bottom")[1]
+        return Drawn(halves, torch.ones(halves.shape[:2], dtype=torch.bool))
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    nearest = NearestTraining(training, "bottom", NUM_TRAINING)
+    found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest)
+    collected = time.perf_counter()
+    summarise(found)
+    columns = columns_of({}, held_factors(drawn, num_faces))
+    audit(columns, found.rows["model"], floor(found), found.rows["other_face"])
+    end = time.perf_counter()
+    result = {
+        "num_faces": num_faces,
+        "source": source,
+        "features": features.name,
+        "threads": torch.get_num_threads(),
+        "seconds": round(end - start, 1),
+        "seconds_measures": round(collected - start, 1),
+        "seconds_intervals_and_audit": round(end - collected, 1),
+        "audited_columns": len(columns),
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+        "of_which_before_mib": round(before / 1024),
+    }
+    print(json.dumps({"benchmark": "evaluation_speed", **result}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,125 @@
+"""Pictures of an evaluation: slices as bars with intervals, rank histograms, which completions to look at."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+MOST_COLUMNS = 12
+FACES_EACH = 2
+
+
+def extremes(scores: torch.Tensor, each: int = FACES_EACH) -> list[int]:
+    """The faces with the best, the median and the worst score, `each` of each where there are so many, best first."""
+    order = scores.argsort().tolist()
+    middle = max(0, (len(order) - each) // 2)
+    chosen = [*order[:each], *order[middle : middle + each], *order[-each:]]
+    return list(dict.fromkeys(chosen))
+
+
+def save_rank_histograms(metrics: dict[str, Any], file: Path) -> None:
+    """Draws the rank of the truth among its completions, with the band that chance leaves a calibrated model.
+
+    Args:
+        metrics: What was measured.
+        file: The PNG to write.
+    """
+    histograms = metrics["rank_histograms"]
+    figure = Figure(figsize=(2.6 * len(histograms), 2.9), layout="constrained")
+    for axes, (name, ranks) in zip(
+        figure.subplots(1, len(histograms), squeeze=False)[0], histograms.items(), strict=True
+    ):
+        counts = ranks["counts"]
+        share = 1 / len(counts)
+        expected, deviation = ranks["num_faces"] * share, (ranks["num_faces"] * share * (1 - share)) ** 0.5
+        axes.bar(range(len(counts)), counts, color="tab:blue", width=0.9)
+        axes.axhspan(max(0, expected - 1.96 * deviation), expected + 1.96 * deviation, color="tab:orange", alpha=0.25)
+        axes.axhline(expected, color="tab:orange")
+        axes.set_title(f"{name.replace('_', ' ')}, p = {ranks['p_value']:.2g}", fontsize=10)
+        axes.set_xticks(range(len(counts)))
+        axes.set_xlabel("rank of the truth")
+    figure.axes[0].set_ylabel("faces")
+    figure.savefig(file, dpi=120)
+
+
+def save_slices(metrics: dict[str, Any], file: Path) -> None:
+    """Draws, column by column, the energy score of each slice and how its hair shifts in lightness.
+
+    Args:
+        metrics: What was measured.
+        file: The PNG to write.
+    """
+    audited = metrics["audit"]
+    names = metrics["measures"]
+    shift = next((name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in names), None)
+    columns = sorted(audited, key=lambda name: _clearest(audited[name]))[:MOST_COLUMNS]
+    panels = ["energy_score", *([shift] if shift else [])]
+    widths = [max(2, len(audited[name]["slices"])) for name in columns]
+    # Columns of the audit stand below each other in as many rows as keep the picture about as wide as a page.
+    rows = _fill_rows(columns, widths, most=18)
+    widest = max(sum(within) for _, within in rows)
+    figure = Figure(figsize=(max(5.0, 0.62 * widest), 2.5 * len(panels) * len(rows)), layout="constrained")
+    figure.suptitle(
+        "Energy score by slice (green: floor, red: another face's half) and lightness shift of hair", fontsize=9
+    )
+    for strip, (line, within) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
+        # An empty place at the end keeps a short row's bars as wide as the others'.
+        spare = [widest - sum(within)] if sum(within) < widest else []
+        columns_here = len(line) + len(spare)
+        grid = strip.subplots(len(panels), columns_here, squeeze=False, width_ratios=[*within, *spare], sharey="row")
+        for axes in grid[:, len(line) :].flat:
+            axes.set_visible(False)
+        for panel, measure in enumerate(panels):
+            for place, column in enumerate(line):
+                axes = grid[panel][place]
+                _bars(axes, audited[column]["slices"], measure)
+                axes.tick_params(axis="x", rotation=30, labelsize=7)
+                axes.set_xmargin(0.02)
+                if panel == 0:
+                    axes.set_title(column.replace("_", " "), fontsize=10)
+                    axes.set_xticklabels([])
+            label = "energy score" if measure == "energy_score" else "hair, lightness shift\ncompleted - true (L*)"
+            grid[panel][0].set_ylabel(label, fontsize=9)
+    figure.savefig(file, dpi=110)
+
+
+def _fill_rows(columns: list[str], widths: list[int], most: int) -> list[tuple[list[str], list[int]]]:
+    rows: list[tuple[list[str], list[int]]] = []
+    for column, width in zip(columns, widths, strict=True):
+        if not rows or sum(rows[-1][1]) + width > most:
+            rows.append(([], []))
+        rows[-1][0].append(column)
+        rows[-1][1].append(width)
+    return rows
+
+
+def _clearest(part: dict[str, Any]) -> float:
+    gap = part["gaps"].get("energy_score")
+    return 2.0 if gap is None else float(gap["p_value"])
+
+
+def _bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
+    """One bar a slice with its interval; a line where the floor is, if the measure has one to show."""
+    labels = [f"{piece['name']}\nn={piece['num_faces']}" for piece in slices]
+    found = [piece["measures"][measure] for piece in slices]
+    heights = [entry["value"] or 0.0 for entry in found]
+    below = [
+        height - (height if entry["low"] is None else entry["low"])
+        for height, entry in zip(heights, found, strict=True)
+    ]
+    above = [
+        (height if entry["high"] is None else entry["high"]) - height
+        for height, entry in zip(heights, found, strict=True)
+    ]
+    axes.bar(range(len(slices)), heights, color="tab:blue", yerr=(below, above), capsize=3, ecolor="black", width=0.8)
+    if measure == "energy_score":
+        for place, entry in enumerate(found):
+            for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
+                if entry[name]:
+                    axes.plot([place - 0.4, place + 0.4], [entry[name]] * 2, color=colour, linewidth=2)
+    else:
+        axes.axhline(0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(slices)), labels)
+    axes.grid(axis="y", alpha=0.3)

@@ -1,0 +1,201 @@
+"""What an evaluation says, in words and tables: metrics.json and metrics.md."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from .catalogue import describe
+from .statistics import LEVEL
+
+ROWS = {
+    "model": "model",
+    "floor": "floor",
+    "other_face": "another face",
+    "nearest_training_face": "nearest training face",
+    "mean_completion": "mean completion",
+}
+RATIOS = {"other_face": "of another face's", "exact": "of exact samples'", "truth": "of the truth's"}
+LISTED_GAPS = 8
+CHANCE = 0.05
+
+
+def write_report(out: Path, metrics: dict[str, Any]) -> None:
+    """Writes metrics.json and metrics.md, each whole or not at all.
+
+    Args:
+        out: The folder.
+        metrics: What was measured.
+    """
+    texts = {"metrics.json": json.dumps(metrics, indent=1, allow_nan=False) + "\n", "metrics.md": as_markdown(metrics)}
+    for name, text in texts.items():
+        unfinished = out / f"{name}.tmp"
+        unfinished.write_text(text)
+        os.replace(unfinished, out / name)
+
+
+def as_markdown(metrics: dict[str, Any], full: bool = True) -> str:
+    """The measures, each beside its floor and its ceiling, and what follows from them.
+
+    Args:
+        metrics: What was measured.
+        full: Also the measures by region, the frequencies and every slice.
+
+    Returns:
+        Markdown.
+    """
+    seeds = ", ".join(map(str, metrics["seeds"]))
+    exact = "exact" in next(iter(metrics["measures"].values()))["rows"]
+    floor = "exact redraws" if exact else "the truth itself"
+    parts = [
+        f"{metrics['num_faces']} held-out halves completed {metrics['num_completions']} times each, "
+        f"{metrics['scheduler']}, {metrics['num_inference_steps']} steps, seed {seeds}; features "
+        f"{metrics['features']['name']}. The floor is {floor}. In brackets: {LEVEL:.0%} intervals over faces.",
+        _table(metrics, shown=True),
+        "\n".join(_sentences(metrics)),
+    ]
+    if full:
+        parts += ["## By region, and shifts", _table(metrics, shown=False)]
+        if metrics["free_factors"]:
+            parts += ["## Free factors", _factors(metrics)]
+        parts += ["## Rank of the truth among its completions", _ranks(metrics)]
+        if metrics["audit"]:
+            parts += ["## Slices", _gaps(metrics), _slices(metrics)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def number(value: float | None) -> str:
+    """A number with three to four digits that tell; nothing for none."""
+    if value is None:
+        return ""
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
+
+
+def probability(p_value: float) -> str:
+    """A p-value, never shown as 0."""
+    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+
+
+def interval(estimate: dict[str, Any]) -> str:
+    """A value with its interval."""
+    if estimate["value"] is None:
+        return ""
+    ends = "" if estimate["low"] is None else f" [{number(estimate['low'])}, {number(estimate['high'])}]"
+    return number(estimate["value"]) + ends
+
+
+def _rows(lines: list[list[str]]) -> str:
+    head, *rest = ["| " + " | ".join(cells) + " |" for cells in lines]
+    return "\n".join([head, "| --- " * len(lines[0]) + "|", *rest])
+
+
+def _table(metrics: dict[str, Any], shown: bool) -> str:
+    some = next(iter(metrics["measures"].values()))["rows"]
+    floor = "exact" if "exact" in some else "truth"
+    rows = {"floor": floor} | {row: row for row in ROWS if row in some}
+    rows = {row: rows[row] for row in ROWS if row in rows}
+    lines = [["measure", *(ROWS[row] for row in rows), "meaning"]]
+    for name, measure in metrics["measures"].items():
+        if describe(name).shown != shown:
+            continue
+        cells = []
+        for row, key in rows.items():
+            estimate = measure["rows"][key]
+            cells.append(
+                "" if estimate is None else interval(estimate) if row == "model" else number(estimate["value"])
+            )
+        lines.append([name.replace("_", " "), *cells, measure["meaning"]])
+    return _rows(lines) if len(lines) > 1 else ""
+
+
+def _sentences(metrics: dict[str, Any]) -> list[str]:
+    kept = metrics["visible_pixels"]
+    lines = [f"- Visible pixels came back bit for bit in {kept['faces_kept']} of {kept['num_faces']} faces."]
+    for ratio in metrics["ratios"].values():
+        measure = ratio["measure"].replace("_", " ").capitalize()
+        lines.append(f"- {measure}: {interval(ratio)} {RATIOS[ratio['against']]}.")
+    test = metrics["tests"]["seam_gradient"]
+    verdict = "differs from" if test["p_value"] < CHANCE else "is not shown to differ from"
+    apart = f"Kolmogorov-Smirnov distance {number(test['statistic'])}, p {probability(test['p_value'])}"
+    lines.append(f"- The gradient across the seam {verdict} that of real faces: {apart}.")
+    lines += filter(None, [dark_hair_sentence(metrics)])
+    return lines
+
+
+def dark_hair_sentence(metrics: dict[str, Any]) -> str | None:
+    """Says whether dark hair is continued lighter, and by how much; none where no measure tells."""
+    found = metrics["dark_hair"]
+    if found is None:
+        return None
+    what = "Dark hair" if found["measure"].endswith("dark_hair") else "Dark hair (dark columns of the crown's colour)"
+    if found["low"] is None:
+        return f"- {what}: seen in {found['num_faces']} faces, too few to tell."
+    shift = f"{found['value']:+.2f} L* [{found['low']:+.2f}, {found['high']:+.2f}] against the truth"
+    verdict = "is not shown to change in lightness"
+    if found["low"] > 0 or found["high"] < 0:
+        verdict = "is continued lighter" if found["low"] > 0 else "is continued darker"
+    return f"- {what} {verdict}: {shift}, {found['num_faces']} faces."
+
+
+def _factors(metrics: dict[str, Any]) -> str:
+    lines = [["factor", "value", "probability", "exact samples, as read", "model, as read"]]
+    notes = []
+    for name, factor in metrics["free_factors"].items():
+        notes.append(
+            f"{name}: {factor['num_faces']} faces, {factor['reading_accuracy']:.1%} of true ones read rightly, total "
+            f"variation distance {factor['total_variation']:.3f} (exact samples {factor['total_variation_exact']:.3f})"
+        )
+        for label, value in factor["classes"].items():
+            likely = f"{value['probability']:.3f} ± {value['sampling_error']:.3f}"
+            lines.append([name, label, likely, interval(value["exact"]), interval(value["model"])])
+    return (
+        _rows(lines)
+        + "\n\n"
+        + "\n".join(f"- {note}" for note in notes)
+        + "\n- ±: the standard error of independent draws."
+    )
+
+
+def _ranks(metrics: dict[str, Any]) -> str:
+    lines = [["ranked by", "truth smallest ... largest", "chi square", "p", "meaning"]]
+    for name, ranks in metrics["rank_histograms"].items():
+        counts = " ".join(map(str, ranks["counts"]))
+        cells = [f"{ranks['statistic']:.1f}", probability(ranks["p_value"]), ranks["meaning"]]
+        lines.append([name.replace("_", " "), counts, *cells])
+    return _rows(lines)
+
+
+def _gaps(metrics: dict[str, Any]) -> str:
+    found = [
+        (gap["p_value"], -gap["ratio"], column, measure, gap)
+        for column, part in metrics["audit"].items()
+        for measure, gap in part["gaps"].items()
+    ]
+    if not found:
+        return "No column cuts the faces into two slices that are large enough to compare."
+    below = sum(entry[0] < CHANCE for entry in found)
+    lines = [["column", "measure", "worst slice", "best slice", "worst / best", "p"]]
+    for p_value, _, column, measure, gap in sorted(found)[:LISTED_GAPS]:
+        ratio = f"{gap['ratio']:.2f} [{gap['low']:.2f}, {gap['high']:.2f}]"
+        words = column.replace("_", " "), measure.replace("_", " ")
+        lines.append([*words, gap["worst"], gap["best"], ratio, probability(p_value)])
+    return (
+        f"{below} of {len(found)} gaps have p < {CHANCE} (faces shuffled among the slices); chance alone would give "
+        f"about {CHANCE * len(found):.0f}. The {len(lines) - 1} clearest:\n\n{_rows(lines)}"
+    )
+
+
+def _slices(metrics: dict[str, Any]) -> str:
+    """Of each slice the energy score beside its floor and ceiling, and the shift of hair lightness."""
+    names = metrics["measures"]
+    shift = next(
+        (f"lightness_shift_{region}" for region in ("hair", "hair_like") if f"lightness_shift_{region}" in names), None
+    )
+    lines = [["column", "slice", "faces", "energy score", "floor", "another face", "hair: lightness shift, L*"]]
+    for column, part in metrics["audit"].items():
+        for piece in part["slices"]:
+            score = piece["measures"]["energy_score"]
+            cells = [interval(score), number(score["floor"]), number(score["ceiling"])]
+            moved = interval(piece["measures"][shift]) if shift else ""
+            lines.append([column.replace("_", " "), piece["name"], str(piece["num_faces"]), *cells, moved])
+    return _rows(lines)

@@ -1,0 +1,101 @@
+"""Intervals that cover, tests that hold their level and find what is there."""
+
+import math
+
+import pytest
+import torch
+
+from halfface_pipeline.evaluation.statistics import (
+    exchange_test,
+    mean_estimate,
+    mean_estimates,
+    ratio_estimate,
+    slice_gap_tests,
+    uniform_ranks_test,
+)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_the_interval_of_a_mean_is_the_normal_one_for_many_faces():
+    values = torch.randn(2000, generator=generator()) * 3 + 7
+    found = mean_estimate(values)
+    half = 1.96 * float(values.std()) / math.sqrt(2000)
+    assert found.value == pytest.approx(float(values.mean()), rel=1e-6) and found.num_faces == 2000
+    assert found.high - found.value == pytest.approx(half, rel=0.12)
+    assert found.value - found.low == pytest.approx(half, rel=0.12)
+
+
+def test_intervals_cover_the_true_mean_as_often_as_they_say():
+    draws = torch.randn(300, 40, generator=generator(1)).exp()
+    covered = sum(
+        estimate.low <= math.exp(0.5) <= estimate.high
+        for estimate in mean_estimates({str(row): values for row, values in enumerate(draws)}, seed=3).values()
+    )
+    normal = mean_estimates({str(row): values.log() for row, values in enumerate(draws)})
+    assert 0.90 <= sum(estimate.low <= 0 <= estimate.high for estimate in normal.values()) / 300 <= 0.98
+    assert 0.80 <= covered / 300 <= 0.98  # log-normal values of 40 faces: a percentile interval is known to be short
+
+
+def test_faces_without_a_value_are_left_out():
+    values = torch.tensor([1.0, torch.nan, 3.0, torch.nan])
+    found = mean_estimate(values)
+    assert (found.value, found.num_faces) == (2.0, 2) and 1 <= found.low < found.high <= 3
+    nothing = mean_estimate(values[1:2])
+    assert math.isnan(nothing.value) and nothing.num_faces == 0
+    alone = mean_estimate(values[:1])
+    assert alone.value == 1 and math.isnan(alone.low)
+
+
+def test_more_faces_than_fit_a_block_give_the_same_resamples(monkeypatch):
+    values = torch.randn(50, generator=generator())
+    whole = mean_estimate(values)
+    monkeypatch.setattr("halfface_pipeline.evaluation.statistics.BLOCK", 50 * 100)
+    parts = mean_estimate(values)
+    assert (parts.low, parts.high) == pytest.approx((whole.low, whole.high), abs=0.08)
+
+
+def test_a_ratio_of_what_goes_together_has_a_narrow_interval():
+    below = torch.rand(60, generator=generator()) + 0.5
+    exact = ratio_estimate(2 * below, below)
+    assert exact.value == pytest.approx(2) and exact.low == pytest.approx(2) and exact.high == pytest.approx(2)
+    apart = ratio_estimate(2 * below[torch.randperm(60, generator=generator(1))], below)
+    assert apart.value == pytest.approx(2) and apart.high - apart.low > 0.1
+
+
+def test_the_exchange_test_holds_its_level_and_finds_a_shift_and_a_spread():
+    p_values = []
+    for seed in range(200):
+        face = torch.randn(30, 1, generator=generator(seed))
+        members = face + torch.randn(30, 4, generator=generator(1000 + seed))
+        p_values.append(exchange_test(members[:, 0], members[:, 1:], permutations=99, seed=seed).p_value)
+    assert 0.01 <= sum(p <= 0.05 for p in p_values) / 200 <= 0.09
+    assert 0.4 <= sum(p_values) / 200 <= 0.6
+    assert exchange_test(members[:, 0] + 2, members[:, 1:]).p_value == 1 / 1000
+    assert exchange_test(members[:, 0], members[:, 1:] * 5, permutations=199).p_value < 0.05
+
+
+def test_the_kolmogorov_smirnov_distance_is_the_largest_gap():
+    # Real: 0 0; completed: 1 1 1 1. At 0 one distribution function is 1, the other 0.
+    assert exchange_test(torch.zeros(2), torch.ones(2, 2)).statistic == pytest.approx(1)
+    assert exchange_test(torch.tensor([0.0, 2.0]), torch.ones(2, 2)).statistic == pytest.approx(0.5)
+    assert exchange_test(torch.ones(2), torch.ones(2, 2)).statistic == pytest.approx(0, abs=1e-6)
+
+
+def test_chi_square_of_ranks():
+    found = uniform_ranks_test(torch.tensor([0] * 20 + [1] * 10 + [2] * 0), 3)
+    assert found.statistic == pytest.approx(20) and found.p_value == pytest.approx(math.exp(-10), rel=1e-6)
+    assert uniform_ranks_test(torch.arange(30) % 3, 3).p_value == 1
+
+
+def test_slices_are_compared_with_slices_drawn_at_random():
+    places = torch.arange(40) % 4
+    values = torch.rand(40, 200, generator=generator()) + 1
+    p_values = [found.p_value for found in slice_gap_tests(values, places, 199)]
+    assert 0.01 <= sum(p <= 0.05 for p in p_values) / 200 <= 0.09
+    worse = torch.where(places == 2, 2.0, 1.0)[:, None] + 0.1 * values
+    found = slice_gap_tests(worse, places)[0]
+    assert found.p_value == pytest.approx(1 / 1000) and found.statistic == pytest.approx(1.87, rel=0.02)
+    assert slice_gap_tests(worse, torch.where(places == 2, -1, places), 99)[0].p_value > 0.05
