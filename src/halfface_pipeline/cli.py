@@ -74,7 +74,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     out = output_folder(options.out)
-    words = {name: value for name, value in vars(options).items() if name not in ("command", "name")}
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "name", "n")}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
     metrics = evaluate(
         pipe,
         data,
@@ -90,7 +91,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         [column.strip() for column in options.slices.split(",")] if options.slices else [],
         training_data(options.model),
         options.num_training,
-        ["halfface", "evaluate", *(f"--{name.replace('_', '-')}={value}" for name, value in words.items() if value)],
+        ["halfface", "evaluate", f"-n={options.n}", *words],
     )
     print(as_markdown(metrics, full=False))
     print(f"everything: {out / 'metrics.md'}")

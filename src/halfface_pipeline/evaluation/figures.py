@@ -61,9 +61,6 @@ def save_slices(metrics: dict[str, Any], file: Path) -> None:
     rows = _fill_rows(columns, widths, most=18)
     widest = max(sum(within) for _, within in rows)
     figure = Figure(figsize=(max(5.0, 0.62 * widest), 2.5 * len(panels) * len(rows)), layout="constrained")
-    figure.suptitle(
-        "Energy score by slice (green: floor, red: another face's half) and lightness shift of hair", fontsize=9
-    )
     for strip, (line, within) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
         # An empty place at the end keeps a short row's bars as wide as the others'.
         spare = [widest - sum(within)] if sum(within) < widest else []
@@ -80,7 +77,11 @@ def save_slices(metrics: dict[str, Any], file: Path) -> None:
                 if panel == 0:
                     axes.set_title(column.replace("_", " "), fontsize=10)
                     axes.set_xticklabels([])
-            label = "energy score" if measure == "energy_score" else "hair, lightness shift\ncompleted - true (L*)"
+            label = (
+                "energy score\n(green: floor,\nred: another face)"
+                if measure == "energy_score"
+                else "lightness shift of hair\ncompleted - true (L*)"
+            )
             grid[panel][0].set_ylabel(label, fontsize=9)
     figure.savefig(file, dpi=110)
 
