@@ -4,6 +4,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import PIL.Image
@@ -19,6 +20,7 @@ from .config import SamplerName
 from .data.procedural import faces, records
 from .evaluation.evaluate import as_markdown, evaluate
 from .schedules import sampler
+from .sharing import refresh_card
 
 FACES_AT_ONCE = 64
 
@@ -75,6 +77,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     out = output_folder(options.out)
     metrics = evaluate(pipe, data, out, options.num_faces, options.n, options.steps, options.seed, options.batch_size)
     print(as_markdown(metrics))
+    if refresh_card(Path(options.model), out):
+        print(f"model card: {Path(options.model) / 'README.md'}")
     print(f"picture: {out / 'completions.png'}")
 
 
