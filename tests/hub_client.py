@@ -101,7 +101,7 @@ def fail(folder):
     found = {}
     for name in ("create-500", "commit-503", "put-500", "cut-commit", "cut-after-commit", "slow", "yaml-500"):
         found[name] = push(name)
-    for name in ("all-500", "lfs-cut", "commit-502"):
+    for name in ("all-500", "lfs-cut", "commit-502", "tree-500"):
         found[name] = refused(push, name)
     found["lfs-cut again"] = push("lfs-cut")
     found["401"] = refused(push, "wrong", token="hf_wrongToken")
@@ -117,7 +117,19 @@ def fail(folder):
     with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
         codes = [
             main(["push", str(folder / "run"), "someone/run", "--private", "--license", "apache-2.0"]),
-            main(["push", str(folder / "run"), "someone/run", "--revision", "later", "--message", "A later one"]),
+            main(
+                [
+                    "push",
+                    str(folder / "run"),
+                    "someone/run",
+                    "--revision",
+                    "later",
+                    "--message",
+                    "A later one",
+                    "--license",
+                    "mit",
+                ]
+            ),
             main(["push", str(folder / "run"), "someone/cli-403"]),
         ]
     found["cli"] = {"codes": codes, "out": out.getvalue(), "err": err.getvalue()}

@@ -19,9 +19,13 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
-from halfface_pipeline.config import NoiseConfig
+from halfface_pipeline.cli import main
+from halfface_pipeline.config import Config, DataConfig, NoiseConfig, OutputConfig, TrainingConfig
 from halfface_pipeline.networks import build_network
+from halfface_pipeline.provenance import read_png
 from halfface_pipeline.schedules import training_scheduler
+from halfface_pipeline.sharing import keep_license, refresh_card, run_files
+from halfface_pipeline.shipping import without_folders
 from halfface_pipeline.training import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
@@ -38,6 +42,8 @@ FAULTS = (
     Fault("POST /api/repos/create all-500", 500, times=99),
     Fault("PUT /lfs/someone/lfs-cut/.*/3", "cut", times=18),
     Fault("POST .*/commit-502/commit/", 502, times=99),
+    Fault("POST .*/tree-500/commit/", 403),
+    Fault("GET .*/tree-500/tree/", 500, times=99),
     Fault("POST .*/echo/preupload", 418),
     Fault("POST .*/cli-403/commit/", 403),
 )
@@ -190,8 +196,6 @@ def test_what_was_loaded_once_loads_offline(pushed, hub, place):
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, place):
     """A run of two steps with an evaluation, at place/run."""
-    from halfface_pipeline.config import Config, DataConfig, OutputConfig, TrainingConfig
-
     config = Config(
         data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4, cache_dir=str(place / "private cache")),
         model=TINY_MODEL,
@@ -226,7 +230,8 @@ def test_a_failed_push_changes_nothing_says_what_is_missing_and_goes_on_when_rep
     message = failed["commit-502"]
     assert message.startswith("The Hub failed (502), 3 times and more. In someone/commit-502, 3 of 3 files are ")
     assert message.endswith("README.md, config.json, weights.safetensors. The same call again goes on from there.")
-    assert "which of the 3 files are there could not be asked" in failed["all-500"]
+    assert failed["all-500"] == "The Hub failed (500), 3 times and more. Nothing was sent."
+    assert "which of the 3 files are there could not be asked" in failed["tree-500"]
     assert "someone/all-500" not in hub.repos
     assert failed["lfs-cut"].startswith("The connection to the Hub was lost, 3 times and more (")
     assert hub.seen("PUT /lfs/someone/commit-502/") == 5  # as many as it has parts: nothing was sent twice
@@ -251,14 +256,18 @@ def test_the_command_puts_up_a_run_with_a_card_of_what_was_measured(failed, hub,
     assert files.keys() >= CODE | {"config.yaml", "log.jsonl", "loss.png", "evaluation/metrics.json"}
     assert "samples/step-0000002.png" in files and not any("checkpoint" in path for path in files)
     card = ModelCard(files["README.md"].decode())
-    assert card.data.license == "apache-2.0"
+    later = ModelCard(repo.files("later")["README.md"].decode())
+    assert (card.data.license, later.data.license) == ("apache-2.0", "mit")
     model_name, results = model_index_to_eval_results(yaml.safe_load(card.data.to_yaml())["model-index"])
     assert model_name == "Half-face completion, run"
     errors = {result.metric_type: result for result in results}
     assert errors["determined_pixel_error"].metric_value == pytest.approx(0.0368483)
     assert errors["determined_pixel_error"].metric_args["num_faces"] == 64
     assert 'from_pretrained("someone/run", custom_pipeline="someone/run", trust_remote_code=True)' in card.content
-    assert "private cache" not in files["config.yaml"].decode() or str(place) not in files["config.yaml"].decode()
+    assert (
+        "cache_dir: private cache" in files["config.yaml"].decode() and str(place).encode() not in files["config.yaml"]
+    )
+    assert read_png(place / "run" / "samples" / "step-0000002.png")["model"] == "run step 2"
     assert failed["cli"]["out"].count(f"{hub.url}/someone/run/commit/") == 2
 
 
@@ -270,8 +279,6 @@ def test_the_command_ends_in_one_line(failed):
 
 
 def test_a_run_that_is_not_whole_is_refused_before_anything_is_sent(run_folder, tmp_path):
-    from halfface_pipeline.sharing import run_files
-
     run = shutil.copytree(run_folder, tmp_path / "copy")
     whole = run_files(run, "someone/run")
     (run / "unet" / "diffusion_pytorch_model.safetensors").unlink()
@@ -294,9 +301,35 @@ def test_a_run_that_is_not_whole_is_refused_before_anything_is_sent(run_folder, 
     assert b"rendered by halfface_pipeline" in whole["README.md"]
 
 
-def test_a_card_that_was_edited_goes_as_it_is(run_folder, tmp_path):
-    from halfface_pipeline.sharing import run_files
+def test_an_evaluation_inside_a_run_renders_its_card_anew_unless_it_was_edited(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    shutil.rmtree(run / "evaluation")
+    (run / "README.md").unlink()
+    assert not refresh_card(run, run / "evaluation")
+    keep_license(run, "mit")
+    words = ["evaluate", "--model", str(run), "--num-faces", "2", "-n", "2", "--steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "elsewhere")]) == 0
+    assert "Not measured." in (run / "README.md").read_text()
+    assert main([*words, str(run / "evaluation")]) == 0
+    card = ModelCard.load(run / "README.md")
+    assert card.data.eval_results and card.data.license == "mit" and "| seam gradient |" in card.content
+    (run / "README.md").write_text("# My own\n")
+    assert not refresh_card(run, run / "evaluation")
+    assert (run / "README.md").read_text() == "# My own\n"
 
+
+def test_paths_lose_their_folders_and_nothing_else_changes():
+    told = {
+        "path": "/home/my user/faces",
+        "numbers": [1, 0.5, None, True],
+        "command": "halfface evaluate --data /home/me/faces --out '/srv/x/y'",
+        "same": ["https://host/a/b", "a/b", "1/2", "<b>/</b>", "someone/model"],
+    }
+    expected = {**told, "path": "faces", "command": "halfface evaluate --data faces --out 'y'"}
+    assert without_folders(told) == expected
+
+
+def test_a_card_that_was_edited_goes_as_it_is(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     card = (run / "README.md").read_text()
     (run / "README.md").write_text(card.replace("## Limits and misuse", "## My own words\n\n## Limits and misuse"))

@@ -53,7 +53,7 @@ def render_card(
         log: Lines of log.jsonl.
         samples: Sample sheet to show, relative to the run folder.
         model_id: What the card's code loads.
-        model_license: Licence of the weights, as the Hub names it.
+        model_license: Licence of the weights, as the Hub names it; none keeps that of the run's card.
 
     Returns:
         The text; its last line says whether it has been edited since (`is_as_rendered`).
@@ -74,7 +74,7 @@ def render_card(
             pipeline_tag="unconditional-image-generation" if whole else "image-to-image",
             tags=["halfface", "diffusion"] if whole else ["halfface", "inpainting", "faces", "diffusion"],
             datasets=[dataset] if dataset else None,
-            license=model_license,
+            license=model_license or license_so_far(run),
             model_name=name if results else None,
             eval_results=results or None,
         ),
@@ -123,6 +123,15 @@ def render_card(
     )
     text = f"{card}".rstrip() + "\n"
     return f"{text}\n{MARK.format(_digest(text))}\n"
+
+
+def license_so_far(run: Path) -> str | None:
+    """The licence of the weights that the run's card tells."""
+    try:
+        license_id = ModelCard.load(run / "README.md").data.license
+    except (OSError, ValueError):
+        return None
+    return license_id if isinstance(license_id, str) else None
 
 
 def is_as_rendered(card: str) -> bool:

@@ -16,9 +16,12 @@ EVALUATION = "evaluation"
 METRICS = f"{EVALUATION}/metrics.json"
 SAMPLERS = "samplers/samplers.json"
 """Of `halfface experiment samplers --out RUN/samplers`."""
-ROWS = ("floor", "ceiling", "truth", "exact", "other_face")
-FAILURES = ("worst", "failure")
+BESIDE = {"floor": ("floor", "exact", "truth"), "ceiling": ("ceiling", "other_face")}
+"""What floor and ceiling are called, best first."""
+FAILURES = ("worst", "extremes", "failure")
 """What the name of a picture of failure cases holds."""
+MOST_GAPS = 20
+"""Gaps between slices that a card lists."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,27 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """The worst slice of a column against the best.
+
+    Args:
+        column: What faces were sliced by.
+        measure: In which the slices differ.
+        worst: Name of the worst slice.
+        best: Name of the best.
+        ratio: The worst one's mean over the best one's.
+        p_value: How often slices drawn at random differ as much; none where it was not tested.
+    """
+
+    column: str
+    measure: str
+    worst: str
+    best: str
+    ratio: Measured
+    p_value: Measured | None
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """What `halfface evaluate --out RUN/evaluation` left.
 
@@ -70,7 +94,8 @@ class Evaluation:
         settings: N, K, sampler, steps and seed, by name.
         data: What it was measured on.
         figures: The measures.
-        slices: Rows of the audit: measure, slice and what it scores there.
+        slices: Measure, slice and what the model scores there.
+        gaps: Of the audit, the largest first.
         pictures: Sheets of completions, relative to the run.
         failures: Sheets of failure cases, relative to the run.
     """
@@ -79,6 +104,7 @@ class Evaluation:
     data: str = ""
     figures: Sequence[Figure] = ()
     slices: Sequence[tuple[str, str, Measured]] = ()
+    gaps: Sequence[Gap] = ()
     pictures: Sequence[str] = ()
     failures: Sequence[str] = ()
 
@@ -97,15 +123,21 @@ def read_evaluation(run: Path) -> Evaluation:
         return Evaluation()
     settings = {**_plain(metrics.get("settings")), **_plain(metrics)}
     settings.pop("schema_version", None)
+    features = metrics.get("features")
+    if isinstance(features, dict) and "name" in features:
+        settings["features"] = features["name"]
     data = metrics.get("data")
-    source = data.get("path") or data.get("source") if isinstance(data, dict) else data
+    named = [data.get(key) for key in ("name", "path", "source")] if isinstance(data, dict) else [data]
+    source = next((name for name in named if name), None)
+    gaps = sorted(_gaps(metrics.get("audit")), key=lambda gap: -gap.ratio.value)
     pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
     failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
     return Evaluation(
         settings=settings,
         data=Path(str(source or "not named")).name,
         figures=list(_figures(metrics.get("measures", {}))),
-        slices=list(_slices(metrics.get("slices") or metrics.get("audit") or {})),
+        slices=list(_slices(metrics.get("slices", {}))),
+        gaps=gaps[:MOST_GAPS],
         pictures=[name for name in pictures if name not in failures],
         failures=failures,
     )
@@ -169,7 +201,11 @@ def _plain(values: Any) -> dict[str, Any]:
     """What of a mapping is a number or a word."""
     if not isinstance(values, dict):
         return {}
-    plain = {key: value for key, value in values.items() if isinstance(value, str | int | float)}
+    plain = {
+        key: ", ".join(map(str, value)) if key == "seeds" and isinstance(value, list) else value
+        for key, value in values.items()
+        if isinstance(value, str | int | float) or key == "seeds"
+    }
     return {key: value for key, value in plain.items() if key not in ("command", "commit")}
 
 
@@ -201,13 +237,16 @@ def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
             continue
         if entry.get("group") == "shift":
             continue  # signed, and near 0 by itself: told by slice
-        entry = entry | _mapping(entry.get("rows"))
-        model = _measured(entry.get("model", entry if "value" in entry else None))
+        rows = entry["rows"] if isinstance(entry.get("rows"), dict) else entry
+        model = _measured(rows.get("model", rows if "value" in rows else None))
         if model is None:
-            yield from _figures(entry, f"{prefix}{name}.")
+            if rows is entry:
+                yield from _figures(entry, f"{prefix}{name}.")
             continue
-        beside = {row: _measured(entry.get(row)) for row in ROWS}
-        known = {row: value for row, value in beside.items() if value is not None}
+        beside = {
+            row: next((rows[key] for key in keys if rows.get(key) is not None), None) for row, keys in BESIDE.items()
+        }
+        known = {row: measured for row, value in beside.items() if (measured := _measured(value)) is not None}
         yield Figure(f"{prefix}{name}", model, known, str(entry.get("meaning", "")))
 
 
@@ -226,3 +265,13 @@ def _slices(entries: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str
             yield name.replace("_", " "), ", ".join(path), value
         elif isinstance(entry, dict | list):
             yield from _slices(entry, (*path, name))
+
+
+def _gaps(audit: Any) -> Iterator[Gap]:
+    for column, entry in audit.items() if isinstance(audit, dict) else ():
+        gaps = entry.get("gaps") if isinstance(entry, dict) else None
+        for measure, gap in gaps.items() if isinstance(gaps, dict) else ():
+            ratio = _measured({**gap, "value": gap.get("ratio")}) if isinstance(gap, dict) else None
+            if ratio is not None:
+                words = (str(gap.get("worst", "")), str(gap.get("best", "")))
+                yield Gap(column, measure.replace("_", " "), *words, ratio, _measured(gap.get("p_value")))

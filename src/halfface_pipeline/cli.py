@@ -4,6 +4,7 @@ import argparse
 import csv
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import get_args
 
 import PIL.Image
@@ -20,6 +21,7 @@ from .data.procedural import faces, records
 from .evaluation.evaluate import NUM_TRAINING, evaluate
 from .evaluation.report import as_markdown
 from .schedules import sampler
+from .sharing import refresh_card
 
 FACES_AT_ONCE = 64
 
@@ -95,6 +97,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     )
     print(as_markdown(metrics, full=False))
     print(f"everything: {out / 'metrics.md'}")
+    if refresh_card(Path(options.model), out):
+        print(f"model card: {Path(options.model) / 'README.md'}")
     print(f"picture: {out / 'completions.png'}")
 
 

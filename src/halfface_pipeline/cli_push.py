@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from .hub import push_files
-from .sharing import EDITED, is_card_edited, run_files
+from .sharing import EDITED, is_card_edited, keep_license, run_files
 
 
 def add_push(commands: Any) -> None:
@@ -47,6 +47,8 @@ def _push(options: argparse.Namespace) -> None:
     if options.dry_run:
         print(f"{total}; nothing was sent")
         return
+    if options.license is not None:
+        keep_license(run, options.license)
     message = options.message or f"Upload {run.resolve().name}"
     private = True if options.private else None
     print(f"{total}: {push_files(files, options.repo_id, message, private, revision=options.revision)}")

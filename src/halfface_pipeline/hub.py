@@ -1,6 +1,7 @@
 """How a model gets to the Hugging Face Hub: in one commit, checked afterwards, with clear lines when it does not."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -106,41 +107,40 @@ def push_files(
     Raises:
         ValueError: If the Hub did not take all of it; the message says why and what is missing, never the token.
     """
-    api, secret = HfApi(token=token), token or get_token()
+    api, secret, sent = HfApi(token=token), token or get_token(), False
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            if attempt > 1 and not create_pr and _all_there(api, files, repo_id, revision):
+            if sent and not create_pr and _all_there(api, files, repo_id, revision):
                 return f"{api.endpoint}/{repo_id}"  # the commit was made, and its answer lost
-            return _push_once(api, files, repo_id, commit_message, private, revision, create_pr)
+            _make_place(api, repo_id, private, revision)
+            sent = True
+            return _commit(api, files, repo_id, commit_message, revision, create_pr)
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             if attempt < ATTEMPTS and _passes(error):
                 time.sleep(2**attempt)
                 continue
             reason = _reason(error, repo_id, secret)
             break
-    try:
-        missing = _missing(api, files, repo_id, revision)
-        state = f"{len(missing)} of {len(files)} files are missing or differ: {', '.join(missing)}"
-    except (HTTPError, OSError, ValueError):
-        state = f"which of the {len(files)} files are there could not be asked"
-    line = f"{reason} In {repo_id}, {state}. The same call again goes on from there."
+    line = f"{reason} {_state(api, files, repo_id, revision) if sent else 'Nothing was sent.'}"
     raise ValueError(_without(secret, line)) from None  # its context could show what the Hub echoed
 
 
-def _push_once(
-    api: HfApi,
-    files: Mapping[str, Path | bytes],
-    repo_id: str,
-    commit_message: str,
-    private: bool | None,
-    revision: str | None,
-    create_pr: bool,
-) -> str:
-    repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
+def _make_place(api: HfApi, repo_id: str, private: bool | None, revision: str | None) -> None:
+    api.create_repo(repo_id, private=private, exist_ok=True)
     if private and not api.model_info(repo_id).private:
         raise ValueError(f"private is True, and {repo_id} is there already for all to see; make it private first")
     if revision is not None and not revision.startswith("refs/"):
         api.create_branch(repo_id, branch=revision, exist_ok=True)
+
+
+def _commit(
+    api: HfApi,
+    files: Mapping[str, Path | bytes],
+    repo_id: str,
+    commit_message: str,
+    revision: str | None,
+    create_pr: bool,
+) -> str:
     operations = [CommitOperationAdd(path, content) for path, content in files.items()]
     commit = api.create_commit(
         repo_id, operations, commit_message=commit_message, revision=revision, create_pr=create_pr
@@ -149,6 +149,16 @@ def _push_once(
     if differing:
         raise ValueError(f"the Hub took the commit, but not as it was sent: {', '.join(differing)}.")
     return commit.pr_url or commit.commit_url
+
+
+def _state(api: HfApi, files: Mapping[str, Path | bytes], repo_id: str, revision: str | None) -> str:
+    """What the repository lacks, in a sentence."""
+    try:
+        missing = _missing(api, files, repo_id, revision)
+        state = f"{len(missing)} of {len(files)} files are missing or differ: {', '.join(missing)}"
+    except (HTTPError, OSError, ValueError):
+        state = f"which of the {len(files)} files are there could not be asked"
+    return f"In {repo_id}, {state}. The same call again goes on from there."
 
 
 def _all_there(api: HfApi, files: Mapping[str, Path | bytes], repo_id: str, revision: str | None) -> bool:
@@ -172,9 +182,10 @@ def _same(content: Path | bytes, entry: RepoFile | None) -> bool:
     """Whether an entry of a repository is this content: by SHA-256 in large file storage, else as git names it."""
     if entry is None:
         return False
-    data = content if isinstance(content, bytes) else content.read_bytes()
     if entry.lfs is not None:
-        return entry.lfs.sha256 == hashlib.sha256(data).hexdigest()
+        with io.BytesIO(content) if isinstance(content, bytes) else content.open("rb") as stream:
+            return entry.lfs.sha256 == hashlib.file_digest(stream, "sha256").hexdigest()
+    data = content if isinstance(content, bytes) else content.read_bytes()
     return entry.blob_id == hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 

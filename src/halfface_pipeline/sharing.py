@@ -3,15 +3,17 @@
 import json
 from pathlib import Path
 
+import yaml
+
 from .card import is_as_rendered, render_card
 from .card_figures import EVALUATION
-from .config_files import from_yaml
+from .config_files import from_yaml, to_dict
 from .networks import training_cost
 from .runs import CONFIG_FILE, LOG_FILE, read_log
-from .shipping import CARD, INDEX, card_files, content_of, model_files, plain_card
+from .shipping import CARD, INDEX, card_files, content_of, model_files, plain_card, without_folders
 
-BESIDE = (CONFIG_FILE, LOG_FILE, f"{EVALUATION}/metrics.json", f"{EVALUATION}/metrics.md")
-"""What goes up beside the model, where it is there. Checkpoints, trackers and lists of pictures stay."""
+BESIDE = (LOG_FILE, f"{EVALUATION}/metrics.json", f"{EVALUATION}/metrics.md")
+"""What goes up beside the model and its configuration, where it is there. Checkpoints, trackers, lists stay."""
 
 
 EDITED = "has been edited since it was rendered (delete it to have it rendered anew)"
@@ -53,7 +55,33 @@ def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict
             raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
         card = plain_card(repo_id, settings)
     files |= card_files(run, repo_id, card)
+    if (run / CONFIG_FILE).is_file():
+        values = without_folders(to_dict(from_yaml(run / CONFIG_FILE)))
+        files[CONFIG_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
     return files | {name: content_of(run / name) for name in BESIDE if (run / name).is_file()}
+
+
+def refresh_card(run: Path, out: Path) -> bool:
+    """Renders a run's card anew after something was measured in its folder.
+
+    Args:
+        run: The run folder.
+        out: Where the figures were written; only what lies in the run belongs to its card.
+
+    Returns:
+        Whether the card was changed; one that was edited is not.
+    """
+    inside = run.resolve() in out.resolve().parents and (run / CONFIG_FILE).is_file() and (run / CARD).is_file()
+    if not inside or is_card_edited(run) or not any((run / "samples").glob("step-*.png")):
+        return False
+    (run / CARD).write_text(_rendered(run, run.as_posix() if not run.is_absolute() else run.name, None))
+    return True
+
+
+def keep_license(run: Path, model_license: str) -> None:
+    """Writes the licence of the weights into the run's card, so that every later one tells it."""
+    if (run / CONFIG_FILE).is_file():
+        (run / CARD).write_text(_rendered(run, run.resolve().name, model_license))
 
 
 def _rendered(run: Path, repo_id: str, model_license: str | None) -> str:

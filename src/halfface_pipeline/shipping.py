@@ -20,7 +20,7 @@ WEIGHTS = "*.safetensors"
 CARD, INDEX = "README.md", "model_index.json"
 SHOWN_PICTURE = re.compile(r"!\[[^\]]*\]\(([^)\s:]+)\)")
 RELATIVE_IMPORT = re.compile(r"^from \.(\w+) import", flags=re.MULTILINE)
-MACHINE_PATH = re.compile(r"(?<![\w.~:/}\])])/(?:[^\s/'\"`]+/)+([^\s/'\"`]*)")
+MACHINE_PATH = re.compile(r"(?<![\w.~:/}\])<>])/(?:[^\s/'\"`<>]+/)+([^\s/'\"`<>]*)")
 
 
 def ship_code(folder: str | Path) -> None:
@@ -115,9 +115,24 @@ def _with_imported(folder: Path, name: str) -> list[str]:
 
 def content_of(path: Path) -> Path | bytes:
     """A file as it may be shared: settings and tables lose the folders of absolute paths, other files stay."""
-    if path.suffix in (".json", ".yaml", ".md") and path.name != CARD:
-        return MACHINE_PATH.sub(lambda match: match[1] or "folder", path.read_text()).encode()
+    if path.suffix == ".json":
+        return (json.dumps(without_folders(json.loads(path.read_text())), indent=1) + "\n").encode()
+    if path.suffix == ".md" and path.name != CARD:
+        return without_folders(path.read_text()).encode()
     return path
+
+
+def without_folders(value: Any) -> Any:
+    """A value of JSON in which absolute paths are cut down to their last part."""
+    if isinstance(value, dict):
+        return {key: without_folders(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [without_folders(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith("/") and "\n" not in value:
+        return Path(value).name
+    return MACHINE_PATH.sub(lambda match: match[1] or "folder", value)
 
 
 def card_files(folder: str | Path, repo_id: str, text: str | None = None) -> dict[str, Path | bytes]:
