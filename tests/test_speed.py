@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling
+from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling, training_precision
 
 
 def drawn(pipe, speed):
@@ -35,6 +35,23 @@ def test_bfloat16_is_taken_only_where_it_is_native(tiny_pipeline, monkeypatch):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True}, raising=False)
         assert multiplies_bfloat16(torch.device("cpu")) is native
     assert not multiplies_bfloat16(torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    ("speed", "asked", "native", "taken"),
+    [
+        ("auto", None, True, "bf16"),
+        ("auto", None, False, None),
+        ("auto", "no", True, "no"),
+        ("auto", "fp16", True, "fp16"),
+        ("safe", None, True, None),
+    ],
+)
+def test_training_takes_bfloat16_where_it_is_native_and_nothing_else_was_asked(
+    speed, asked, native, taken, monkeypatch
+):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": native}, raising=False)
+    assert training_precision(speed, asked, torch.device("cpu")) == taken
 
 
 def test_an_unknown_speed_is_refused(tiny_pipeline):

@@ -184,6 +184,7 @@ class TrainingConfig:
         batch_size: Images of one optimizer step over all processes and accumulated parts.
         gradient_accumulation_steps: Parts a process cuts its share of a batch into.
         mixed_precision: `bf16`, `fp16` or `no`; none takes what `accelerate launch` or `accelerate config` says.
+        speed: `auto` takes bf16 where it is native and `mixed_precision` is none; `safe` does not.
         ema_decay: Decay of the exponential moving average of the weights that is sampled and saved; none keeps none.
         seed: Of the weights, the data order, the flips, the timesteps and the noise.
         log_every: Optimizer steps between lines of log.jsonl.
@@ -197,6 +198,7 @@ class TrainingConfig:
     batch_size: int = 64
     gradient_accumulation_steps: int = 1
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    speed: Literal["auto", "safe"] = "safe"
     ema_decay: float | None = 0.999
     seed: int = 0
     log_every: int = 10

@@ -1,4 +1,4 @@
-"""Number format and memory layout that a machine evaluates a network fastest in."""
+"""Number format and memory layout that a machine trains and evaluates a network fastest in."""
 
 from collections.abc import Mapping
 from typing import Literal, get_args
@@ -19,6 +19,22 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         capabilities: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
     return False
+
+
+def training_precision(speed: Speed, mixed_precision: str | None, device: torch.device) -> str | None:
+    """The mixed precision to train in.
+
+    Args:
+        speed: `auto` chooses bf16 where the device multiplies it natively; emulated, it is slower than float32.
+        mixed_precision: What was asked for, which always holds.
+        device: To train on.
+
+    Returns:
+        For `accelerate.Accelerator`; None leaves it to accelerate's own configuration.
+    """
+    if mixed_precision is None and speed == "auto" and multiplies_bfloat16(device):
+        return "bf16"
+    return mixed_precision
 
 
 def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFaceInpaintPipeline:

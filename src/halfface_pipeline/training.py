@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 from diffusers import DDPMScheduler
 from tqdm.auto import tqdm
@@ -32,6 +32,7 @@ from .runs import (
     published,
 )
 from .schedules import sampler, training_scheduler
+from .speed import training_precision
 from .training_state import TrainingState
 
 
@@ -58,7 +59,9 @@ def train(config: Config) -> Path:
         raise ValueError("output.dir is None; it must be the folder to train in")
     tracker = None if config.output.tracker == "none" else config.output.tracker
     run = Path(config.output.dir)
-    accelerator = Accelerator(mixed_precision=config.training.mixed_precision, log_with=tracker, project_dir=run)
+    training = config.training
+    precision = training_precision(training.speed, training.mixed_precision, PartialState().device)
+    accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run)
     with ending(accelerator):
         _train(config, run, accelerator)
     return run
