@@ -25,12 +25,13 @@ FLOORS = (
         "model_config",
         "config_files",
         "lr_schedule",
+        "files",
         "draws",
         "respacing",
         "respaced_scheduler",
     },
     {"pipeline", "data", "networks", "report_network", "objectives", "processes", "speed"},
-    {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
+    {"training", "training_state", "runs", "run_folder", "checkpoints", "experiments", "evaluation", "card", "plots"},
     {"cli", "cli_inputs", "cli_experiment", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it
 )
