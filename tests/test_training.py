@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config import Config, NoiseConfig, ObjectiveConfig
+from halfface_pipeline.draws import draw_step
 from halfface_pipeline.networks import build_network, num_parameters, training_cost
-from halfface_pipeline.processes import StopRequest, stop_signals
+from halfface_pipeline.processes import stop_signals
 from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.training import TrainingStopped, denoising_loss, train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
@@ -31,6 +32,19 @@ def new_accelerator():
 
 def changed(config, section, **values):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def interrupt_at(monkeypatch, step):
+    """Has this process get one Ctrl-C before it has taken this step."""
+    sent = []
+
+    def draw(seed, index, *others):
+        if index == step - 1 and not sent:
+            sent.append(index)
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw_step(seed, index, *others)
+
+    monkeypatch.setattr("halfface_pipeline.training.draw_step", draw)
 
 
 def run_folder(config):
@@ -70,7 +84,7 @@ def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
     assert expected | {"loss.png", "samples", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [line["step"] for line in log_of(tiny_config)] == [2, 4, 6]
     line = log_of(tiny_config)[-1]
-    assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm"}
+    assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm", "skipped_steps"}
     assert (line["epoch"], line["images_seen"]) == (1.0, 24)
     assert list(folder.rglob("events.out.tfevents*"))
     card = (folder / "README.md").read_text()
@@ -109,14 +123,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp
     whole = changed(tiny_config, "output", dir=str(tmp_path / "whole"))
     cut = changed(tiny_config, "output", dir=str(tmp_path / "cut"))
     train(whole)
-    agreed = StopRequest.agreed
-    asked = []
-
-    def ask_once(self, accelerator, at):
-        asked.append(1)
-        return len(asked) == cut_at or agreed(self, accelerator, at)
-
-    monkeypatch.setattr(StopRequest, "agreed", ask_once)
+    interrupt_at(monkeypatch, cut_at)
     with pytest.raises(TrainingStopped, match=f"stopped at step {cut_at} of 6"):
         train(cut)
     train(cut)
@@ -222,14 +229,25 @@ def test_a_folder_with_something_else_in_it_is_refused(tiny_config):
     assert [path.name for path in run_folder(tiny_config).iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("log_every", [1, 1000])
-def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(tiny_config, log_every):
-    config = changed(tiny_config, "optimizer", lr=1e20, max_grad_norm=None)
-    config = changed(config, "training", steps=20, log_every=log_every, checkpoint_every=1, keep_last=1)
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d; the last checkpoint is kept"):
-        train(config)
-    weights = load_file(last_checkpoint(config) / "network.safetensors")
-    assert all(bool(weight.isfinite().all()) for weight in weights.values())
+@pytest.mark.parametrize(("log_every", "max_bad_steps"), [(1, 3), (1000, 100)])
+def test_weights_that_explode_are_never_saved_and_the_last_good_ones_are_kept(tiny_config, log_every, max_bad_steps):
+    """At first the rate is so low that the weights stand still; then it is absurd, and every loss is finite or not."""
+    good = changed(tiny_config, "training", log_every=log_every, checkpoint_every=1, keep_last=1, steps=3)
+    good = changed(good, "optimizer", max_grad_norm=None, lr=1e-6)
+    train(good)
+    files = [run_folder(good) / "unet" / "diffusion_pytorch_model.safetensors", last_checkpoint(good) / "optimizer.pt"]
+    before = [file.read_bytes() for file in files]
+    wild = changed(changed(good, "optimizer", lr=1e3), "output", accept_changes=True)
+    wild = changed(wild, "training", steps=12, max_bad_steps=max_bad_steps)
+    skipped = min(max_bad_steps + 1, 8)
+    advice = (
+        rf"step {4 + skipped}: .*{skipped} steps in a row were skipped, the checkpoint of step 3 is kept.*lr 3\.3e\+02"
+    )
+    with pytest.raises(FloatingPointError, match=advice):
+        train(wild)
+    assert [file.read_bytes() for file in files] == before
+    train(changed(changed(good, "training", steps=5), "output", accept_changes=True))
+    assert last_checkpoint(good).name == "step-5"
 
 
 def test_a_run_that_is_further_than_asked_is_refused(tiny_config):
@@ -239,7 +257,7 @@ def test_a_run_that_is_further_than_asked_is_refused(tiny_config):
 
 
 def test_a_stopped_run_finished_where_it_stands_is_published(tiny_config, monkeypatch):
-    monkeypatch.setattr(StopRequest, "agreed", lambda self, accelerator, at: True)
+    interrupt_at(monkeypatch, 1)
     with pytest.raises(TrainingStopped):
         train(tiny_config)
     monkeypatch.undo()

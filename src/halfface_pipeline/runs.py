@@ -1,4 +1,4 @@
-"""The run folder: who may write there, and the model, pictures and card that are put into it."""
+"""What stands in a run folder: the log, and the model, pictures and card of a step."""
 
 import json
 import math
@@ -13,9 +13,10 @@ from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
 from .card import write_card
 from .checkpoints import load_checkpoint
 from .config import Config
-from .config_files import differences, from_yaml, to_yaml
+from .config_files import from_yaml, to_yaml
 from .data.dataset import ImageSet
 from .data.sources import open_source
+from .files import flush, replacing, write_whole
 from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
@@ -55,48 +56,6 @@ def describe(config: Config) -> str:
         f"training: {length}\n"
         f"memory: about {memory:.1f} GiB in float32 on one process ({part} images at once)"
     )
-
-
-def check_run_folder(run: Path, config: Config) -> None:
-    """Checks that this configuration may train in the run folder.
-
-    Args:
-        run: The folder.
-        config: The run's configuration.
-
-    Raises:
-        ValueError: If something else is there, or a run that was configured otherwise.
-    """
-    written = run / CONFIG_FILE
-    if written.exists():
-        changed = differences(from_yaml(written), config) if _has_begun(run) else []
-        if changed and not config.output.overwrite:
-            raise ValueError(
-                f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
-                "choose another folder, or give --output.overwrite true to delete that run"
-            )
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
-
-
-def claim_run_folder(run: Path, config: Config) -> None:
-    """Makes a folder that `check_run_folder` has passed this configuration's; a run with other settings is deleted."""
-    if _has_begun(run) and differences(from_yaml(run / CONFIG_FILE), config):
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / CONFIG_FILE, to_yaml(config))
-
-
-def _has_begun(run: Path) -> bool:
-    """Whether there is anything in the folder that a run would lose."""
-    return any((run / "checkpoints").glob("step-*")) or (run / "model_index.json").exists()
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file so that it is either the old or the new one."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
 
 
 def read_log(file: Path) -> list[dict[str, float]]:
@@ -172,20 +131,22 @@ def publish(
             generator=generator,
         ).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
-    (run / "samples").mkdir(exist_ok=True)
-    samples = _sheet_of(step)
-    save_png(
-        picture,
-        run / samples,
-        model=f"{run.resolve().name} step {step}",
-        sampler=sampling.scheduler,
-        steps=sampling.num_inference_steps,
-        seed=sampling.seed,
-        comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
-    )
-    log = read_log(run / LOG_FILE)
-    save_loss_plot(log, run / "loss.png")
+    log, samples = read_log(run / LOG_FILE), _sheet_of(step)
+    with replacing(run / "loss.png") as partial:
+        save_loss_plot(log, partial)
     write_card(run, config, step, num_parameters(network), log, samples)
+    # Last, because `published` looks for it.
+    (run / "samples").mkdir(exist_ok=True)
+    with replacing(run / samples) as partial:
+        save_png(
+            picture,
+            partial,
+            model=f"{run.resolve().name} step {step}",
+            sampler=sampling.scheduler,
+            steps=sampling.num_inference_steps,
+            seed=sampling.seed,
+            comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+        )
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
@@ -224,5 +185,7 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)
         target.parent.mkdir(exist_ok=True)
+        file.chmod(0o644)  # safetensors leaves files that only their owner may read
+        flush(file)
         os.replace(file, target)
     shutil.rmtree(partial)

@@ -233,8 +233,11 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
 
 
 def _pictures_in(folder: Path) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"{error.filename} is a folder that cannot be read: {error.strerror}") from error
+
     names = []
-    for base, folders, files in os.walk(folder):
+    for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         pictures = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
         names += [os.path.relpath(os.path.join(base, name), folder) for name in pictures]
@@ -247,12 +250,16 @@ def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Ca
         try:
             status = os.stat(os.path.join(folder, name))
             digest.update(os.fsencode(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}"))
-        except FileNotFoundError:
+        except OSError:
             digest.update(os.fsencode(f"\0{name}\0missing"))
     for file in tables:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
 
     def open_file(i: int) -> Image.Image:
-        return Image.open(os.path.join(folder, names[i]))
+        path = os.path.join(folder, names[i])
+        # Opening a pipe would wait for somebody to write to it.
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("it is no file")
+        return Image.open(path)
 
     return Source(tuple(names), digest.hexdigest(), table, open=open_file)
