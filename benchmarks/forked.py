@@ -23,7 +23,7 @@ def _run(words: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     gc.freeze()  # the end of a run searches for garbage twice, and not in what was imported
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed process leaves behind
-    os.environ.update(environment)
+    os.environ.update({"ACCELERATE_USE_CPU": "true", **environment})
     # Left open: what runs at the end of the process writes to it too.
     sys.stdout = sys.stderr = output.open("w", buffering=1)
     os.dup2(sys.stdout.fileno(), 1)
@@ -33,6 +33,7 @@ def _run(words: Sequence[str], output: Path, environment: dict[str, str]) -> Non
 
 def start(output: Path, *words: object, **environment: str) -> multiprocessing.process.BaseProcess:
     """Starts `train_halfface.py WORDS` whose lines go to a file."""
+    output.write_text("")
     process = PROCESSES.Process(target=_run, args=([str(word) for word in words], output, environment), daemon=True)
     process.start()
     return process
@@ -44,7 +45,7 @@ def start_together(output: Path, *ranks: Sequence[object]) -> list[multiprocessi
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     shared = {"WORLD_SIZE": str(len(ranks)), "LOCAL_WORLD_SIZE": str(len(ranks)), "MASTER_ADDR": "127.0.0.1"}
-    shared |= {"MASTER_PORT": str(port), "ACCELERATE_USE_CPU": "true"}
+    shared |= {"MASTER_PORT": str(port)}
     return [
         start(output.with_name(f"{output.name}-{rank}"), *words, RANK=str(rank), LOCAL_RANK=str(rank), **shared)
         for rank, words in enumerate(ranks)

@@ -151,6 +151,8 @@ def test_accumulated_parts_are_the_same_step(tiny_config, tmp_path):
     for config in configs:
         train(config)
     losses = [[line["loss"] for line in log_of(config)] for config in configs]
+    rates = [[line["lr"] for line in log_of(config)] for config in configs]
+    assert rates[0] == rates[1] == rates[2] and max(rates[0]) > 0
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
 
@@ -248,6 +250,61 @@ def test_weights_that_explode_are_never_saved_and_the_last_good_ones_are_kept(ti
     assert [file.read_bytes() for file in files] == before
     train(changed(changed(good, "training", steps=5), "output", accept_changes=True))
     assert last_checkpoint(good).name == "step-5"
+
+
+def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_resume(
+    tiny_config, tmp_path, monkeypatch
+):
+    """The bound lies among the losses of an untouched run, so that some of its steps are skipped."""
+    base = changed(tiny_config, "training", steps=12, log_every=1, checkpoint_every=12)
+    train(changed(base, "output", dir=str(tmp_path / "untouched")))
+    losses = sorted(line["loss"] for line in log_of(changed(base, "output", dir=str(tmp_path / "untouched"))))
+    config = changed(base, "training", max_loss=(losses[-2] + losses[-3]) / 2)
+    train(config)
+    lines = log_of(config)
+    assert lines[-1]["skipped_steps"] >= 1 and all(line["loss"] <= config.training.max_loss for line in lines)
+    skipped = {*range(1, 13)} - {line["step"] for line in lines}
+    assert len(skipped) <= lines[-1]["skipped_steps"] <= len(skipped) + 1
+    state = torch.load(last_checkpoint(config) / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+    assert {int(moments["step"]) for moments in state.values()} == {12 - lines[-1]["skipped_steps"]}
+    cut = changed(config, "output", dir=str(tmp_path / "cut"))
+    interrupt_at(monkeypatch, min(skipped))
+    with pytest.raises(TrainingStopped, match="from there"):
+        train(cut)
+    train(cut)
+    assert log_of(cut) == lines
+    first, second = (load_file(last_checkpoint(each) / "network.safetensors") for each in (config, cut))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_sheets_drawn_in_between_change_nothing_in_what_is_trained(tiny_config, tmp_path):
+    """The average of the weights is swapped in for them and must not stay."""
+    often = changed(tiny_config, "output", dir=str(tmp_path / "often"))
+    train(tiny_config)
+    train(changed(often, "training", sample_every=1))
+    first, second = (load_file(last_checkpoint(config) / "network.safetensors") for config in (tiny_config, often))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_config, monkeypatch):
+    import accelerate.tracking
+
+    monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
+    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', which is not installed; 'none' does"):
+        train(changed(tiny_config, "output", tracker="tensorboard"))
+    assert not run_folder(tiny_config).exists()
+
+
+def test_a_resumed_run_goes_on_numbering_and_leaves_no_newer_checkpoint_behind(tiny_config):
+    config = changed(tiny_config, "training", steps=3, checkpoint_every=1, keep_last=2)
+    train(config)
+    train(changed(config, "training", steps=4, checkpoint_every=1, keep_last=2))
+    assert {path.name for path in (run_folder(config) / "checkpoints").glob("step-*")} == {"step-3", "step-4"}
+
+
+def test_all_files_of_a_model_may_be_read_by_the_group(tiny_config):
+    folder = train(tiny_config)
+    assert not [path for path in folder.rglob("*") if path.is_file() and not path.stat().st_mode & 0o040]
 
 
 def test_a_run_that_is_further_than_asked_is_refused(tiny_config):

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .files import PARTIAL, flush
+from .files import PARTIAL, clear_leftovers, flush
 
 MANIFEST = "manifest.json"
 
@@ -59,8 +60,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
     """
     target = folder / f"step-{checkpoint.step}"
     partial = folder / f"{PARTIAL}{target.name}"
-    for leftover in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(leftover)
+    clear_leftovers(folder)
     try:
         _write(partial, checkpoint)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -95,10 +95,10 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     """
     candidates = _checkpoint_folders(folder)
     for candidate in reversed(candidates):
-        fault = damage(candidate)
-        if fault is None:
-            return _load(candidate)
-        warnings.warn(f"{candidate} is damaged ({fault}); trying the checkpoint before it", stacklevel=2)
+        try:
+            return load_checkpoint(candidate)
+        except ValueError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
     if candidates:
         raise ValueError(f"every checkpoint in {folder} is damaged; delete that folder to start again")
     return None
@@ -118,8 +118,12 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
     """
     fault = damage(checkpoint)
     if fault is not None:
-        raise ValueError(f"{checkpoint} is no whole checkpoint ({fault})")
-    return _load(checkpoint)
+        raise ValueError(f"{checkpoint} is damaged ({fault})")
+    try:
+        return _load(checkpoint)
+    except (OSError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        # Whole, and not what we write; a pickle that would run code is refused by `weights_only`.
+        raise ValueError(f"{checkpoint} is damaged ({type(error).__name__}: {str(error).splitlines()[0]})") from error
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -140,7 +144,8 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True)
     save_file(checkpoint.network, folder / "network.safetensors")
     save_file(checkpoint.average, folder / "average.safetensors")
-    torch.save(checkpoint.optimizer, folder / "optimizer.pt")
+    with (folder / "optimizer.pt").open("wb") as stream:  # torch's own writer does not tell that the disk is full
+        torch.save(checkpoint.optimizer, stream)
     (folder / "progress.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.progress}))
     files = sorted(folder.iterdir())
     manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}

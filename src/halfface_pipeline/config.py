@@ -67,7 +67,7 @@ class DataConfig:
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
         require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
         for name in ("height", "width"):
-            require(getattr(self, name) >= 16, f"data.{name}", getattr(self, name), "at least 16")
+            require(16 <= getattr(self, name) <= 65_535, f"data.{name}", getattr(self, name), "from 16 to 65535")
         for name in ("num_images", "num_eval_images"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
@@ -248,7 +248,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
             require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
-        require(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "sampling.seed", self.seed, "from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True)

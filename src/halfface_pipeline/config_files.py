@@ -60,6 +60,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
         parsed = parser.parse_args(arguments)
     except jsonargparse.ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    for name in SECTIONS:
+        if not isinstance(parsed.get(name), jsonargparse.Namespace):
+            raise ValueError(f"{name} is {parsed.get(name)!r}; it must be a section of settings, or be left out")
     sections = parser.instantiate(parsed)
     config = Config(**{name: sections[name] for name in SECTIONS})
     if config.output.dir is None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,12 +19,18 @@ def replacing(file: Path) -> Iterator[Path]:
 
     Yields:
         Path: A path beside it with the same ending.
+
+    Raises:
+        OSError: If it cannot be written; it names the file, which is as it was.
     """
     partial = file.with_name(f"{PARTIAL}{file.name}")
     try:
         yield partial
         flush(partial)
         os.replace(partial, file)
+    except OSError as error:
+        # A write that fails for want of room does not say where.
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -32,6 +39,16 @@ def write_whole(file: Path, text: str) -> None:
     """Writes a text file so that it is either the old or the new one."""
     with replacing(file) as partial:
         partial.write_text(text)
+
+
+def clear_leftovers(*folders: Path) -> None:
+    """Deletes what a killed process was writing to these folders, or deleting from them."""
+    for folder in folders:
+        for leftover in folder.glob(f"{PARTIAL}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
 
 
 def flush(path: Path) -> None:

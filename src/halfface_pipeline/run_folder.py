@@ -13,7 +13,7 @@ import filelock
 from .config import Config
 from .config_files import differences, from_yaml, to_yaml
 from .data.dataset import ImageSet
-from .files import PARTIAL, write_whole
+from .files import PARTIAL, clear_leftovers, write_whole
 from .runs import CONFIG_FILE, list_skipped
 
 LOCK_FILE = ".lock"
@@ -89,6 +89,7 @@ def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -
             and (changed or differences(from_yaml(run / CONFIG_FILE), config))
         ):
             _empty(run)
+        clear_leftovers(run, run / "checkpoints", run / "samples")
         write_whole(run / CONFIG_FILE, to_yaml(config))
         _record_images(run, train_set)
         list_skipped(run, train_set, *others)
@@ -108,7 +109,8 @@ def _strangers(run: Path) -> list[Path]:
 
 
 def _empty(run: Path) -> None:
-    for path in run.iterdir():
+    """Deletes a run, its configuration last: cut short, it still says whose the rest is."""
+    for path in sorted(run.iterdir(), key=lambda path: path.name == CONFIG_FILE):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         elif path.name != LOCK_FILE:

@@ -9,6 +9,7 @@ from pathlib import Path
 import PIL.Image
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
+from safetensors import SafetensorError
 
 from .card import write_card
 from .checkpoints import load_checkpoint
@@ -16,7 +17,7 @@ from .config import Config
 from .config_files import from_yaml, to_yaml
 from .data.dataset import ImageSet
 from .data.sources import open_source
-from .files import flush, replacing, write_whole
+from .files import PARTIAL, flush, replacing, write_whole
 from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
@@ -26,6 +27,7 @@ from .schedules import sampler, training_scheduler
 from .shipping import ship_components
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+KEPT = "the checkpoints are kept. Once there is room, the same command goes on from the newest"
 BYTES_PER_PARAMETER = 20
 """Weight, gradient, two moments of AdamW and the average, each in float32."""
 
@@ -67,6 +69,15 @@ def read_log(file: Path) -> list[dict[str, float]]:
         except ValueError:
             break
     return lines
+
+
+def append_log(file: Path, line: dict[str, float | None]) -> None:
+    """Adds a line to log.jsonl; OSError, saying what is kept, where it cannot be written."""
+    try:
+        with file.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise OSError(f"{file} cannot be written: {error}; {KEPT}") from error
 
 
 def forget_log_after(file: Path, step: int) -> None:
@@ -177,10 +188,15 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
 
 def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
-    partial = run / ".model.partial"
+    partial = run / f"{PARTIAL}model"
     shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial)
-    ship_components(pipe, partial)
+    try:
+        pipe.save_pretrained(partial)
+        ship_components(pipe, partial)
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk by an error of its own.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"the model cannot be written to {run}: {error}; {KEPT}") from error
     files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)

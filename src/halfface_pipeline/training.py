@@ -1,7 +1,6 @@
 """Training of the denoiser (Ho et al. 2020, algorithm 1), with the known half beside the noisy one if there is one."""
 
 import contextlib
-import json
 import math
 import time
 import zlib
@@ -34,7 +33,7 @@ from .processes import (
     stop_signals,
 )
 from .run_folder import check_run_folder, claimed
-from .runs import LOG_FILE, forget_log_after, num_steps, publish, published
+from .runs import LOG_FILE, append_log, forget_log_after, num_steps, publish, published
 from .schedules import sampler, training_scheduler
 from .training_state import TrainingState
 
@@ -184,8 +183,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                     "images_per_second": images / seconds,
                 }
                 if writes:
-                    with (run / LOG_FILE).open("a") as log:
-                        log.write(json.dumps(line) + "\n")
+                    append_log(run / LOG_FILE, line)
                 accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
 

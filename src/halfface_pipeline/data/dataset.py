@@ -221,16 +221,16 @@ def _read_entry(entry: Path, fingerprint: str) -> ImageSet | None:
 @contextmanager
 def _workplace(cache: Path, num_bytes: int) -> Iterator[Path]:
     """A new folder inside the cache, gone afterwards unless it was moved."""
-    for abandoned in cache.glob("unfinished-*"):
-        with suppress(OSError):  # another process may be deleting it
-            written = max(path.stat().st_mtime for path in (abandoned, *abandoned.iterdir()))
-            if time.time() - written > ABANDONED_SECONDS:
-                shutil.rmtree(abandoned)
     folder = cache / f"unfinished-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise ValueError(f"data.cache_dir is {str(cache)!r}; it must be a writable folder: {error}") from error
+    for abandoned in cache.glob("unfinished-*"):
+        with suppress(OSError):  # another process may be deleting it
+            written = max(path.stat().st_mtime for path in (abandoned, *abandoned.iterdir()))
+            if time.time() - written > ABANDONED_SECONDS:
+                shutil.rmtree(abandoned)
     try:
         # Writing a memory map to a full disk ends the process with a bus error, so ask before.
         free = shutil.disk_usage(cache).free

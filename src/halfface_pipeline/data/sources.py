@@ -57,8 +57,9 @@ def _procedural(data: DataConfig, split: Split) -> Source:
     wanted = data.num_images if split == "train" else data.num_eval_images
     start = 0 if split == "train" else PROCEDURAL_EVAL_START
     indices = range(start, start + (wanted or PROCEDURAL_COUNTS[split]))
-    if split == "train" and len(indices) > PROCEDURAL_EVAL_START:
-        raise ValueError(f"data.num_images is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
+    if (wanted or 0) > PROCEDURAL_EVAL_START:
+        field = "num_images" if split == "train" else "num_eval_images"
+        raise ValueError(f"data.{field} is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
 
     def table() -> pa.Table:
         return pa.Table.from_pylist(procedural.records(procedural.draw_factors(data.seed, indices)))
