@@ -1,7 +1,7 @@
 """What checkpoints cost of the training time at the default interval, by configuration; prints JSON.
 
 `python benchmarks/checkpoint_cost.py [--configs FILE ...] [--batch N] [--rounds N] [--out FILE]`. A checkpoint is the
-one that training writes, with optimizer state, average, digests and all brought to the disk, and the deletion of the one
+one that training writes, with optimizer state, average and digests, brought to the disk, and the deletion of the one
 it supersedes; before it a forward pass looks whether the weights are sound. A step is timed with few images and scaled
 to the configuration's batch. Where steps are faster than here, as on a GPU, `step_ms_at_limit` tells down to which
 length of a step the share stays below 3 %.
