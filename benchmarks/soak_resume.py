@@ -35,6 +35,8 @@ training: {{batch_size: 2, log_every: 1, checkpoint_every: {CHECKPOINT_EVERY}, k
 sampling: {{num_inference_steps: 1, num_faces: 1, num_completions: 1}}
 output: {{tracker: none}}
 """
+LAST_BYTES = 2000
+"""Of the log: more than its last line."""
 AIMS = ("any moment", "writing", "deleting")
 
 
@@ -54,7 +56,7 @@ def soak(kills: int, folder: Path, seed: int = 0) -> dict[str, Any]:
     """
     chance, began = random.Random(seed), time.perf_counter()
     (folder / "soak.yaml").write_text(CONFIG)
-    steps = (kills + 1) * STEPS_A_LIFE * 2
+    steps = (3 * kills + 2) * STEPS_A_LIFE
     words = ["--config", folder / "soak.yaml", "--training.steps", steps, "--output.dir"]
     whole, killed = folder / "whole" / "run", folder / "killed" / "run"  # a sheet tells the name of its folder
     assert ended(start(folder / "whole.txt", *words, whole), 3600) == 0, (folder / "whole.txt").read_text()
@@ -125,9 +127,10 @@ def _checkpoints(run: Path) -> list[Path]:
 
 def _last_step(run: Path) -> int:
     try:
-        return int((read_log(run / LOG_FILE) or [{"step": 0}])[-1]["step"])
+        lines = (run / LOG_FILE).read_bytes()[-LAST_BYTES:].split(b"\n")
     except FileNotFoundError:
         return 0
+    return int(json.loads(lines[-2])["step"]) if len(lines) > 1 else 0
 
 
 def _differing(one: Path, other: Path) -> list[str]:

@@ -64,10 +64,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
     try:
         _write(partial, checkpoint)
     except (OSError, SafetensorError, RuntimeError) as error:
-        # safetensors and torch report a full disk by errors of their own.
+        # safetensors and torch report a full disk by errors of their own, torch's in the place of the system's.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(
-            f"the checkpoint of step {checkpoint.step} cannot be written to {folder}: {error}; those before it "
+            f"the checkpoint of step {checkpoint.step} cannot be written to {folder}: {reason}; those before it "
             "are kept. Once there is room, the same command goes on from the newest"
         ) from error
     _discard(target)
