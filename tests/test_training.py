@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import PIL.Image
@@ -356,13 +357,16 @@ def test_bf16_without_average_and_with_min_snr_trains_and_saves_the_trained_weig
     assert not load_file(last_checkpoint(config) / "average.safetensors")
 
 
-def test_ctrl_c_and_sigterm_become_a_request_and_a_second_one_stops_at_once():
+def test_ctrl_c_and_sigterm_become_a_request_and_a_later_one_stops_at_once(monkeypatch):
+    monkeypatch.setattr("halfface_pipeline.processes.SAME_REQUEST_SECONDS", 0.2)
     for number in (signal.SIGINT, signal.SIGTERM):
         before = signal.getsignal(number)
         with stop_signals() as request:
             assert not request.requested
             os.kill(os.getpid(), number)
             assert request.requested
+            os.kill(os.getpid(), signal.SIGTERM)  # what the launcher hands on
+            time.sleep(0.25)
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
         assert signal.getsignal(number) is before

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import signal
+import time
 import traceback
 from collections.abc import Iterator
 from datetime import timedelta
@@ -18,6 +19,8 @@ LONGEST_WAIT = timedelta(hours=6)
 may be too short for that; a process that has died is noticed at once all the same."""
 
 
+SAME_REQUEST_SECONDS = 2.0
+"""Signals this close are one request: batch systems signal every process, and launchers hand on what they get."""
 SIGNS_OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
 """In the errors of gloo and NCCL when the other end of a reduction has died."""
 
@@ -83,15 +86,17 @@ def share_of_batch(config: Config, accelerator: Accelerator) -> int:
 
 
 class StopRequest:
-    """Remembers a Ctrl-C, SIGTERM or SIGHUP until the step is whole; a second one stops at once."""
+    """Remembers a Ctrl-C, SIGTERM or SIGHUP until the step is whole; another one, later, stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.first = 0.0
 
     def __call__(self, signal_number: int, frame: object) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested, self.first = True, time.monotonic()
+        elif time.monotonic() - self.first > SAME_REQUEST_SECONDS:
             raise KeyboardInterrupt
-        self.requested = True
 
 
 def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
