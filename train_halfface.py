@@ -1,22 +1,33 @@
 """Trains a model that draws the hidden half of a face: `accelerate launch train_halfface.py --config FILE`."""
 
 import sys
+from collections.abc import Sequence
+
+import torch
 
 from halfface_pipeline.config_files import parse_arguments
+from halfface_pipeline.processes import LostProcess, TrainingStopped
 from halfface_pipeline.runs import describe
-from halfface_pipeline.training import TrainingStopped, train
+from halfface_pipeline.training import train
 
 
-def main() -> int:
-    """Parses, trains and gives the exit status."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parses the words, the process's own if none are given, trains and gives the exit status."""
     try:
-        config, dry_run = parse_arguments()
+        config, dry_run = parse_arguments(arguments)
         if dry_run:
             print(describe(config))
         else:
             print(f"model saved in {train(config)}")
-    except (ValueError, OSError, FloatingPointError) as error:
-        print(f"train_halfface.py: error: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError, LostProcess) as error:
+        print(f"train_halfface.py: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except torch.OutOfMemoryError as error:
+        print(
+            f"train_halfface.py: error: {str(error).splitlines()[0]} "
+            "A larger training.gradient_accumulation_steps needs less memory and takes the same steps",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print("train_halfface.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -40,14 +40,17 @@ class Step:
 
     def __call__(self, images: torch.Tensor) -> None:
         """Takes one step on (N, 3, H, W) images in [-1, 1]."""
-        shape = drawn_shape(self.config.model, *images.shape[-2:])
-        draw = draw_step(0, 0, len(images), len(images), 1000, shape, True, self.device)
         start = time.perf_counter()
-        with self._precision():
-            loss = denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
-        loss.backward()
+        self.loss(images).backward()
         self.passes.append(time.perf_counter() - start)
         self.update()
+
+    def loss(self, images: torch.Tensor) -> torch.Tensor:
+        """The loss of one batch."""
+        shape = drawn_shape(self.config.model, *images.shape[-2:])
+        draw = draw_step(0, 0, len(images), len(images), 1000, shape, True, self.device)
+        with self._precision():
+            return denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
 
     def update(self) -> None:
         """Clips, steps and averages."""

@@ -9,7 +9,15 @@ import pytest
 import torch
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config import Config, DataConfig, ModelConfig, NoiseConfig, OutputConfig, TrainingConfig
+from halfface_pipeline.config import (
+    Config,
+    DataConfig,
+    ModelConfig,
+    NoiseConfig,
+    OutputConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
 from halfface_pipeline.networks import build_network
 from halfface_pipeline.schedules import training_scheduler
 
@@ -68,5 +76,6 @@ def tiny_config(tmp_path):
         data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4),
         model=TINY_MODEL,
         training=TrainingConfig(steps=6, batch_size=4, log_every=2, checkpoint_every=3, sample_every=None),
+        sampling=SamplingConfig(num_inference_steps=2, num_faces=2, num_completions=2),
         output=OutputConfig(dir=str(tmp_path / "run"), tracker="none"),
     )

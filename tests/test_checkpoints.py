@@ -1,6 +1,9 @@
 """Checkpoints: complete or absent, the newest undamaged one chosen."""
 
+import hashlib
 import json
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -45,6 +48,22 @@ def test_the_newest_by_number_are_kept(tmp_path):
     assert load_newest_checkpoint(tmp_path).step == 100
 
 
+def test_checkpoints_at_multiples_of_keep_every_stay(tmp_path):
+    for step in range(1, 11):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2, keep_every=4)
+    assert {path.name for path in tmp_path.iterdir()} == {"step-4", "step-8", "step-9", "step-10"}
+
+
+def test_what_another_process_left_half_written_is_no_checkpoint_and_is_cleared(tmp_path):
+    save_checkpoint(tmp_path, checkpoint(1), keep_last=2)
+    (tmp_path / ".partial-step-2").mkdir()
+    (tmp_path / ".partial-step-2" / "network.safetensors").write_bytes(b"half")
+    os.replace(tmp_path / "step-1", tmp_path / ".partial-old-step-1")  # killed while it was being deleted
+    assert load_newest_checkpoint(tmp_path) is None
+    save_checkpoint(tmp_path, checkpoint(3), keep_last=2)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-3"]
+
+
 @pytest.mark.parametrize("fault", ["truncated", "changed", "missing", "no manifest", "no json"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, fault):
     for step in (1, 2):
@@ -63,6 +82,38 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, faul
     assert damage(tmp_path / "step-1") is None
     with pytest.warns(UserWarning, match="step-2 is damaged"):
         assert load_newest_checkpoint(tmp_path).step == 1
+
+
+class RunsCode:
+    """What an attacker would pickle."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+@pytest.mark.parametrize("content", ["code", "another pickle", "another safetensors"])
+def test_a_whole_checkpoint_that_is_not_ours_is_passed_over_and_runs_no_code(tmp_path, content):
+    """Its manifest fits, as that of somebody who means it would."""
+    for step in (1, 2):
+        save_checkpoint(tmp_path, checkpoint(step), keep_last=2)
+    folder, ran = tmp_path / "step-2", tmp_path / "ran"
+    if content == "another safetensors":
+        (folder / "network.safetensors").write_bytes(b"no header")
+    else:
+        torch.save({"optimizer": RunsCode(ran) if content == "code" else Checkpoint}, folder / "optimizer.pt")
+    files = [file for file in folder.iterdir() if file.name != "manifest.json"]
+    digests = {
+        file.name: {"bytes": file.stat().st_size, "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+        for file in files
+    }
+    (folder / "manifest.json").write_text(json.dumps(digests))
+    assert damage(folder) is None
+    with pytest.warns(UserWarning, match="step-2 is damaged"):
+        assert load_newest_checkpoint(tmp_path).step == 1
+    assert not ran.exists()
 
 
 def test_saving_after_damage_keeps_what_was_just_saved_and_clears_what_it_supersedes(tmp_path):

@@ -84,6 +84,15 @@ def test_overrides_come_after_the_file_and_floats_may_be_written_1e_4(tmp_path):
     assert dry_run
 
 
+@pytest.mark.parametrize(
+    ("text", "message"), [("data: null", "data is None; it must be"), ("model: 3", "model is 3;")]
+)
+def test_a_section_that_is_none_is_refused(tmp_path, text, message):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        parse_arguments(["--config", str(tmp_path / "config.yaml")])
+
+
 def test_a_misspelt_key_in_a_file_is_refused(tmp_path):
     file = tmp_path / "mine.yaml"
     file.write_text("optimizer: {learning_rate: 1e-4}\n")

@@ -25,6 +25,7 @@ FLOORS = (
         "model_config",
         "config_files",
         "lr_schedule",
+        "files",
         "draws",
         "respacing",
         "respaced_scheduler",
@@ -37,6 +38,7 @@ FLOORS = (
         "training",
         "training_state",
         "runs",
+        "run_folder",
         "checkpoints",
         "experiments",
         "evaluation",
@@ -304,3 +306,17 @@ def test_every_dependency_is_pinned_exactly_and_none_is_torchvision():
     pinned = {plain_name(pin) for pin in pins}
     assert wanted - pinned == set()
     assert "torchvision" not in wanted | pinned
+
+
+@pytest.mark.parametrize("page", ["reliability.md", "distributed.md"])
+def test_the_tests_that_a_page_names_are_there(page):
+    """A name may be cut short by three dots."""
+    files = list((ROOT / "tests").rglob("test_*.py"))
+    defined = {name for file in files for name in re.findall(r"^def (test_\w+)", file.read_text(), re.MULTILINE)}
+    defined |= {file.stem for file in files}
+    named = set(re.findall(r"\b(test_\w+)(\.\.\.)?", (ROOT / "docs" / page).read_text()))
+    assert named
+    missing = [
+        name for name, cut in named if name not in defined and not (cut and any(d.startswith(name) for d in defined))
+    ]
+    assert not missing

@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard
 from halfface_pipeline.card import write_card
 from halfface_pipeline.config import Config, DataConfig, ModelConfig, TrainingConfig
 from halfface_pipeline.data.dataset import ImageSet
-from halfface_pipeline.plots import save_loss_plot, sheet
+from halfface_pipeline.plots import SPIKE, save_loss_plot, sheet, spike_ratios
 from halfface_pipeline.runs import describe, forget_log_after, list_skipped, num_steps, read_log
 
 
@@ -114,3 +114,18 @@ def test_loss_plot_is_drawn(tmp_path):
     )
     pixels = np.asarray(PIL.Image.open(tmp_path / "loss.png").convert("RGB")).reshape(-1, 3)
     assert (31, 119, 180) in set(map(tuple, pixels.tolist()))
+
+
+def test_spikes_are_losses_far_above_the_median_before_them_and_are_marked(tmp_path):
+    steady = [1.0, 1.2] * 15
+    spiky = [*steady[:24], 3.0, *steady[25:]]
+    assert {i for i, ratio in spike_ratios(spiky).items() if ratio > SPIKE} == {24}
+    assert spike_ratios(spiky)[24] == pytest.approx(3.0 / 1.1)
+    assert set(spike_ratios(steady)) == set(range(20, 30)) and not spike_ratios(steady[:20])
+    red = []
+    for losses in (steady, spiky):
+        log = [{"step": step, "loss": loss, "lr": 1e-3} for step, loss in enumerate(losses)]
+        save_loss_plot(log, tmp_path / "loss.png")
+        pixels = np.asarray(PIL.Image.open(tmp_path / "loss.png").convert("RGB")).reshape(-1, 3)
+        red.append(int((pixels == (214, 39, 40)).all(1).sum()))
+    assert red[0] == 0 and red[1] > 20

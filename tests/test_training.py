@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import signal
+import time
 
 import numpy as np
 import PIL.Image
@@ -15,8 +16,9 @@ from safetensors.torch import load_file
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config import Config, NoiseConfig, ObjectiveConfig
+from halfface_pipeline.draws import draw_step
 from halfface_pipeline.networks import build_network, num_parameters, training_cost
-from halfface_pipeline.processes import StopRequest, stop_signals
+from halfface_pipeline.processes import stop_signals
 from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.training import TrainingStopped, denoising_loss, train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
@@ -31,6 +33,19 @@ def new_accelerator():
 
 def changed(config, section, **values):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
+
+
+def interrupt_at(monkeypatch, step):
+    """Has this process get one Ctrl-C before it has taken this step."""
+    sent = []
+
+    def draw(seed, index, *others):
+        if index == step - 1 and not sent:
+            sent.append(index)
+            os.kill(os.getpid(), signal.SIGINT)
+        return draw_step(seed, index, *others)
+
+    monkeypatch.setattr("halfface_pipeline.training.draw_step", draw)
 
 
 def run_folder(config):
@@ -70,7 +85,7 @@ def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
     assert expected | {"loss.png", "samples", "checkpoints"} <= {path.name for path in folder.iterdir()}
     assert [line["step"] for line in log_of(tiny_config)] == [2, 4, 6]
     line = log_of(tiny_config)[-1]
-    assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm"}
+    assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm", "skipped_steps"}
     assert (line["epoch"], line["images_seen"]) == (1.0, 24)
     assert list(folder.rglob("events.out.tfevents*"))
     card = (folder / "README.md").read_text()
@@ -109,14 +124,7 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp
     whole = changed(tiny_config, "output", dir=str(tmp_path / "whole"))
     cut = changed(tiny_config, "output", dir=str(tmp_path / "cut"))
     train(whole)
-    agreed = StopRequest.agreed
-    asked = []
-
-    def ask_once(self, accelerator, at):
-        asked.append(1)
-        return len(asked) == cut_at or agreed(self, accelerator, at)
-
-    monkeypatch.setattr(StopRequest, "agreed", ask_once)
+    interrupt_at(monkeypatch, cut_at)
     with pytest.raises(TrainingStopped, match=f"stopped at step {cut_at} of 6"):
         train(cut)
     train(cut)
@@ -144,6 +152,8 @@ def test_accumulated_parts_are_the_same_step(tiny_config, tmp_path):
     for config in configs:
         train(config)
     losses = [[line["loss"] for line in log_of(config)] for config in configs]
+    rates = [[line["lr"] for line in log_of(config)] for config in configs]
+    assert rates[0] == rates[1] == rates[2] and max(rates[0]) > 0
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
     np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
 
@@ -222,14 +232,80 @@ def test_a_folder_with_something_else_in_it_is_refused(tiny_config):
     assert [path.name for path in run_folder(tiny_config).iterdir()] == ["thesis.txt"]
 
 
-@pytest.mark.parametrize("log_every", [1, 1000])
-def test_a_loss_that_is_not_a_number_stops_the_run_before_it_is_saved(tiny_config, log_every):
-    config = changed(tiny_config, "optimizer", lr=1e20, max_grad_norm=None)
-    config = changed(config, "training", steps=20, log_every=log_every, checkpoint_every=1, keep_last=1)
-    with pytest.raises(FloatingPointError, match=r"the loss is (nan|inf) at step \d; the last checkpoint is kept"):
-        train(config)
-    weights = load_file(last_checkpoint(config) / "network.safetensors")
-    assert all(bool(weight.isfinite().all()) for weight in weights.values())
+@pytest.mark.parametrize(("log_every", "max_bad_steps"), [(1, 3), (1000, 100)])
+def test_weights_that_explode_are_never_saved_and_the_last_good_ones_are_kept(tiny_config, log_every, max_bad_steps):
+    """At first the rate is so low that the weights stand still; then it is absurd, and every loss is finite or not."""
+    good = changed(tiny_config, "training", log_every=log_every, checkpoint_every=1, keep_last=1, steps=3)
+    good = changed(good, "optimizer", max_grad_norm=None, lr=1e-6)
+    train(good)
+    files = [run_folder(good) / "unet" / "diffusion_pytorch_model.safetensors", last_checkpoint(good) / "optimizer.pt"]
+    before = [file.read_bytes() for file in files]
+    wild = changed(changed(good, "optimizer", lr=1e3), "output", accept_changes=True)
+    wild = changed(wild, "training", steps=12, max_bad_steps=max_bad_steps)
+    skipped = min(max_bad_steps + 1, 8)
+    advice = (
+        rf"step {4 + skipped}: .*{skipped} steps in a row were skipped, the checkpoint of step 3 is kept.*lr 3\.3e\+02"
+    )
+    with pytest.raises(FloatingPointError, match=advice):
+        train(wild)
+    assert [file.read_bytes() for file in files] == before
+    train(changed(changed(good, "training", steps=5), "output", accept_changes=True))
+    assert last_checkpoint(good).name == "step-5"
+
+
+def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_resume(
+    tiny_config, tmp_path, monkeypatch
+):
+    """The bound lies among the losses of an untouched run, so that some of its steps are skipped."""
+    base = changed(tiny_config, "training", steps=12, log_every=1, checkpoint_every=12)
+    train(changed(base, "output", dir=str(tmp_path / "untouched")))
+    losses = sorted(line["loss"] for line in log_of(changed(base, "output", dir=str(tmp_path / "untouched"))))
+    config = changed(base, "training", max_loss=(losses[-2] + losses[-3]) / 2)
+    train(config)
+    lines = log_of(config)
+    assert lines[-1]["skipped_steps"] >= 1 and all(line["loss"] <= config.training.max_loss for line in lines)
+    skipped = {*range(1, 13)} - {line["step"] for line in lines}
+    assert len(skipped) <= lines[-1]["skipped_steps"] <= len(skipped) + 1
+    state = torch.load(last_checkpoint(config) / "optimizer.pt", weights_only=True)["optimizer"]["state"]
+    assert {int(moments["step"]) for moments in state.values()} == {12 - lines[-1]["skipped_steps"]}
+    cut = changed(config, "output", dir=str(tmp_path / "cut"))
+    interrupt_at(monkeypatch, min(skipped))
+    with pytest.raises(TrainingStopped, match="from there"):
+        train(cut)
+    train(cut)
+    assert log_of(cut) == lines
+    first, second = (load_file(last_checkpoint(each) / "network.safetensors") for each in (config, cut))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_sheets_drawn_in_between_change_nothing_in_what_is_trained(tiny_config, tmp_path):
+    """The average of the weights is swapped in for them and must not stay."""
+    often = changed(tiny_config, "output", dir=str(tmp_path / "often"))
+    train(tiny_config)
+    train(changed(often, "training", sample_every=1))
+    first, second = (load_file(last_checkpoint(config) / "network.safetensors") for config in (tiny_config, often))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_config, monkeypatch):
+    import accelerate.tracking
+
+    monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
+    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', which is not installed; 'none' does"):
+        train(changed(tiny_config, "output", tracker="tensorboard"))
+    assert not run_folder(tiny_config).exists()
+
+
+def test_a_resumed_run_goes_on_numbering_and_leaves_no_newer_checkpoint_behind(tiny_config):
+    config = changed(tiny_config, "training", steps=3, checkpoint_every=1, keep_last=2)
+    train(config)
+    train(changed(config, "training", steps=4, checkpoint_every=1, keep_last=2))
+    assert {path.name for path in (run_folder(config) / "checkpoints").glob("step-*")} == {"step-3", "step-4"}
+
+
+def test_all_files_of_a_model_may_be_read_by_the_group(tiny_config):
+    folder = train(tiny_config)
+    assert not [path for path in folder.rglob("*") if path.is_file() and not path.stat().st_mode & 0o040]
 
 
 def test_a_run_that_is_further_than_asked_is_refused(tiny_config):
@@ -239,7 +315,7 @@ def test_a_run_that_is_further_than_asked_is_refused(tiny_config):
 
 
 def test_a_stopped_run_finished_where_it_stands_is_published(tiny_config, monkeypatch):
-    monkeypatch.setattr(StopRequest, "agreed", lambda self, accelerator, at: True)
+    interrupt_at(monkeypatch, 1)
     with pytest.raises(TrainingStopped):
         train(tiny_config)
     monkeypatch.undo()
@@ -281,13 +357,16 @@ def test_bf16_without_average_and_with_min_snr_trains_and_saves_the_trained_weig
     assert not load_file(last_checkpoint(config) / "average.safetensors")
 
 
-def test_ctrl_c_and_sigterm_become_a_request_and_a_second_one_stops_at_once():
+def test_ctrl_c_and_sigterm_become_a_request_and_a_later_one_stops_at_once(monkeypatch):
+    monkeypatch.setattr("halfface_pipeline.processes.SAME_REQUEST_SECONDS", 0.2)
     for number in (signal.SIGINT, signal.SIGTERM):
         before = signal.getsignal(number)
         with stop_signals() as request:
             assert not request.requested
             os.kill(os.getpid(), number)
             assert request.requested
+            os.kill(os.getpid(), signal.SIGTERM)  # what the launcher hands on
+            time.sleep(0.25)
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), number)
         assert signal.getsignal(number) is before

@@ -8,6 +8,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from .card_figures import eval_results, read_evaluation, read_samplers, training_cost_words
 from .config import Config, DataConfig
+from .files import write_whole
 from .halves import KNOWN_HALF, half_size
 from .networks import training_cost
 from .schedules import SAMPLERS
@@ -30,7 +31,7 @@ Log = list[dict[str, float]]
 def write_card(run: Path, config: Config, step: int, parameters: int, log: Log, samples: str) -> None:
     """Writes the card of a run as its README.md; arguments as in `render_card`."""
     model_id = run.as_posix() if not run.is_absolute() else run.name
-    (run / "README.md").write_text(render_card(run, config, step, parameters, log, samples, model_id))
+    write_whole(run / "README.md", render_card(run, config, step, parameters, log, samples, model_id))
 
 
 def render_card(

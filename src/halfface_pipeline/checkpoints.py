@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import shutil
 import warnings
 from dataclasses import dataclass
@@ -10,15 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from .files import PARTIAL, clear_leftovers, flush
+
 MANIFEST = "manifest.json"
-PARTIAL = ".partial-"
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Everything a training needs to go on.
+
+    Learning rate, data order, flips, timesteps and noise are functions of (seed, step), so no schedule and no state
+    of a generator belongs to it.
 
     Args:
         step: Optimizer steps done.
@@ -35,42 +41,44 @@ class Checkpoint:
     progress: dict[str, Any]
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int) -> Path:
-    """Writes `folder/step-N` whole or not at all, then removes the oldest beyond `keep_last` and what it supersedes.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_every: int | None = None) -> Path:
+    """Writes `folder/step-N` whole or not at all, then removes the checkpoints that are not to be kept.
 
-    Later steps that stand there were passed over as damaged when training went on from an earlier one.
+    Later steps that stand there were passed over as damaged when training went on from an earlier one; they go too.
 
     Args:
         folder: The run's checkpoints/.
         checkpoint: What to write.
-        keep_last: Checkpoints left afterwards.
+        keep_last: How many of the newest are left afterwards.
+        keep_every: Checkpoints at multiples of this many steps are left as well; none for no others.
 
     Returns:
         The folder written.
+
+    Raises:
+        OSError: If it cannot be written; what was there before is left as it was.
     """
     target = folder / f"step-{checkpoint.step}"
     partial = folder / f"{PARTIAL}{target.name}"
-    for leftover in folder.glob(f"{PARTIAL}*"):
-        shutil.rmtree(leftover)
-    partial.mkdir(parents=True)
-    save_file(checkpoint.network, partial / "network.safetensors")
-    save_file(checkpoint.average, partial / "average.safetensors")
-    torch.save(checkpoint.optimizer, partial / "optimizer.pt")
-    (partial / "progress.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.progress}))
-    files = sorted(partial.iterdir())
-    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
-    (partial / MANIFEST).write_text(json.dumps(manifest, indent=1))
-    for file in [*files, partial / MANIFEST]:
-        file.chmod(0o644)
-        _flush(file)
-    _flush(partial)
-    shutil.rmtree(target, ignore_errors=True)
+    clear_leftovers(folder)
+    try:
+        _write(partial, checkpoint)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        # safetensors and torch report a full disk by errors of their own, torch's in the place of the system's.
+        reason = error.__context__ if isinstance(error.__context__, OSError) else error
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(
+            f"the checkpoint of step {checkpoint.step} cannot be written to {folder}: {reason}; those before it "
+            "are kept. Once there is room, the same command goes on from the newest"
+        ) from error
+    _discard(target)
     os.replace(partial, target)
-    _flush(folder)
+    flush(folder)
     steps = [_step(path) for path in _checkpoint_folders(folder)]
-    kept = [step for step in steps if step <= checkpoint.step][-keep_last:]
-    for step in set(steps) - set(kept):
-        shutil.rmtree(folder / f"step-{step}")
+    earlier = [step for step in steps if step <= checkpoint.step]
+    kept = {*earlier[-keep_last:], *(step for step in earlier if keep_every and step % keep_every == 0)}
+    for step in set(steps) - kept:
+        _discard(folder / f"step-{step}")
     return target
 
 
@@ -88,10 +96,10 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
     """
     candidates = _checkpoint_folders(folder)
     for candidate in reversed(candidates):
-        fault = damage(candidate)
-        if fault is None:
-            return _load(candidate)
-        warnings.warn(f"{candidate} is damaged ({fault}); trying the checkpoint before it", stacklevel=2)
+        try:
+            return load_checkpoint(candidate)
+        except ValueError as error:
+            warnings.warn(f"{error}; trying the checkpoint before it", stacklevel=2)
     if candidates:
         raise ValueError(f"every checkpoint in {folder} is damaged; delete that folder to start again")
     return None
@@ -111,8 +119,12 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
     """
     fault = damage(checkpoint)
     if fault is not None:
-        raise ValueError(f"{checkpoint} is no whole checkpoint ({fault})")
-    return _load(checkpoint)
+        raise ValueError(f"{checkpoint} is damaged ({fault})")
+    try:
+        return _load(checkpoint)
+    except (OSError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
+        # Whole, and not what we write; a pickle that would run code is refused by `weights_only`.
+        raise ValueError(f"{checkpoint} is damaged ({type(error).__name__}: {str(error).splitlines()[0]})") from error
 
 
 def damage(checkpoint: Path) -> str | None:
@@ -126,6 +138,31 @@ def damage(checkpoint: Path) -> str | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{type(error).__name__}: {error}"
     return None
+
+
+def _write(folder: Path, checkpoint: Checkpoint) -> None:
+    """Writes the files and, last, the manifest that tells their sizes and digests, all brought to the disk."""
+    folder.mkdir(parents=True)
+    save_file(checkpoint.network, folder / "network.safetensors")
+    save_file(checkpoint.average, folder / "average.safetensors")
+    with (folder / "optimizer.pt").open("wb") as stream:  # torch's own writer does not tell that the disk is full
+        torch.save(checkpoint.optimizer, stream)
+    (folder / "progress.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.progress}))
+    files = sorted(folder.iterdir())
+    manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+    for file in [*files, folder / MANIFEST]:
+        file.chmod(0o644)  # safetensors leaves files that only their owner may read
+        flush(file)
+    flush(folder)
+
+
+def _discard(checkpoint: Path) -> None:
+    """Deletes a checkpoint, if it is there, so that no half of it ever bears its name."""
+    if checkpoint.exists():
+        doomed = checkpoint.with_name(f"{PARTIAL}old-{checkpoint.name}")
+        os.replace(checkpoint, doomed)
+        shutil.rmtree(doomed)
 
 
 def _load(folder: Path) -> Checkpoint:
@@ -152,12 +189,3 @@ def _step(checkpoint: Path) -> int:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Asks the system to bring a file, or a folder's entries, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -67,7 +67,7 @@ class DataConfig:
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
         require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
         for name in ("height", "width"):
-            require(getattr(self, name) >= 16, f"data.{name}", getattr(self, name), "at least 16")
+            require(16 <= getattr(self, name) <= 65_535, f"data.{name}", getattr(self, name), "from 16 to 65535")
         for name in ("num_images", "num_eval_images"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
@@ -189,8 +189,12 @@ class TrainingConfig:
         seed: Of the weights, the data order, the flips, the timesteps and the noise.
         log_every: Optimizer steps between lines of log.jsonl.
         checkpoint_every: Optimizer steps between checkpoints.
-        keep_last: Checkpoints kept.
+        keep_last: How many of the newest checkpoints are kept.
+        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; none keeps no others.
         sample_every: Optimizer steps between sample sheets; none draws one at the end only.
+        max_bad_steps: A step whose loss or gradient is not finite, or whose loss is above `max_loss`, is skipped; more
+            than this many in a row end the run. With fp16 the first steps may be skipped until the loss scale fits.
+        max_loss: The largest loss of one step that is believed; a network that answers 0 has a loss of about 1.
     """
 
     epochs: float = 100.0
@@ -204,19 +208,24 @@ class TrainingConfig:
     log_every: int = 10
     checkpoint_every: int = 1000
     keep_last: int = 2
+    keep_every: int | None = None
     sample_every: int | None = 1000
+    max_bad_steps: int = 20
+    max_loss: float = 1000.0
 
     def __post_init__(self) -> None:
         require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
         for name in ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last"):
             require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("steps", "sample_every"):
+        for name in ("steps", "sample_every", "keep_every"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
         parts = self.gradient_accumulation_steps
         require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
         decay = self.ema_decay
         require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
+        require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
+        require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
         require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
 
 
@@ -241,7 +250,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
             require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
-        require(self.seed >= 0, "sampling.seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "sampling.seed", self.seed, "from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True)
@@ -250,12 +259,15 @@ class OutputConfig:
 
     Args:
         dir: The run folder; none means runs/<name of the config file>.
-        overwrite: Delete what an earlier run with another configuration left there.
+        overwrite: Delete what an earlier run with other settings or other images left there.
+        accept_changes: Go on with a run whose training images have changed, or with another `optimizer`,
+            `lr_schedule`, `training.seed`, `training.mixed_precision` or `data.path`.
         tracker: Tracker of accelerate that also gets the log; `none` for log.jsonl alone.
     """
 
     dir: str | None = None
     overwrite: bool = False
+    accept_changes: bool = False
     tracker: Literal["tensorboard", "none"] = "tensorboard"
 
 

@@ -23,9 +23,16 @@ SETTINGS_FREE_TO_CHANGE = (
     "training.log_every",
     "training.checkpoint_every",
     "training.keep_last",
+    "training.keep_every",
     "training.sample_every",
+    "training.max_bad_steps",
+    "training.max_loss",
 )
 """What a resumed run may be told anew: how far to go, what to write and when. A cosine then falls to its new end."""
+
+
+SETTINGS_ACCEPTABLE = ("optimizer.", "lr_schedule.", "training.seed", "training.mixed_precision", "data.path")
+"""What a resumed run may also be told anew under `output.accept_changes`."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, bool]:
@@ -53,6 +60,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
         parsed = parser.parse_args(arguments)
     except jsonargparse.ArgumentError as error:
         raise ValueError(" ".join(str(error).split())) from error
+    for name in SECTIONS:
+        if not isinstance(parsed.get(name), jsonargparse.Namespace):
+            raise ValueError(f"{name} is {parsed.get(name)!r}; it must be a section of settings, or be left out")
     sections = parser.instantiate(parsed)
     config = Config(**{name: sections[name] for name in SECTIONS})
     if config.output.dir is None:
@@ -99,7 +109,7 @@ def from_yaml(path: Path) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Settings that a run cannot change half-way, each as `section.key: old -> new`."""
+    """Settings of `new` that a run begun with `old` cannot go on with, each as `section.key: old -> new`."""
     before, after = to_dict(old), to_dict(new)
     changed = [
         (f"{section}.{key}", before[section][key], value)
@@ -107,4 +117,5 @@ def differences(old: Config, new: Config) -> list[str]:
         for key, value in values.items()
         if before[section][key] != value
     ]
-    return [f"{key}: {was} -> {now}" for key, was, now in changed if not key.startswith(SETTINGS_FREE_TO_CHANGE)]
+    free = SETTINGS_FREE_TO_CHANGE + (SETTINGS_ACCEPTABLE if new.output.accept_changes else ())
+    return [f"{key}: {was} -> {now}" for key, was, now in changed if not key.startswith(free)]

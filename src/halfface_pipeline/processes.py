@@ -3,14 +3,34 @@
 import contextlib
 import gc
 import signal
+import time
 import traceback
 from collections.abc import Iterator
+from datetime import timedelta
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType
 
 from .config import Config
+
+LONGEST_WAIT = timedelta(hours=6)
+"""How long processes wait for one another. Rank 0 alone prepares images and draws sheets, and NCCL's own ten minutes
+may be too short for that; a process that has died is noticed at once all the same."""
+
+
+SAME_REQUEST_SECONDS = 2.0
+"""Signals this close are one request: batch systems signal every process, and launchers hand on what they get."""
+SIGNS_OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
+"""In the errors of gloo and NCCL when the other end of a reduction has died."""
+
+
+class LostProcess(Exception):  # noqa: N818 -- the error is the other process's
+    """Another process of this training has ended."""
+
+
+class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is no error
+    """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
 
 
 @contextlib.contextmanager
@@ -25,6 +45,10 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
     except BaseException as error:
         if accelerator.num_processes > 1:
             traceback.clear_frames(error.__traceback__)
+            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PROCESS):
+                raise LostProcess(
+                    f"process {accelerator.process_index} lost another one, whose message tells why"
+                ) from None
         raise
     finally:
         accelerator.free_memory()
@@ -62,30 +86,53 @@ def share_of_batch(config: Config, accelerator: Accelerator) -> int:
 
 
 class StopRequest:
-    """Remembers a Ctrl-C or SIGTERM until the step is whole; a second one stops at once."""
+    """Remembers a Ctrl-C, SIGTERM or SIGHUP until the step is whole; another one, later, stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
+        self.first = 0.0
 
     def __call__(self, signal_number: int, frame: object) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested, self.first = True, time.monotonic()
+        elif time.monotonic() - self.first > SAME_REQUEST_SECONDS:
             raise KeyboardInterrupt
-        self.requested = True
 
-    def agreed(self, accelerator: Accelerator, at: bool) -> bool:
-        """Whether any process was asked to stop; several processes agree on it at the same steps (`at`)."""
-        if accelerator.num_processes == 1:
-            return self.requested
-        if not at:
-            return False
-        return bool(accelerator.reduce(torch.tensor(float(self.requested), device=accelerator.device)) > 0)
+
+def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """For each flag, whether it is raised in any process; all processes ask together."""
+    if accelerator.num_processes == 1:
+        return flags
+    raised = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device))
+    return tuple((raised > 0).tolist())
+
+
+def require_same(accelerator: Accelerator, what: str, value: int) -> None:
+    """Checks that a number is the same in all processes, which may stand on several machines.
+
+    Args:
+        accelerator: Of the run.
+        what: The number, and what to do where it differs.
+        value: Here, below 2**63.
+
+    Raises:
+        ValueError: If it differs, in every process.
+    """
+    if accelerator.num_processes > 1:
+        values = accelerator.gather(torch.tensor([value], device=accelerator.device)).tolist()
+        if len(set(values)) > 1:
+            raise ValueError(f"{what}; the processes have {', '.join(map(str, values))}")
 
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[StopRequest]:
-    """Turns Ctrl-C and SIGTERM into a request inside the context."""
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a request inside the context."""
     request = StopRequest()
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup has it ignored
+        numbers.append(hangup)
+    before = {number: signal.signal(number, request) for number in numbers}
     try:
         yield request
     finally:

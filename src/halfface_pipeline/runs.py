@@ -1,4 +1,4 @@
-"""The run folder: who may write there, and the model, pictures and card that are put into it."""
+"""What stands in a run folder: the log, and the model, pictures and card of a step."""
 
 import json
 import math
@@ -9,13 +9,15 @@ from pathlib import Path
 import PIL.Image
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
+from safetensors import SafetensorError
 
 from .card import write_card
 from .checkpoints import load_checkpoint
 from .config import Config
-from .config_files import differences, from_yaml, to_yaml
+from .config_files import from_yaml, to_yaml
 from .data.dataset import ImageSet
 from .data.sources import open_source
+from .files import PARTIAL, flush, replacing, write_whole
 from .networks import build_network, num_parameters, training_cost
 from .pictures import known_halves
 from .pipeline import HalfFaceInpaintPipeline
@@ -25,6 +27,7 @@ from .schedules import sampler, training_scheduler
 from .shipping import ship_components
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
+KEPT = "the checkpoints are kept. Once there is room, the same command goes on from the newest"
 BYTES_PER_PARAMETER = 20
 """Weight, gradient, two moments of AdamW and the average, each in float32."""
 
@@ -57,48 +60,6 @@ def describe(config: Config) -> str:
     )
 
 
-def check_run_folder(run: Path, config: Config) -> None:
-    """Checks that this configuration may train in the run folder.
-
-    Args:
-        run: The folder.
-        config: The run's configuration.
-
-    Raises:
-        ValueError: If something else is there, or a run that was configured otherwise.
-    """
-    written = run / CONFIG_FILE
-    if written.exists():
-        changed = differences(from_yaml(written), config) if _has_begun(run) else []
-        if changed and not config.output.overwrite:
-            raise ValueError(
-                f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
-                "choose another folder, or give --output.overwrite true to delete that run"
-            )
-    elif run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
-
-
-def claim_run_folder(run: Path, config: Config) -> None:
-    """Makes a folder that `check_run_folder` has passed this configuration's; a run with other settings is deleted."""
-    if _has_begun(run) and differences(from_yaml(run / CONFIG_FILE), config):
-        shutil.rmtree(run)
-    run.mkdir(parents=True, exist_ok=True)
-    write_whole(run / CONFIG_FILE, to_yaml(config))
-
-
-def _has_begun(run: Path) -> bool:
-    """Whether there is anything in the folder that a run would lose."""
-    return any((run / "checkpoints").glob("step-*")) or (run / "model_index.json").exists()
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Writes a text file so that it is either the old or the new one."""
-    partial = file.with_name(f".{file.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, file)
-
-
 def read_log(file: Path) -> list[dict[str, float]]:
     """Lines of log.jsonl; a last line cut short by a crash is left out."""
     lines = []
@@ -108,6 +69,15 @@ def read_log(file: Path) -> list[dict[str, float]]:
         except ValueError:
             break
     return lines
+
+
+def append_log(file: Path, line: dict[str, float | None]) -> None:
+    """Adds a line to log.jsonl; OSError, saying what is kept, where it cannot be written."""
+    try:
+        with file.open("a") as log:
+            log.write(json.dumps(line) + "\n")
+    except OSError as error:
+        raise OSError(f"{file} cannot be written: {error}; {KEPT}") from error
 
 
 def forget_log_after(file: Path, step: int) -> None:
@@ -172,20 +142,22 @@ def publish(
             generator=generator,
         ).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
-    (run / "samples").mkdir(exist_ok=True)
-    samples = _sheet_of(step)
-    save_png(
-        picture,
-        run / samples,
-        model=f"{run.resolve().name} step {step}",
-        sampler=sampling.scheduler,
-        steps=sampling.num_inference_steps,
-        seed=sampling.seed,
-        comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
-    )
-    log = read_log(run / LOG_FILE)
-    save_loss_plot(log, run / "loss.png")
+    log, samples = read_log(run / LOG_FILE), _sheet_of(step)
+    with replacing(run / "loss.png") as partial:
+        save_loss_plot(log, partial)
     write_card(run, config, step, num_parameters(network), log, samples)
+    # Last, because `published` looks for it.
+    (run / "samples").mkdir(exist_ok=True)
+    with replacing(run / samples) as partial:
+        save_png(
+            picture,
+            partial,
+            model=f"{run.resolve().name} step {step}",
+            sampler=sampling.scheduler,
+            steps=sampling.num_inference_steps,
+            seed=sampling.seed,
+            comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+        )
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
@@ -216,13 +188,20 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
 
 def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
-    partial = run / ".model.partial"
+    partial = run / f"{PARTIAL}model"
     shutil.rmtree(partial, ignore_errors=True)
-    pipe.save_pretrained(partial)
-    ship_components(pipe, partial)
+    try:
+        pipe.save_pretrained(partial)
+        ship_components(pipe, partial)
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk by an error of its own.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"the model cannot be written to {run}: {error}; {KEPT}") from error
     files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)
         target.parent.mkdir(exist_ok=True)
+        file.chmod(0o644)  # safetensors leaves files that only their owner may read
+        flush(file)
         os.replace(file, target)
     shutil.rmtree(partial)

@@ -1,43 +1,42 @@
 """Training of the denoiser (Ho et al. 2020, algorithm 1), with the known half beside the noisy one if there is one."""
 
 import contextlib
-import json
 import math
 import time
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate.utils import InitProcessGroupKwargs, set_seed
 from diffusers import DDPMScheduler
 from tqdm.auto import tqdm
 
 from .config import Config
 from .data.dataset import load_images
-from .draws import draw_step, seed_dropout
+from .draws import StepDraw, draw_step, seed_dropout
+from .files import flush
 from .halves import predict_hidden, size_multiple, split
 from .lr_schedule import learning_rate
 from .networks import build_network, drawn_shape, num_parameters
 from .objectives import min_snr_weights, target, weighted_mse
 from .pictures import encode
-from .processes import ending, share_of_batch, stop_signals
-from .runs import (
-    LOG_FILE,
-    check_run_folder,
-    claim_run_folder,
-    forget_log_after,
-    list_skipped,
-    num_steps,
-    publish,
-    published,
+from .processes import (
+    LONGEST_WAIT,
+    TrainingStopped,
+    any_process,
+    ending,
+    require_same,
+    share_of_batch,
+    stop_signals,
 )
+from .run_folder import check_run_folder, claimed
+from .runs import LOG_FILE, append_log, forget_log_after, num_steps, publish, published
 from .schedules import sampler, training_scheduler
 from .speed import training_precision
 from .training_state import TrainingState
-
-
-class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is no error
-    """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
 
 
 def train(config: Config) -> Path:
@@ -52,23 +51,29 @@ def train(config: Config) -> Path:
 
     Raises:
         ValueError: If the configuration does not fit the data, the processes, or what is in the run folder.
+        OSError: If something cannot be written; the checkpoints written before are kept.
         TrainingStopped: After Ctrl-C or SIGTERM, with a checkpoint saved.
-        FloatingPointError: If the loss is no longer a number; the last checkpoint is kept.
+        FloatingPointError: If more than `training.max_bad_steps` in a row were bad; the last good checkpoint is kept.
+        LostProcess: If another process of this training has ended.
     """
     if config.output.dir is None:
         raise ValueError("output.dir is None; it must be the folder to train in")
     tracker = None if config.output.tracker == "none" else config.output.tracker
     run = Path(config.output.dir)
-    training = config.training
-    precision = training_precision(training.speed, training.mixed_precision, PartialState().device)
-    accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run)
-    with ending(accelerator):
-        _train(config, run, accelerator)
+    wait = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
+    device = PartialState(**wait.to_kwargs()).device
+    precision = training_precision(config.training.speed, config.training.mixed_precision, device)
+    accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run, kwargs_handlers=[wait])
+    with contextlib.ExitStack() as held, ending(accelerator):
+        # accelerate goes on without a tracker that is not installed and says nothing.
+        if tracker and not accelerator.log_with:
+            raise ValueError(f"output.tracker is {tracker!r}, which is not installed; 'none' does without")
+        _train(config, run, accelerator, held)
     return run
 
 
-def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
-    """All of `train` that holds the network."""
+def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib.ExitStack) -> None:
+    """All of `train` that holds the network; the run folder stays locked as long as `held` is open."""
     training, device, writes = config.training, accelerator.device, accelerator.is_main_process
     share = share_of_batch(config, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
@@ -83,9 +88,10 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
     with accelerator.local_main_process_first():
         train_set = load_images(config.data, "train", progress=writes)
         eval_set = load_images(config.data, "eval", progress=writes)
+    names = zlib.crc32("\n".join(train_set.names).encode(errors="surrogateescape"))
+    require_same(accelerator, "all machines must find the same training images; digests of their names differ", names)
     if writes:
-        claim_run_folder(run, config)
-        list_skipped(run, train_set, eval_set)
+        held.enter_context(claimed(run, config, train_set, eval_set))
     accelerator.wait_for_everyone()
 
     optimizer = torch.optim.AdamW(
@@ -100,6 +106,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
     state = TrainingState(accelerator, network, optimizer, training.ema_decay)
     state.resume(run / "checkpoints")
+    require_same(accelerator, "output.dir must be one folder that all machines share; their steps differ", state.step)
 
     first_step, total_steps = state.step, num_steps(config, len(train_set))
     steps_per_epoch = len(train_set) / training.batch_size
@@ -115,46 +122,58 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
         f"mixed precision {accelerator.mixed_precision}"
     )
 
-    images = train_set.images
+    def draw_at(step: int) -> StepDraw:
+        flip, levels = config.data.horizontal_flip, config.noise.num_train_timesteps
+        return draw_step(training.seed, step, len(train_set), training.batch_size, levels, shape, flip, device)
+
+    def loss_of(network: torch.nn.Module, draw: StepDraw, part: int) -> torch.Tensor:
+        """The loss of one accumulated part of this process's share of a step."""
+        start, parts = accelerator.process_index * share, training.gradient_accumulation_steps
+        rows = slice(start + part * share // parts, start + (part + 1) * share // parts)
+        clean = batch_of(train_set.images, draw, rows, device)
+        return denoising_loss(network, scheduler, config, clean, draw.timesteps[rows], draw.noise[rows])
+
     bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05, disable=not writes)
-    clock = time.perf_counter()
+    clock, clocked = time.perf_counter(), first_step
+    saves = publishes = False
     with stop_signals() as stop_request, bar:
         for step in range(first_step, total_steps):
             lr = learning_rate(config.lr_schedule, config.optimizer.lr, step, total_steps, steps_per_epoch)
             for group in optimizer.param_groups:
                 group["lr"] = lr
-            flip, levels = config.data.horizontal_flip, config.noise.num_train_timesteps
-            draw = draw_step(training.seed, step, len(images), training.batch_size, levels, shape, flip, device)
             if config.model.dropout:
                 seed_dropout(training.seed, step, accelerator.process_index)
 
             network.train()
-            start, parts = accelerator.process_index * share, training.gradient_accumulation_steps
+            draw, parts = draw_at(step), training.gradient_accumulation_steps
+            step_loss = torch.zeros((), device=device)
             for part in range(parts):
-                rows = slice(start + part * share // parts, start + (part + 1) * share // parts)
-                pixels = torch.from_numpy(images[draw.indices[rows]]).to(device, non_blocking=True)
-                clean = encode(pixels.permute(0, 3, 1, 2), "uint8", "signed")
-                clean = torch.where(draw.flips[rows, None, None, None], clean.flip(-1), clean)
                 with accelerator.no_sync(network) if part < parts - 1 else contextlib.nullcontext():
-                    loss = denoising_loss(network, scheduler, config, clean, draw.timesteps[rows], draw.noise[rows])
+                    loss = loss_of(network, draw, part)
                     accelerator.backward(loss / parts)
-                state.loss_sum += loss.detach() / parts
+                step_loss += loss.detach() / parts
             grad_norm = accelerator.clip_grad_norm_(network.parameters(), config.optimizer.max_grad_norm or math.inf)
-            optimizer.step()
+            good = float(step_loss) <= training.max_loss and math.isfinite(grad_norm)
+            bad, stopping = any_process(accelerator, not good, stop_request.requested)
+            if not bad:
+                optimizer.step()
+                state.step_taken(step_loss)
+            else:
+                state.step_skipped()
+                if accelerator.scaler:
+                    accelerator.scaler.update()
+                bar.write(
+                    f"step {state.step} skipped: loss {float(step_loss):.3g}, gradient norm {float(grad_norm):.3g}"
+                )
             optimizer.zero_grad()
-            state.step_taken()
             bar.update()
+            if state.bad_in_a_row > training.max_bad_steps:
+                raise FloatingPointError(_advice(config, state, accelerator))
 
             ended = state.step == total_steps
-            logs = state.step % training.log_every == 0 or ended
-            stopping = stop_request.agreed(accelerator, at=state.step % training.log_every == 0)
-            saves = state.step % training.checkpoint_every == 0 or ended or stopping
-            publishes = ended or state.step % (training.sample_every or total_steps) == 0
-            if logs or saves or publishes:
-                state.require_finite_loss()
-            if logs:
-                images_logged = state.steps_in_sum * training.batch_size
-                seconds, clock = time.perf_counter() - clock, time.perf_counter()
+            if state.steps_in_sum and (state.step % training.log_every == 0 or ended):
+                seconds, images = time.perf_counter() - clock, (state.step - clocked) * training.batch_size
+                clock, clocked = time.perf_counter(), state.step
                 line = {
                     "step": state.step,
                     "epoch": state.step / steps_per_epoch,
@@ -162,26 +181,84 @@ def _train(config: Config, run: Path, accelerator: Accelerator) -> None:
                     "loss": state.mean_loss(),
                     "lr": lr,
                     "grad_norm": float(grad_norm) if math.isfinite(grad_norm) else None,
-                    "images_per_second": images_logged / seconds,
+                    "skipped_steps": state.skipped_steps,
+                    "images_per_second": images / seconds,
                 }
                 if writes:
-                    with (run / LOG_FILE).open("a") as log:
-                        log.write(json.dumps(line) + "\n")
+                    append_log(run / LOG_FILE, line)
                 accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
 
-            if writes and publishes:
+            saves = saves or state.step % training.checkpoint_every == 0 or ended
+            publishes = publishes or state.step % (training.sample_every or total_steps) == 0 or ended
+            sound = False
+            if saves or publishes or stopping:
+                sound = _sound(state, lambda network: loss_of(network, draw_at(state.step), 0), training.max_loss)
+                if ended and not sound:
+                    raise FloatingPointError(_advice(config, state, accelerator))
+            if sound and publishes and writes:
                 with state.averaged_weights() as sampled:
                     publish(config, run, sampled, scheduler, eval_set, state.step)
-            if saves:
-                state.save(run / "checkpoints", training.keep_last)
+            if sound and (saves or stopping):
+                if writes and (run / LOG_FILE).exists():
+                    flush(run / LOG_FILE)
+                state.save(run / "checkpoints", training.keep_last, training.keep_every)
+            if sound:
+                saves = publishes = False
             if stopping and not ended:
+                where = "there" if sound else f"step {state.saved_step or 0}, the last with sound weights"
                 raise TrainingStopped(
-                    f"stopped at step {state.step} of {total_steps}; the same command goes on from there"
+                    f"stopped at step {state.step} of {total_steps}; the same command goes on from {where}"
                 )
     if writes and not published(run, state.step):
         with state.averaged_weights() as sampled:
             publish(config, run, sampled, scheduler, eval_set, state.step)
+
+
+def batch_of(images: np.ndarray, draw: StepDraw, rows: slice, device: torch.device) -> torch.Tensor:
+    """Some of the images that a step has drawn, mirrored as drawn.
+
+    Args:
+        images: All images, uint8 (N, H, W, C).
+        draw: Of the step.
+        rows: Which places of the global batch.
+        device: Where the batch goes.
+
+    Returns:
+        (n, C, H, W) in [-1, 1].
+    """
+    pixels = torch.from_numpy(images[draw.indices[rows]]).to(device, non_blocking=True)
+    clean = encode(pixels.permute(0, 3, 1, 2), "uint8", "signed")
+    return torch.where(draw.flips[rows, None, None, None], clean.flip(-1), clean)
+
+
+@torch.no_grad()
+def _sound(state: TrainingState, loss_of: Callable[[torch.nn.Module], torch.Tensor], max_loss: float) -> bool:
+    """Whether the weights as they are now give a believable loss on what the coming step will draw.
+
+    The last update may have broken them without any loss having told so yet; and what is saved replaces what was good.
+    """
+    network = state.bare_network
+    before = [buffer.clone() for buffer in network.buffers()]
+    network.train()
+    loss = float(loss_of(network))
+    for buffer, value in zip(network.buffers(), before, strict=True):
+        buffer.copy_(value)  # running statistics of batch normalization
+    return not any_process(state.accelerator, not loss <= max_loss)[0]
+
+
+def _advice(config: Config, state: TrainingState, accelerator: Accelerator) -> str:
+    """Why a training ends that goes wrong, and what to try."""
+    training = config.training
+    kept = (
+        "nothing has been saved" if state.saved_step is None else f"the checkpoint of step {state.saved_step} is kept"
+    )
+    other = ", --training.mixed_precision bf16" if accelerator.mixed_precision == "fp16" else ""
+    return (
+        f"step {state.step}: no loss is finite and below training.max_loss ({training.max_loss:g}) any more; "
+        f"{state.bad_in_a_row} steps in a row were skipped, {kept}. Try --optimizer.lr {config.optimizer.lr / 3:.1e}"
+        f"{other} or a smaller --optimizer.max_grad_norm, with --output.accept_changes true to go on from what is kept"
+    )
 
 
 def denoising_loss(

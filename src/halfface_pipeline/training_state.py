@@ -1,7 +1,6 @@
 """What changes from step to step, saved and restored together."""
 
 import contextlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,27 +31,29 @@ class TrainingState:
     def __post_init__(self) -> None:
         self.step = 0
         self.steps_in_sum = 0
+        self.skipped_steps = 0
+        self.bad_in_a_row = 0
+        self.saved_step: int | None = None
         self.loss_sum = torch.zeros((), device=self.accelerator.device)
         self.bare_network = self.accelerator.unwrap_model(self.network)
         self.average = None
         if self.ema_decay is not None:
             self.average = EMAModel(self.bare_network.parameters(), decay=self.ema_decay, foreach=True)
 
-    def step_taken(self) -> None:
-        """Counts one optimizer step and moves the average of the weights."""
+    def step_taken(self, loss: torch.Tensor) -> None:
+        """Counts one optimizer step, with its loss here, and moves the average of the weights."""
         if self.average is not None:
             self.average.step(self.bare_network.parameters())
         self.step += 1
+        self.bad_in_a_row = 0
         self.steps_in_sum += 1
+        self.loss_sum += loss
 
-    def require_finite_loss(self) -> None:
-        """Raises FloatingPointError before weights that went wrong are saved."""
-        total = float(self.accelerator.reduce(self.loss_sum, "sum"))
-        if not math.isfinite(total):
-            raise FloatingPointError(
-                f"the loss is {total} at step {self.step}; the last checkpoint is kept. Try a lower optimizer.lr, "
-                "in a new output.dir or with --output.overwrite true"
-            )
+    def step_skipped(self) -> None:
+        """Counts one step whose gradient was thrown away."""
+        self.step += 1
+        self.bad_in_a_row += 1
+        self.skipped_steps += 1
 
     def mean_loss(self) -> float:
         """Mean loss over all processes since this was last asked."""
@@ -61,8 +62,9 @@ class TrainingState:
         self.steps_in_sum = 0
         return mean
 
-    def save(self, folder: Path, keep_last: int) -> None:
+    def save(self, folder: Path, keep_last: int, keep_every: int | None = None) -> None:
         """Writes a checkpoint from the main process."""
+        self.saved_step = self.step
         self.loss_sum = self.accelerator.reduce(self.loss_sum, "mean")
         if not self.accelerator.is_main_process:
             return
@@ -73,9 +75,14 @@ class TrainingState:
             network=self.bare_network.state_dict(),
             average=dict(zip(names, self.average.shadow_params, strict=True)) if self.average else {},
             optimizer={"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}},
-            progress={"loss_sum": float(self.loss_sum), "steps_in_sum": self.steps_in_sum},
+            progress={
+                "loss_sum": float(self.loss_sum),
+                "steps_in_sum": self.steps_in_sum,
+                "skipped_steps": self.skipped_steps,
+                "bad_in_a_row": self.bad_in_a_row,
+            },
         )
-        save_checkpoint(folder, checkpoint, keep_last)
+        save_checkpoint(folder, checkpoint, keep_last, keep_every)
 
     def resume(self, folder: Path) -> None:
         """Takes over the newest checkpoint, if there is one."""
@@ -89,9 +96,12 @@ class TrainingState:
         if self.average is not None:
             names = [name for name, _ in self.bare_network.named_parameters()]
             self.average.shadow_params = [checkpoint.average[name].to(self.accelerator.device) for name in names]
-            self.average.optimization_step = checkpoint.step
-        self.step = checkpoint.step
+            self.average.optimization_step = checkpoint.step - checkpoint.progress.get("skipped_steps", 0)
+        self.step = self.saved_step = checkpoint.step
         self.steps_in_sum = checkpoint.progress["steps_in_sum"]
+        # Runs of earlier versions skipped no step.
+        self.skipped_steps = checkpoint.progress.get("skipped_steps", 0)
+        self.bad_in_a_row = checkpoint.progress.get("bad_in_a_row", 0)
         self.loss_sum.fill_(checkpoint.progress["loss_sum"])
 
     @contextlib.contextmanager

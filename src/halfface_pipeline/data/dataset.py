@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,8 @@ from halfface_pipeline.pictures import resize_to
 RECIPE = 1
 CHUNK = 64
 DRAWN_CHUNK = 256
+ABANDONED_SECONDS = 2 * 24 * 3600
+"""A set in preparation that nobody has written to for so long belongs to a process that was killed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -223,6 +226,11 @@ def _workplace(cache: Path, num_bytes: int) -> Iterator[Path]:
         folder.mkdir(parents=True)
     except OSError as error:
         raise ValueError(f"data.cache_dir is {str(cache)!r}; it must be a writable folder: {error}") from error
+    for abandoned in cache.glob("unfinished-*"):
+        with suppress(OSError):  # another process may be deleting it
+            written = max(path.stat().st_mtime for path in (abandoned, *abandoned.iterdir()))
+            if time.time() - written > ABANDONED_SECONDS:
+                shutil.rmtree(abandoned)
     try:
         # Writing a memory map to a full disk ends the process with a bus error, so ask before.
         free = shutil.disk_usage(cache).free

@@ -57,8 +57,9 @@ def _procedural(data: DataConfig, split: Split) -> Source:
     wanted = data.num_images if split == "train" else data.num_eval_images
     start = 0 if split == "train" else PROCEDURAL_EVAL_START
     indices = range(start, start + (wanted or PROCEDURAL_COUNTS[split]))
-    if split == "train" and len(indices) > PROCEDURAL_EVAL_START:
-        raise ValueError(f"data.num_images is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
+    if (wanted or 0) > PROCEDURAL_EVAL_START:
+        field = "num_images" if split == "train" else "num_eval_images"
+        raise ValueError(f"data.{field} is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
 
     def table() -> pa.Table:
         return pa.Table.from_pylist(procedural.records(procedural.draw_factors(data.seed, indices)))
@@ -233,8 +234,11 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
 
 
 def _pictures_in(folder: Path) -> list[str]:
+    def refuse(error: OSError) -> None:
+        raise ValueError(f"{error.filename} is a folder that cannot be read: {error.strerror}") from error
+
     names = []
-    for base, folders, files in os.walk(folder):
+    for base, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = [name for name in folders if not name.startswith(".")]
         pictures = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
         names += [os.path.relpath(os.path.join(base, name), folder) for name in pictures]
@@ -247,12 +251,16 @@ def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Ca
         try:
             status = os.stat(os.path.join(folder, name))
             digest.update(os.fsencode(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}"))
-        except FileNotFoundError:
+        except OSError:
             digest.update(os.fsencode(f"\0{name}\0missing"))
     for file in tables:
         digest.update(hashlib.sha256(file.read_bytes()).digest())
 
     def open_file(i: int) -> Image.Image:
-        return Image.open(os.path.join(folder, names[i]))
+        path = os.path.join(folder, names[i])
+        # Opening a pipe would wait for somebody to write to it.
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise ValueError("it is no file")
+        return Image.open(path)
 
     return Source(tuple(names), digest.hexdigest(), table, open=open_file)

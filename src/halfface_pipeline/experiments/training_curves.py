@@ -7,13 +7,10 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..config_files import from_yaml
+from ..plots import SPIKE, WINDOW, spike_ratios
 from ..runs import CONFIG_FILE, LOG_FILE, read_log
 from .results import Result, Row
 
-WINDOW = 20
-"""Logged lines that a line is compared with."""
-SPIKE = 1.5
-"""A loss this many times the median of the lines before it counts as a spike."""
 AFTER_RESTART = 10
 """Logged lines after a restart that belong to it."""
 
@@ -71,8 +68,7 @@ def spikes(log: Sequence[Mapping[str, float]]) -> Row:
     # A restart takes the rate from near nothing to its peak; a warm-up climbs by less at a time.
     restarts = [i for i in range(1, len(log)) if log[i]["lr"] > 2 * log[i - 1]["lr"] and i >= WINDOW]
     near = {line for start in restarts for line in range(start, start + AFTER_RESTART)}
-    losses = [line["loss"] for line in log]
-    ratios = {i: losses[i] / statistics.median(losses[i - WINDOW : i]) for i in range(WINDOW, len(log))}
+    ratios = spike_ratios([line["loss"] for line in log])
     return {
         "spikes": sum(ratio > SPIKE for ratio in ratios.values()),
         "largest_ratio": max(ratios.values()),

@@ -1,0 +1,60 @@
+"""Files that are the old one or the new one, never a part of one, whenever the machine stops."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+PARTIAL = ".partial-"
+"""Begins the name of what is being written; a leftover of it may be deleted."""
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A path to write to, which takes the file's place once the context ends without an error.
+
+    Args:
+        file: The file to make or to replace.
+
+    Yields:
+        Path: A path beside it with the same ending.
+
+    Raises:
+        OSError: If it cannot be written; it names the file, which is as it was.
+    """
+    partial = file.with_name(f"{PARTIAL}{file.name}")
+    try:
+        yield partial
+        flush(partial)
+        os.replace(partial, file)
+    except OSError as error:
+        # A write that fails for want of room does not say where.
+        raise OSError(error.errno, error.strerror or str(error), str(file)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Writes a text file so that it is either the old or the new one."""
+    with replacing(file) as partial:
+        partial.write_text(text)
+
+
+def clear_leftovers(*folders: Path) -> None:
+    """Deletes what a killed process was writing to these folders, or deleting from them."""
+    for folder in folders:
+        for leftover in folder.glob(f"{PARTIAL}*"):
+            if leftover.is_dir():
+                shutil.rmtree(leftover)
+            else:
+                leftover.unlink()
+
+
+def flush(path: Path) -> None:
+    """Asks the system to bring a file, or a folder's entries, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
