@@ -36,6 +36,7 @@ NUM_TRAINING = 2000
 RESIZE = "EXIF orientation, centre cut to the aspect, PIL Lanczos with antialiasing from uint8 (pictures.resize_to)"
 FEATURE_RESIZE = "PIL bicubic with antialiasing, from uint8 to floats (features.resized)"
 SHOWN_FACES = 8
+DIGITS = 6
 PACKAGES = ("torch", "diffusers", "numpy", "pillow")
 
 
@@ -244,9 +245,11 @@ def _versions() -> dict[str, str | None]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not a number becomes null."""
+    """Numbers with as many digits as tell; JSON has no NaN: what is not a number becomes null."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value

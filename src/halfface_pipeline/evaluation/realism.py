@@ -9,7 +9,7 @@ set, which every one of these distances takes for information: it moves them awa
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -135,7 +135,7 @@ def realism(
                 "group": "real",
                 "meaning": meaning,
                 "better": better,
-                "rows": {row: asdict(estimates[place]) for row, estimates in table.items()},
+                "rows": {row: asdict(_bounded(name, estimates[place])) for row, estimates in table.items()},
                 "above_floor": asdict(above[place]),
                 "by_seed": values[: len(seeds), place].tolist(),
             }
@@ -145,7 +145,17 @@ def realism(
         if training is None
         else {
             "num_training": len(training),
-            "num_held_out": num,
-            "rows": {name: asdict(memorisation(features, training, truth)) for name, features in remembered.items()},
+            "num_held_out": num // 2,
+            "rows": {
+                name: asdict(memorisation(features[1::2], training, truth[0::2]))
+                for name, features in remembered.items()
+            },
         },
     }
+
+
+def _bounded(name: str, estimate: Estimate) -> Estimate:
+    """A share cannot be below 0 or above 1, and neither can the ends of its interval."""
+    if name not in ("precision", "recall", "coverage"):
+        return estimate
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))

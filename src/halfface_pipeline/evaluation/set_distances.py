@@ -13,7 +13,7 @@ NEAREST = 5
 ROWS_AT_ONCE = 1024
 """Rows of a table of distances that are in memory at once."""
 NEIGHBOURS_KEPT = 128
-"""Nearest faces of each completion that the test of memorisation relabels."""
+"""Nearest faces of each completion that the test of memorisation looks at; beyond them hardly any is needed."""
 
 
 def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
@@ -125,7 +125,7 @@ class Memorisation:
 
     Attributes:
         to_training: Mean distance of a completion to the nearest training face.
-        to_held_out: Mean distance to the nearest held-out face other than its own.
+        to_held_out: Mean distance to the nearest held-out face.
         ratio: Of the two, over the ratio that faces relabelled at random give; 1 without memorisation, below 1 with.
         p_value: How often faces relabelled at random give a ratio as small.
     """
@@ -145,13 +145,13 @@ def memorisation(
 ) -> Memorisation:
     """Distances of completions to the nearest training and held-out faces, and a test that they differ.
 
-    A model that has memorised nothing treats training and held-out faces alike, so which of them are called training
-    faces does not matter to it. Relabelling them gives the distribution of the ratio for any numbers of the two.
+    To a model that has memorised nothing, training faces and held-out faces are alike: which of them are called
+    training faces does not matter. Relabelling them gives the distribution of the ratio for any numbers of the two.
 
     Args:
-        completed: Features of a completion of each held-out face, (N, D).
-        training: Features of T training faces, (T, D).
-        held_out: Features of the held-out faces, (N, D); none is compared with its own completion.
+        completed: Features of completions, (N, D).
+        training: Features of training faces, (T, D).
+        held_out: Features of held-out faces, (M, D); none may be the face that a completion belongs to.
         permutations: Random relabellings.
         seed: Of the relabellings.
 
@@ -159,31 +159,25 @@ def memorisation(
         The distances, over the root of D, and the test.
 
     Raises:
-        ValueError: If there are fewer than 2 faces, or the features do not fit or are not finite numbers.
+        ValueError: If there is no face, or the features do not fit or are not finite numbers.
     """
-    completed, training = checked(completed, training, least=2)
-    completed, held_out = checked(completed, held_out, least=2)
-    if len(completed) != len(held_out):
-        raise ValueError(
-            f"there are {len(completed)} completions and {len(held_out)} held-out faces; one each is needed"
-        )
-    pool = torch.cat([training, held_out])
-    num_training, kept = len(training), min(NEIGHBOURS_KEPT, len(pool) - 1)
-    own = torch.arange(len(completed)) + num_training
+    completed, training = checked(completed, training, least=1)
+    completed, held_out = checked(completed, held_out, least=1)
+    pool, num_training = torch.cat([training, held_out]), len(training)
+    kept = min(NEIGHBOURS_KEPT, len(pool))
     near, who, nearest = [], [], []
-    for rows, block in zip(own.split(ROWS_AT_ONCE), completed.split(ROWS_AT_ONCE), strict=True):
+    for block in completed.split(ROWS_AT_ONCE):
         apart = torch.cdist(block, pool) * pool.shape[1] ** -0.5
-        apart[torch.arange(len(block)), rows] = torch.inf
         nearest.append(torch.stack([apart[:, :num_training].amin(dim=1), apart[:, num_training:].amin(dim=1)]))
         found = apart.topk(kept, dim=1, largest=False)
         near.append(found.values)
         who.append(found.indices)
     ordered, members = torch.cat(near), torch.cat(who)
-    to_training, to_held_out = torch.cat(nearest, dim=1)
+    to_training, to_held_out = torch.cat(nearest, dim=1).mean(dim=1).tolist()
 
     def first(chosen: torch.Tensor) -> torch.Tensor:
         """Distance of the nearest chosen neighbour, the farthest kept where none is chosen; mean over completions."""
-        place = torch.where(chosen.any(dim=1), chosen.int().argmax(dim=1), kept - 1)
+        place = torch.where(chosen.any(dim=1), chosen.byte().argmax(dim=1), kept - 1)
         return ordered.gather(1, place[:, None]).mean()
 
     generator, ratios = torch.Generator().manual_seed(seed), []
@@ -192,12 +186,12 @@ def memorisation(
         labels[torch.randperm(len(pool), generator=generator)[:num_training]] = True
         chosen = labels[members]
         ratios.append(first(chosen) / first(~chosen))
-    by_chance, observed = torch.stack(ratios), float(to_training.mean() / to_held_out.mean())
+    by_chance, observed = torch.stack(ratios), to_training / to_held_out
     ((low, high),) = interval(by_chance[:, None])
     # Faces relabelled at random spread as the ratio itself does, which bootstrapping the completions alone would miss.
     ratio = Estimate(observed / float(by_chance.mean()), observed / high, observed / low, len(completed))
     p_value = (1 + int((by_chance <= observed).sum())) / (1 + permutations)
-    return Memorisation(float(to_training.mean()), float(to_held_out.mean()), ratio, p_value)
+    return Memorisation(to_training, to_held_out, ratio, p_value)
 
 
 def checked(first: torch.Tensor, second: torch.Tensor, least: int) -> tuple[torch.Tensor, torch.Tensor]:
