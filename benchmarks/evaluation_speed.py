@@ -49,7 +49,8 @@ def main() -> None:
     found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest)
     collected = time.perf_counter()
     summarise(found)
-    realism(found.features["truth"], found.seed_features, found.features, nearest.features(features))
+    rows = {name: each for name, each in found.features.items() if name != "other_face"}
+    realism(rows["truth"], found.seed_features, rows, nearest.features(features))
     sets = time.perf_counter()
     columns = columns_of({}, held_factors(drawn, num_faces))
     audit(columns, found.rows["model"], floor(found), found.rows["other_face"])

@@ -46,13 +46,13 @@ def coloured(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def swapped(hidden: torch.Tensor) -> torch.Tensor:
-    """The completions of the face before."""
-    return hidden.roll(1, 0)
+    """The completions of the face two before, which is never in the set of real faces that they are compared with."""
+    return hidden.roll(2, 0)
 
 
 def unconditional(hidden: torch.Tensor) -> torch.Tensor:
-    """The k-th completion from the k-th face before: varied, and of other faces."""
-    return torch.stack([hidden[:, place].roll(place + 1, 0) for place in range(hidden.shape[1])], dim=1)
+    """The k-th completion from the 2k-th face before: varied, and of other faces."""
+    return torch.stack([hidden[:, place].roll(2 * place + 2, 0) for place in range(hidden.shape[1])], dim=1)
 
 
 SPOILT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
