@@ -19,6 +19,7 @@ from halfface_pipeline.evaluation.audit import audit, columns_of
 from halfface_pipeline.evaluation.collect import collect
 from halfface_pipeline.evaluation.completions import Drawn
 from halfface_pipeline.evaluation.features import load_features
+from halfface_pipeline.evaluation.realism import realism
 from halfface_pipeline.evaluation.references import NearestTraining
 from halfface_pipeline.evaluation.summary import floor, summarise
 from halfface_pipeline.evaluation.trials import Trial, held_factors
@@ -43,11 +44,14 @@ def main() -> None:
         return Drawn(halves, torch.ones(halves.shape[:2], dtype=torch.bool))
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    start = time.perf_counter()
+    start, cpu = time.perf_counter(), time.process_time()
     nearest = NearestTraining(training, "bottom", NUM_TRAINING)
     found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest)
     collected = time.perf_counter()
     summarise(found)
+    rows = {name: each for name, each in found.features.items() if name != "other_face"}
+    realism(rows["truth"], found.seed_features, rows, nearest.features(features))
+    sets = time.perf_counter()
     columns = columns_of({}, held_factors(drawn, num_faces))
     audit(columns, found.rows["model"], floor(found), found.rows["other_face"])
     end = time.perf_counter()
@@ -57,8 +61,10 @@ def main() -> None:
         "features": features.name,
         "threads": torch.get_num_threads(),
         "seconds": round(end - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
         "seconds_measures": round(collected - start, 1),
-        "seconds_intervals_and_audit": round(end - collected, 1),
+        "seconds_intervals_and_sets": round(sets - collected, 1),
+        "seconds_audit": round(end - sets, 1),
         "audited_columns": len(columns),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "of_which_before_mib": round(before / 1024),

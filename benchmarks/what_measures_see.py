@@ -1,6 +1,6 @@
 """Which measure sees what: exact samples of procedural faces, spoilt one way at a time; prints Markdown, then JSON.
 
-python benchmarks/what_measures_see.py [NUM_FACES] [FEATURES]
+python benchmarks/what_measures_see.py [NUM_FACES] [FEATURES] [FEATURES_PATH]
 """
 
 import json
@@ -15,6 +15,7 @@ from halfface_pipeline.data.dataset import load_images
 from halfface_pipeline.evaluation.collect import measure_halves, prepare, ranked_numbers
 from halfface_pipeline.evaluation.conditional import truth_ranks
 from halfface_pipeline.evaluation.features import load_features
+from halfface_pipeline.evaluation.realism import MEANINGS, realism
 from halfface_pipeline.evaluation.statistics import exchange_test, mean_estimates, uniform_ranks_test
 from halfface_pipeline.evaluation.trials import trial_of
 
@@ -45,13 +46,13 @@ def coloured(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def swapped(hidden: torch.Tensor) -> torch.Tensor:
-    """The completions of the face before."""
-    return hidden.roll(1, 0)
+    """The completions of the face two before, which is never in the set of real faces that they are compared with."""
+    return hidden.roll(2, 0)
 
 
 def unconditional(hidden: torch.Tensor) -> torch.Tensor:
-    """The k-th completion from the k-th face before: varied, and of other faces."""
-    return torch.stack([hidden[:, place].roll(place + 1, 0) for place in range(hidden.shape[1])], dim=1)
+    """The k-th completion from the 2k-th face before: varied, and of other faces."""
+    return torch.stack([hidden[:, place].roll(2 * place + 2, 0) for place in range(hidden.shape[1])], dim=1)
 
 
 SPOILT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -69,12 +70,13 @@ SPOILT: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 """From exact samples (N, K, 3, h, w), from 0 to 1, to spoilt ones; values beyond are clipped."""
 
 
-def rows(num_faces: int, features: str = "pixels") -> dict[str, dict[str, dict[str, float]]]:
+def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> dict[str, dict[str, dict[str, float]]]:
     """Every measure of every kind of completion.
 
     Args:
         num_faces: Held-out procedural faces.
         features: Name of the feature network.
+        path: Where its weights lie.
 
     Returns:
         By kind and measure: value, low and high; p-values of the rank histograms and of the seam test.
@@ -83,10 +85,10 @@ def rows(num_faces: int, features: str = "pixels") -> dict[str, dict[str, dict[s
     faces = load_images(data, "eval", progress=False)
     trial = trial_of(faces, "bottom", data, range(num_faces), K)
     assert trial.exact is not None
-    prepared, table = prepare(trial, load_features(features)), {}
+    prepared, table = prepare(trial, load_features(features, path)), {}
     for kind, spoil in SPOILT.items():
         hidden = (spoil(trial.exact / 255).clamp(0, 1) * 255).round().to(torch.uint8)
-        values, apart = measure_halves(prepared, hidden)
+        values, apart, drawn = measure_halves(prepared, hidden)
         numbers = ranked_numbers(prepared, hidden, apart)
         estimates = mean_estimates(values)
         table[kind] = {
@@ -96,6 +98,9 @@ def rows(num_faces: int, features: str = "pixels") -> dict[str, dict[str, dict[s
         for name, each in numbers.items():
             ranks = truth_ranks(each[:, 0], each[:, 1:])
             table[kind][f"rank p: {name}"] = {"value": uniform_ranks_test(ranks, K + 1).p_value}
+        sets = realism(prepared.truth_features, [drawn], {"truth": prepared.truth_features}, with_interval=("truth",))
+        for name, measure in sets["measures"].items():
+            table[kind][name] = measure["rows"]["model"]
         gradients = numbers["seam_gradient"]
         table[kind]["seam test p"] = {"value": exchange_test(gradients[:, 0], gradients[:, 1:]).p_value}
     return table
@@ -105,7 +110,7 @@ def as_markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
     """Measures down, kinds across; bold where the interval leaves out the value of exact samples, or p < 0.01."""
     exact = table["exact samples"]
     lines = ["| measure | " + " | ".join(table) + " |", "| --- " * (len(table) + 1) + "|"]
-    for name in (*SHOWN, *(name for name in exact if " p" in name)):
+    for name in (*SHOWN, *MEANINGS, *(name for name in exact if " p" in name)):
         cells = []
         for kind, values in table.items():
             entry = values[name]
@@ -113,6 +118,7 @@ def as_markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
             if "low" in entry:
                 seen = kind != "exact samples" and not entry["low"] <= exact[name]["value"] <= entry["high"]
             shown = "< 0.001" if "low" not in entry and entry["value"] < 0.001 else f"{entry['value']:.3f}"
+            shown = f"{entry['value']:.3g}" if name in MEANINGS else shown
             cells.append(f"**{shown}**" if seen else shown)
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -122,7 +128,7 @@ def main() -> None:
     """Prints the table for 256 faces, or as many as are asked for."""
     num_faces = int(sys.argv[1]) if len(sys.argv) > 1 else 256
     features = sys.argv[2] if len(sys.argv) > 2 else "pixels"
-    table = rows(num_faces, features)
+    table = rows(num_faces, features, sys.argv[3] if len(sys.argv) > 3 else None)
     print(as_markdown(table))
     print(json.dumps({"benchmark": "what_measures_see", "num_faces": num_faces, "features": features, "table": table}))
 

@@ -126,6 +126,7 @@ def test_evaluate_on_photos_the_model_never_saw_takes_them_all(tiny_pipeline, tm
     tiny_pipeline().save_pretrained(tmp_path / "model")
     run("faces", 4, "--size", "48x40", "--out", tmp_path / "photos")
     words = ["evaluate", "--model", tmp_path / "model", "--data", tmp_path / "photos", "--out", tmp_path / "out"]
+    words += ["--features", "pixels"]
     assert run(*words, "--num-faces", 4, "-n", 2, "--steps", 1) == 0
 
 
@@ -144,6 +145,7 @@ def test_evaluate_on_a_folder_takes_its_held_out_part(tiny_pipeline, tmp_path, c
     for part in ("train", "test"):
         run("faces", 4, "--size", "48x40", "--out", tmp_path / "photos" / part)
     words = ["evaluate", "--model", tmp_path / "model", "--data", tmp_path / "photos", "--out", tmp_path / "out"]
+    words += ["--features", "pixels"]
     assert run(*words, "--num-faces", 4, "-n", 2, "--steps", 1) == 0
     assert "seam colour difference" in capsys.readouterr().out
     assert run(*words, "--num-faces", 5, "-n", 2, "--steps", 1) == 2
@@ -170,7 +172,8 @@ BAD = {
     "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],
     "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
-    "data.path": ["evaluate", "--model", "MODEL", "--data", "missing-folder"],
+    "data.path": ["evaluate", "--model", "MODEL", "--data", "missing-folder", "--features", "pixels"],
+    "features is 'dinov2', which needs": ["evaluate", "--model", "MODEL", "--data", "FOLDER"],
 }
 
 

@@ -135,7 +135,7 @@ def read_evaluation(run: Path) -> Evaluation:
     return Evaluation(
         settings=settings,
         data=Path(str(source or "not named")).name,
-        figures=list(_figures(metrics.get("measures", {}))),
+        figures=[*_figures(metrics.get("measures", {})), *_figures(_mapping(metrics.get("real")).get("measures", {}))],
         slices=list(_slices(metrics.get("slices", {}))),
         gaps=gaps[:MOST_GAPS],
         pictures=[name for name in pictures if name not in failures],

@@ -13,12 +13,14 @@ from tqdm.auto import tqdm
 
 from .cli_complete import add_complete
 from .cli_experiment import add_experiments
+from .cli_features import add_features
 from .cli_inputs import evaluation_data, load_pipeline, output_folder, size_of, training_data
 from .cli_parser import Parser
 from .cli_push import add_push
 from .config import SamplerName
 from .data.procedural import faces, records
 from .evaluation.evaluate import NUM_TRAINING, evaluate
+from .evaluation.features import NAMES
 from .evaluation.report import as_markdown
 from .schedules import sampler
 from .sharing import refresh_card
@@ -88,7 +90,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.seed,
         options.batch_size,
         options.seeds,
-        options.features,
+        options.features or ("pixels" if data.source == "procedural" else "dinov2"),
         options.features_path,
         [column.strip() for column in options.slices.split(",")] if options.slices else [],
         training_data(options.model),
@@ -137,7 +139,11 @@ def command_line() -> Parser:
     measure.add_argument(
         "--seeds", type=int, default=1, metavar="S", help="complete all anew with S seeds (default 1)"
     )
-    measure.add_argument("--features", default="pixels", metavar="NAME", help="feature network (default pixels)")
+    measure.add_argument(
+        "--features",
+        metavar="NAME",
+        help=f"feature network: {', '.join(NAMES)} (default pixels for procedural faces, dinov2 for photographs)",
+    )
     measure.add_argument("--features-path", metavar="PATH", help="where its weights lie, if not found by name")
     measure.add_argument("--slices", metavar="COLUMNS", help="compare faces by these columns, A,B,C or `all`")
     measure.add_argument(
@@ -149,6 +155,7 @@ def command_line() -> Parser:
     )
     measure.set_defaults(command=_evaluate)
 
+    add_features(commands)
     add_experiments(commands)
     add_push(commands)
     measure.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")

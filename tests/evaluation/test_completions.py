@@ -73,7 +73,7 @@ def test_whatever_changes_a_completion_changes_the_folder(tiny_pipeline, tmp_pat
         folder(known_layout="stacked"),
     ]
     assert len(set(folders)) == len(folders) and folder() == folders[0]
-    assert weights_hash(tiny_pipeline()) == weights_hash(tiny_pipeline())
+    assert weights_hash(tiny_pipeline().unet) == weights_hash(tiny_pipeline().unet)
 
 
 def test_a_visible_pixel_that_changed_is_noticed(tiny_pipeline, parts, tmp_path, monkeypatch):

@@ -44,6 +44,7 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
         assert model["value"] is None or model["num_faces"] == 1 or model["low"] <= model["value"] <= model["high"]
 
     assert metrics["visible_pixels"] == {"faces_kept": 6, "num_faces": 6}
+    assert metrics["real"]["left_out"].startswith("num_faces is 6; distances between sets of images need at least 40")
     assert metrics["schema_version"] == 1 and metrics["command"] == ["halfface", "evaluate"]
     assert metrics["data"]["num_training_searched"] == 40 and len(metrics["model"]["weights_sha256"]) == 64
     assert set(metrics["free_factors"]) == {"clothing", "neckline", "mouth", "beard", "lipstick"}
@@ -52,6 +53,7 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
     for ranks in metrics["rank_histograms"].values():
         assert sum(ranks["counts"]) == 6 and len(ranks["counts"]) == 3
     table = (out / "metrics.md").read_text()
+    assert "Distances between sets of images are left out: num_faces is 6" in table
     assert table == as_markdown(metrics) and "## Free factors" in table
     assert f"| determined pixel error | {error[2]:.4f} [" in table
     assert {"completions.png", "extremes.png", "ranks.png"} <= {file.name for file in out.iterdir()}
@@ -84,7 +86,9 @@ def write_photos(folder, num):
     folder.mkdir()
     for row, face in enumerate(faces(num, 48, 40)[0]):
         PIL.Image.fromarray(face).save(folder / f"{row:03d}.png")
-    lines = ["file_name,age,glasses"] + [f"{row:03d}.png,{row * 1.5},{row % 2}" for row in range(num)]
+    words = ["indoors", "outdoors", ""]
+    lines = ["file_name,age,glasses,place,who"]
+    lines += [f"{row:03d}.png,{row * 1.5},{row % 2},{words[row % 3]},person{row}" for row in range(num)]
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
     return DataConfig("imagefolder", str(folder), holdout=1.0, height=48, width=40)
 
@@ -92,13 +96,22 @@ def write_photos(folder, num):
 def test_photographs_are_audited_by_their_metadata(tiny_pipeline, tmp_path):
     data = write_photos(tmp_path / "photos", 40)
     quick = {**QUICK, "num_faces": 40, "num_inference_steps": 1}
-    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", **quick, slices=["age", "glasses"])
-    assert set(metrics["audit"]) == {"known_hair_lightness", "age", "glasses"}
+    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", **quick, slices=["all"])
+    assert set(metrics["audit"]) == {"known_hair_lightness", "age", "glasses", "place"}
     assert [piece["num_faces"] for piece in metrics["audit"]["age"]["slices"]] == [10] * 4
     assert [piece["name"] for piece in metrics["audit"]["glasses"]["slices"]] == ["0", "1"]
+    places = {piece["name"]: piece["num_faces"] for piece in metrics["audit"]["place"]["slices"]}
+    assert places == {"indoors": 14, "outdoors": 13}
+    real = metrics["real"]
+    assert real["num_each"] == 20 and real["memorisation"] is None
+    frechet = real["measures"]["frechet_distance"]
+    assert (
+        frechet["above_floor"]["value"] > 0 and frechet["rows"]["truth"]["value"] < frechet["rows"]["model"]["value"]
+    )
     assert "exact" not in metrics["measures"]["energy_score"]["rows"] and metrics["free_factors"] == {}
     assert metrics["dark_hair"]["measure"] == "lightness_shift_dark_hair_like"
     table = (tmp_path / "out" / "metrics.md").read_text()
+    assert "## Looks real" in table and "| frechet distance | " in table and "20 real faces against 20" in table
     assert "| age | 0 to 14.6 | 10 |" in table and "Dark hair" in table
     assert (tmp_path / "out" / "slices.png").exists()
 
@@ -121,13 +134,18 @@ def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatc
         return completions.Drawn(hidden, torch.ones(len(hidden), 4, dtype=torch.bool))
 
     monkeypatch.setattr(completions.Completions, "draw", drawn)
-    data = replace(DATA, num_eval_images=30)
-    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path, num_faces=30, num_completions=4)
+    data = replace(DATA, num_eval_images=48)
+    training = replace(DATA, num_images=200)
+    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path, num_faces=48, num_completions=4, training=training)
     ratios = metrics["ratios"]
     assert ratios["spread_to_exact"]["low"] < 1 < ratios["spread_to_exact"]["high"]
     assert ratios["energy_score_to_exact"]["low"] < 1 < ratios["energy_score_to_exact"]["high"]
     assert ratios["energy_score_to_other_face"]["high"] < 0.5
     assert metrics["tests"]["seam_gradient"]["p_value"] > 0.01
+    memorised = metrics["real"]["memorisation"]["rows"]
+    assert memorised["nearest_training_face"]["ratio"]["value"] < memorised["model"]["ratio"]["value"]
+    for measure in metrics["real"]["measures"].values():
+        assert measure["above_floor"]["low"] < 0 < measure["above_floor"]["high"]
     assert all(ranks["p_value"] > 0.001 for ranks in metrics["rank_histograms"].values())
     assert all(factor["total_variation"] < 0.3 for factor in metrics["free_factors"].values())
 
@@ -137,7 +155,7 @@ def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
     figures = {figure.name: figure for figure in read_evaluation(tmp_path).figures}
     assert figures["energy_score"].model.value == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
     assert figures["energy_score"].model.low < figures["energy_score"].model.value < figures["energy_score"].model.high
-    assert "other_face" in figures["energy_score"].beside
+    assert {"floor", "ceiling"} <= set(figures["energy_score"].beside)
     assert not any(name.startswith("lightness_shift") for name in figures)
 
 
@@ -161,7 +179,7 @@ def test_what_cannot_be_done_is_refused_before_the_work(tiny_pipeline, tmp_path,
 
 def test_a_missing_column_is_named_with_those_there_are(tiny_pipeline, tmp_path):
     data = write_photos(tmp_path / "photos", 20)
-    with pytest.raises(ValueError, match="slices has hair; the columns are age, glasses"):
+    with pytest.raises(ValueError, match="slices has hair; the columns are age, glasses, place"):
         evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", num_faces=20, slices=["age", "hair"])
 
 

@@ -38,6 +38,7 @@ MOVES = [
     ("seam_gradient", "blur", 1.1),
     ("seam_gradient", "swapped", 5),
     ("seam_colour_difference", "swapped", 2),
+    ("frechet_distance", "swapped", 1.05),
     ("colour_error_hair", "swapped", 100),
     ("spread", "unconditional", 1.3),
     ("spread", "half the spread", 0.55),
@@ -54,6 +55,14 @@ MOVES = [
 def test_measures_move_the_right_way(see, measure, kind, factor):
     ratio = see(measure, kind) / see(measure, "exact samples")
     assert ratio >= factor if factor > 1 else ratio <= factor
+
+
+def test_distances_between_sets_see_colours_and_not_whose_half_it_is(see):
+    assert see("kernel_distance", "lighter by 0.05") > 0.002 > 0.001 > see("kernel_distance", "swapped")
+    assert see("recall", "mean repeated") < see("recall", "exact samples")
+    assert see("density", "mean repeated") > 1.15 * see("density", "exact samples")
+    assert see("density", "redder") < 0.9 * see("density", "exact samples")
+    assert see("frechet_distance", "swapped") == see("frechet_distance", "unconditional")
 
 
 def test_what_has_no_spread_has_none(see):

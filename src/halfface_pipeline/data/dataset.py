@@ -10,13 +10,14 @@ import shutil
 import time
 import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from PIL import ExifTags, Image
 from tqdm import tqdm
 
@@ -92,6 +93,36 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
         left_out, all_there = len(prepared.skipped), len(source.names)
         warnings.warn(f"left out {left_out} of {all_there} {split} pictures that cannot be read: {few}", stacklevel=2)
     return prepared
+
+
+def load_categories(data: DataConfig, split: Split, names: Sequence[str], most: int) -> dict[str, np.ndarray]:
+    """Columns of words beside the pictures of an image folder, those with few different words.
+
+    Args:
+        data: The data section of the configuration.
+        split: `train` or `eval`.
+        names: The pictures asked about, as in `ImageSet.names`.
+        most: Most different words of a column; one with more is no category.
+
+    Returns:
+        Strings (N,) by column, empty where missing; none for other sources, which keep numbers alone.
+
+    Raises:
+        ValueError: As `load_images`.
+    """
+    if data.source != "imagefolder":
+        return {}
+    source = open_source(data, split)
+    table, row_of = source.table(), {name: row for row, name in enumerate(source.names)}
+    rows = [row_of[name] for name in names]
+    found = {}
+    for column in table.column_names:
+        if pa.types.is_string(table[column].type) or pa.types.is_large_string(table[column].type):
+            words = table[column].to_pylist()
+            values = np.array([words[row] or "" for row in rows])
+            if len(set(values.tolist()) - {""}) <= most:
+                found[column] = values
+    return found
 
 
 def _read(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:

@@ -25,7 +25,7 @@ def columns_of(attributes: Mapping[str, np.ndarray], factors: Factors | None) ->
     """Everything that faces can be sliced by.
 
     Args:
-        attributes: Metadata columns, (N,) numbers each.
+        attributes: Metadata columns, (N,) numbers or strings each.
         factors: What procedural faces are drawn from; none for photographs.
 
     Returns:
@@ -74,7 +74,7 @@ def choose(columns: Mapping[str, np.ndarray], names: Sequence[str], num_faces: i
         names = list(columns)
     missing = [name for name in names if name not in columns]
     if missing or not names:
-        there = ", ".join(columns) or "none: the data have no column of numbers"
+        there = ", ".join(columns) or "none: the data have no column"
         raise ValueError(f"slices has {', '.join(missing) or 'nothing to take'}; the columns are {there}")
     return {name: columns[name][:num_faces] for name in names}
 
@@ -83,13 +83,14 @@ def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Cuts faces into slices by a column: by value if it has few, else at its quartiles.
 
     Args:
-        values: (N,) numbers, NaN where missing, or strings.
+        values: (N,) numbers, NaN where missing, or strings, empty where missing.
 
     Returns:
         Names of the slices, and the slice of each face, (N,) whole numbers, -1 where the value is missing.
     """
     if values.dtype.kind in "US":
-        texts, places = np.unique(values, return_inverse=True)
+        texts = np.unique(values[values != ""])
+        places = np.where(values == "", -1, np.searchsorted(texts, values))
         return [str(text) for text in texts], places
     values = values.astype(np.float64)
     there = ~np.isnan(values)

@@ -67,6 +67,8 @@ class Collected:
         factors: Classes of the free factors by row and factor, (N, K or 1): read off `model` and `exact`, and of the
             truth as they are (`truth`) and as they are read (`truth_read`).
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is seen.
+        features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
+        seed_features: Of the first completion of each face, (N, D) for each seed.
         visible_kept: (N,) whether all visible pixels came back bit for bit.
     """
 
@@ -76,6 +78,8 @@ class Collected:
     seam_gradients: tuple[torch.Tensor, torch.Tensor] = field(default_factory=lambda: (torch.empty(0),) * 2)
     factors: dict[str, dict[str, torch.Tensor]] = field(default_factory=dict)
     hair_lightness: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    features: dict[str, torch.Tensor] = field(default_factory=dict)
+    seed_features: list[torch.Tensor] = field(default_factory=list)
     visible_kept: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
@@ -150,7 +154,9 @@ def prepare(trial: Trial, features: FeatureNetwork) -> Prepared:
     return Prepared(trial, features, known_lab, truth_lab, features(whole), regions, lightness)
 
 
-def measure_halves(prepared: Prepared, hidden: torch.Tensor) -> tuple[dict[str, torch.Tensor], Distances]:
+def measure_halves(
+    prepared: Prepared, hidden: torch.Tensor
+) -> tuple[dict[str, torch.Tensor], Distances, torch.Tensor]:
     """Every measure of some hidden halves.
 
     Args:
@@ -158,14 +164,15 @@ def measure_halves(prepared: Prepared, hidden: torch.Tensor) -> tuple[dict[str, 
         hidden: (n, K, 3, h, w) uint8 in the turned frame.
 
     Returns:
-        (n,) for each measure, means over the K; and all distances in feature space.
+        (n,) for each measure, means over the K; all distances of features; features of the first of the K, (n, D).
     """
     trial = prepared.trial
     values = scores_per_face(trial, hidden)
     values["sharpness"] = measures.sharpness(hidden / 255).mean(dim=1)
     known = trial.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
     whole = join(known.flatten(0, 1), hidden.flatten(0, 1), trial.hidden_half)
-    apart = distances(prepared.truth_features, prepared.features(whole).unflatten(0, hidden.shape[:2]))
+    features = prepared.features(whole).unflatten(0, hidden.shape[:2])
+    apart = distances(prepared.truth_features, features)
     values |= {
         "energy_score": apart.energy_score,
         "distance_to_truth": apart.to_truth.mean(dim=1),
@@ -174,26 +181,27 @@ def measure_halves(prepared: Prepared, hidden: torch.Tensor) -> tuple[dict[str, 
     if hidden.shape[1] > 1:
         values["pairwise_distance"] = apart.pairwise
     lab = to_lab(hidden / 255)
-    return values | colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions), apart
+    colours = colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions)
+    return values | colours, apart, features[:, 0].clone()
 
 
 def _measure(prepared: Prepared, drawn: list[Drawn], references: dict[str, torch.Tensor], start: int) -> Collected:
     trial, found = prepared.trial, Collected(hair_lightness=prepared.hair_lightness)
     for number, completions in enumerate(drawn):
-        values, apart = measure_halves(prepared, completions.hidden)
+        values, apart, features = measure_halves(prepared, completions.hidden)
         found.by_seed.append(values)
+        found.seed_features.append(features)
         if number == 0:
             numbers = ranked_numbers(prepared, completions.hidden, apart)
             found.ranks = {name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()}
             found.seam_gradients = numbers["seam_gradient"][:, 0], numbers["seam_gradient"][:, 1:]
     found.rows["model"] = _mean(found.by_seed)
-    found.rows["truth"] = measure_halves(prepared, trial.truth[:, None])[0]
-    if trial.exact is not None:
-        found.rows["exact"] = measure_halves(prepared, trial.exact)[0]
-    for name, halves in references.items():
-        found.rows[name] = measure_halves(prepared, halves)[0]
-    means = [measure_halves(prepared, mean_completion(completions.hidden))[0] for completions in drawn]
-    found.rows["mean_completion"] = _mean(means)
+    beside = {"truth": trial.truth[:, None]} | ({} if trial.exact is None else {"exact": trial.exact}) | references
+    for name, halves in beside.items():
+        found.rows[name], _, found.features[name] = measure_halves(prepared, halves)
+    means = [measure_halves(prepared, mean_completion(completions.hidden)) for completions in drawn]
+    found.rows["mean_completion"] = _mean([values for values, _, _ in means])
+    found.features["mean_completion"] = means[0][2]
     found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in drawn]).all(dim=0)
     if trial.factors is not None and trial.exact is not None:
         height, width = trial.images.shape[1:3]
@@ -246,5 +254,9 @@ def _together(parts: list[Collected]) -> Collected:
         ),
         factors={row: joined([part.factors[row] for part in parts]) for row in first.factors},
         hair_lightness=torch.cat([part.hair_lightness for part in parts]),
+        features=joined([part.features for part in parts]),
+        seed_features=[
+            torch.cat([part.seed_features[place] for part in parts]) for place in range(len(first.by_seed))
+        ],
         visible_kept=torch.cat([part.visible_kept for part in parts]),
     )

