@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,39 @@ def test_a_whole_checkpoint_that_is_not_ours_is_passed_over_and_runs_no_code(tmp
     with pytest.warns(UserWarning, match="step-2 is damaged"):
         assert load_newest_checkpoint(tmp_path).step == 1
     assert not ran.exists()
+
+
+FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}
+
+
+def save_killed_before(event, folder):
+    """Saves step 2 in a process killed before the so-manieth operation on a file; whether it was killed."""
+    child = os.fork()
+    if not child:
+        left = iter(range(event))
+        sys.addaudithook(
+            lambda name, _: (
+                os.kill(os.getpid(), signal.SIGKILL) if name in FILE_EVENTS and next(left, None) is None else None
+            )
+        )
+        save_checkpoint(folder, checkpoint(2), keep_last=1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+
+def test_a_process_killed_before_any_operation_on_a_file_leaves_whole_checkpoints(tmp_path):
+    event, newest = 0, []
+    killed = True
+    while killed:
+        folder = tmp_path / str(event)
+        save_checkpoint(folder, checkpoint(1), keep_last=1)
+        killed = save_killed_before(event, folder)
+        assert all(damage(path) is None for path in folder.glob("step-*"))
+        newest.append(load_newest_checkpoint(folder).step)
+        save_checkpoint(folder, checkpoint(3), keep_last=1)
+        assert [path.name for path in folder.iterdir()] == ["step-3"]
+        event += 1
+    assert newest == sorted(newest) and newest[0] == 1 and newest[-2:] == [2, 2] and len(newest) > 20
 
 
 def test_saving_after_damage_keeps_what_was_just_saved_and_clears_what_it_supersedes(tmp_path):

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import typing
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -180,8 +181,17 @@ def model(tmp_path_factory):
     return folder / "run"
 
 
+def bomb():
+    """A PNG whose header claims 60,000 x 60,000 pixels."""
+    content = bytearray(encoded("PNG"))
+    content[16:24] = (60_000).to_bytes(4, "big") * 2
+    content[29:33] = zlib.crc32(content[12:29]).to_bytes(4, "big")
+    return bytes(content)
+
+
 @settings(max_examples=25, **FEW)
 @given(pictures())
+@example(bomb())
 def test_any_photo_is_completed_or_named(model, content):
     with tempfile.TemporaryDirectory() as name:
         photo, out = Path(name) / "any.jpg", Path(name) / "out"
