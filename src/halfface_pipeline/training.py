@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import InitProcessGroupKwargs, set_seed
+from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs, parse_flag_from_env, set_seed
 from diffusers import DDPMScheduler
 from tqdm.auto import tqdm
 
@@ -61,7 +61,8 @@ def train(config: Config) -> Path:
     tracker = None if config.output.tracker == "none" else config.output.tracker
     run = Path(config.output.dir)
     wait = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
-    device = PartialState(**wait.to_kwargs()).device
+    cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    device = torch.device("cuda" if cuda else "cpu")
     precision = training_precision(config.training.speed, config.training.mixed_precision, device)
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run, kwargs_handlers=[wait])
     with contextlib.ExitStack() as held, ending(accelerator):
