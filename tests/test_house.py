@@ -28,10 +28,11 @@ FLOORS = (
         "draws",
         "respacing",
         "respaced_scheduler",
+        "provenance",
     },
     {"pipeline", "data", "networks", "report_network", "objectives", "processes"},
-    {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots"},
-    {"cli", "cli_inputs", "cli_experiment", "app"},
+    {"training", "training_state", "runs", "checkpoints", "experiments", "evaluation", "card", "plots", "space"},
+    {"cli", "cli_inputs", "cli_experiment", "cli_app", "app"},
     {"__init__"},  # the door: it may show everything, and no module comes in through it
 )
 # What is copied into a model folder must work there, without this package.

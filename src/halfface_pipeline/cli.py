@@ -14,6 +14,7 @@ import torch
 from diffusers.utils import logging as diffusers_logging
 from tqdm.auto import tqdm
 
+from .cli_app import add_app
 from .cli_experiment import add_experiments
 from .cli_inputs import crop_box, evaluation_data, load_pipeline, open_photo, output_folder, size_of
 from .config import SamplerName
@@ -171,6 +172,7 @@ def _parser() -> argparse.ArgumentParser:
     measure.set_defaults(command=_evaluate)
 
     add_experiments(commands)
+    add_app(commands)
     for command in (complete, measure):
         command.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
         command.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
