@@ -1,6 +1,6 @@
 """`halfface app` under load: simultaneous visitors and uploads that are no photos; prints JSON.
 
-python benchmarks/app_load.py [--model RUN] [--sessions 20] [--malformed 200]
+python benchmarks/app_load.py [--model RUN] [--sessions 20] [--malformed 200] [--out docs/results/app_load.json]
 
 Without --model a tiny untrained one is used: what is measured is the server. Needs the extra `app`.
 """
@@ -22,6 +22,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -99,43 +100,60 @@ def main() -> None:
     parser.add_argument("--model", help="run folder (default: a tiny untrained model)")
     parser.add_argument("--sessions", type=int, default=20, help="simultaneous visitors (default 20)")
     parser.add_argument("--malformed", type=int, default=200, help="uploads that are no photos (default 200)")
+    parser.add_argument("--out", type=Path, help="file for the result, beside standard output")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = options.model or _tiny_model(Path(folder, "model"))
-        files = []
-        for index, (name, data) in enumerate(malformed(options.malformed)):
-            files.append(Path(folder, str(index), name))
-            files[-1].parent.mkdir()
-            files[-1].write_bytes(data)
-        photo = Path(folder, "photo.jpg")
-        photo.write_bytes(encoded("JPEG"))
         with _server(model, Path(folder)) as (address, pid, kept):
-            _visits(address, photo, options.sessions, Path(folder))
-            _uploads(address, files[: len(KINDS) * 2], kept, Path(folder))
-            before = _resident_mb(pid)
-            visits = _visits(address, photo, options.sessions, Path(folder))
-            answers, unclear = _uploads(address, files, kept, Path(folder))
-            after = _resident_mb(pid)
-            visits_after = _visits(address, photo, options.sessions, Path(folder))
-    print(
-        json.dumps(
-            {
-                "benchmark": "app_load",
-                "sessions": options.sessions,
-                "answered": sum(error is None for error, _ in visits + visits_after) // 2,
-                "errors": sorted({error for error, _ in visits + visits_after if error}),
-                "seconds_longest_visit": round(max(seconds for _, seconds in visits), 1),
-                "malformed": options.malformed,
-                "refused": dict(answers),
-                "unclear_answers": unclear,
-                "crashes": 0 if all(error is None for error, _ in visits_after) else 1,
-                "rss_mb_before": round(before),
-                "rss_mb_after": round(after),
-                "growth_percent": round(100 * (after / before - 1), 1),
-            },
-            indent=2,
-        )
-    )
+            result = measure(address, pid, kept, options.sessions, options.malformed, Path(folder))
+    text = json.dumps(result, indent=2)
+    print(text)
+    if options.out:
+        options.out.write_text(text + "\n", encoding="utf-8")
+
+
+def measure(address: str, pid: int, kept: str, sessions: int, number: int, folder: Path) -> dict[str, Any]:
+    """Warms a server up, then takes its memory before and after all visits and uploads.
+
+    Args:
+        address: Of the page.
+        pid: Of the server's process.
+        kept: Folder the server keeps uploads in, which no answer may name.
+        sessions: Simultaneous visitors.
+        number: Uploads that are no photos.
+        folder: For the files of this client.
+
+    Returns:
+        What was answered, and resident memory in MB.
+    """
+    files = []
+    for index, (name, data) in enumerate(malformed(number)):
+        files.append(folder / str(index) / name)
+        files[-1].parent.mkdir()
+        files[-1].write_bytes(data)
+    photo = folder / "photo.jpg"
+    photo.write_bytes(encoded("JPEG"))
+    _visits(address, photo, sessions, folder)
+    _uploads(address, files[: min(len(KINDS) * 2, number // 2)], kept, folder)
+    before = _resident_mb(pid)
+    visits = _visits(address, photo, sessions, folder)
+    answers, unclear = _uploads(address, files, kept, folder)
+    visits_after = _visits(address, photo, sessions, folder)
+    after = _resident_mb(pid)
+    return {
+        "benchmark": "app_load",
+        "sessions": sessions,
+        "answered": [sum(error is None for error, _ in each) for each in (visits, visits_after)],
+        "errors": sorted({error for error, _ in visits + visits_after if error}),
+        "seconds_longest_visit": round(max(seconds for _, seconds in visits), 1),
+        "malformed": number,
+        "refused": dict(answers),
+        "unclear_answers": unclear,
+        "rss_mb_before": round(before),
+        "rss_mb_after": round(after),
+        "growth_percent": round(100 * (after / before - 1), 1),
+        "cpus": len(os.sched_getaffinity(0)),
+    }
 
 
 def _visits(address: str, photo: Path, sessions: int, folder: Path) -> list[tuple[str | None, float]]:

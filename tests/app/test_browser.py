@@ -1,5 +1,6 @@
 """The page of `halfface app` in a real browser: Debian's Chromium, driven by Playwright."""
 
+import base64
 import os
 import re
 import shutil
@@ -22,6 +23,7 @@ pytestmark = [
 
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
 
+ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1180, "height": 900}
 SECONDS = 40_000.0
 
@@ -29,7 +31,7 @@ SECONDS = 40_000.0
 @pytest.fixture(scope="module")
 def browser():
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
         yield browser
         browser.close()
 
@@ -40,7 +42,7 @@ def visit(browser, page):
     contexts, asked, errors = [], [], []
 
     def make(viewport=DESKTOP, scheme="light"):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, permissions=["camera"])
         contexts.append(context)
         tab = context.new_page()
         tab.set_default_timeout(SECONDS)
@@ -129,6 +131,32 @@ def test_an_example_a_tap_and_stop(visit):
         assert time.monotonic() < end, "the drawing goes on"
         time.sleep(0.05)
     expect(tab.locator("#status")).to_contain_text("Stopped.")
+
+
+def test_a_photo_is_dropped_and_another_taken_with_the_camera(visit, photo):
+    tab = visit(PHONE, "light")
+    dropped = tab.evaluate_handle(
+        """bytes => { const all = new DataTransfer(), data = Uint8Array.from(atob(bytes), c => c.charCodeAt(0));
+        all.items.add(new File([data], "me.jpg", {type: "image/jpeg"})); return all }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    tab.locator("#photo").get_by_label("Drop an image file").dispatch_event("drop", {"dataTransfer": dropped})
+    frame = tab.locator("#frame img")
+    expect(frame).to_be_visible(timeout=SECONDS)
+    before = frame.get_attribute("src")
+    tab.get_by_label("Capture from camera").click()
+    expect(frame).to_be_hidden(timeout=SECONDS)
+    tab.get_by_text("Click to Access Webcam").click()
+    tab.get_by_label("capture photo").click()
+    expect(frame).to_be_visible(timeout=SECONDS)
+    expect(frame).not_to_have_attribute("src", before, timeout=SECONDS)
+
+
+def test_a_photo_that_is_too_large_is_refused_in_words(visit, tmp_path):
+    tab = visit(DESKTOP, "light")
+    (tmp_path / "large.jpg").write_bytes(bytes(600_000))
+    tab.locator("#photo input[type=file]").set_input_files(tmp_path / "large.jpg")
+    expect(tab.get_by_text("exceed the maximum allowed size of 512.0 Kb")).to_be_visible(timeout=SECONDS)
 
 
 def test_a_file_that_is_no_photo_is_refused_in_words_and_taken_away(visit, tmp_path, kept):

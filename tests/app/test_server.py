@@ -1,6 +1,7 @@
 """The page when it is up, asked over HTTP: `halfface_pipeline.app.server` and `.page`."""
 
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -43,15 +44,12 @@ def test_a_program_completes_a_photo_and_gets_png_files_that_say_what_they_are(c
     assert outside == []
 
 
-def test_uploads_that_are_no_photos_get_a_clear_answer_and_the_next_visitor_a_face(client, photo, tmp_path, kept):
-    for name, data in load.malformed(len(load.KINDS)):
-        (tmp_path / name).write_bytes(data)
-        with pytest.raises(gradio_client.exceptions.AppError) as error:
-            client.predict(gradio_client.handle_file(tmp_path / name), completions=1, steps=1, api_name="/complete")
-        assert str(error.value).startswith(load.CLEAR), name
-        assert str(kept) not in str(error.value)
-    faces = client.predict(gradio_client.handle_file(photo), completions=1, steps=1, api_name="/complete")[0]
-    assert len(faces) == 1
+def test_visitors_at_the_same_time_and_uploads_that_are_no_photos_all_get_a_clear_answer(page, kept, tmp_path):
+    number = len(load.KINDS)
+    told = load.measure(page.local_url, os.getpid(), str(kept), 3, number, tmp_path)
+    assert told["answered"] == [3, 3] and told["errors"] == told["unclear_answers"] == []
+    assert sum(told["refused"].values()) == number and all(text.startswith(load.CLEAR) for text in told["refused"])
+    assert told["growth_percent"] <= 10
 
 
 def test_large_uploads_are_cut_off_and_leave_nothing(page, kept):

@@ -13,9 +13,13 @@ from .page import build_page
 SESSIONS = 200
 """Visitors whose settings are kept in memory."""
 CSS = Path(__file__).with_name("page.css")
-NAME_EXAMPLES = """() => document.querySelectorAll("#examples .gallery-item").forEach(
-    (button, index) => button.setAttribute("aria-label", `Take drawn face ${index + 1}`))"""
-"""For screen readers: the examples are buttons with a picture and no name."""
+NAME_EXAMPLES = """() => {
+    const name = () => document.querySelectorAll("#examples .gallery-item").forEach(
+        (button, index) => button.setAttribute("aria-label", `Take drawn face ${index + 1}`));
+    name();
+    new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+}"""
+"""For screen readers: the examples are buttons with a picture and no name, which gradio may draw late or anew."""
 
 
 def serve(
@@ -112,5 +116,6 @@ def _theme() -> gr.themes.Base:
         button_secondary_background_fill="*neutral_200",
         button_secondary_background_fill_hover="*neutral_300",
         block_title_padding="0",
+        input_background_fill="*neutral_100",
         **plain,
     )
