@@ -16,7 +16,7 @@ LAUNCH = $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --m
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test quality style bench
+.PHONY: help demo test browser quality style bench
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -27,6 +27,8 @@ demo: $(VENV)/.core ## train on the embedded faces, complete held-out halves, me
 
 test: $(VENV)/.test ## run all tests; ARGS="-m 'not slow'" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
+
+browser: $(VENV)/.browser ## install what the tests of the page need (Chromium comes from the system)
 
 quality: $(VENV)/.dev ## lint, formatting, types, docstrings; changes nothing
 	@$(BIN)/ruff check --quiet .
@@ -39,8 +41,8 @@ style: $(VENV)/.dev ## repair what ruff can repair
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-bench: $(VENV)/.core ## run every script of benchmarks/ that needs no GPU
-	@for script in $(filter-out benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
+bench: $(VENV)/.browser ## run every script of benchmarks/ that needs no GPU and no model
+	@for script in $(filter-out benchmarks/gpu.py benchmarks/first_completion.py,$(wildcard benchmarks/*.py)); do echo "$$script"; $(BIN)/python "$$script" || exit 1; done
 
 # The environment. Stamps in .venv say which extras are in; a change of the two files they depend on installs again.
 $(BIN)/pip:
@@ -54,6 +56,7 @@ $(VENV)/.torch: constraints.txt | $(BIN)/pip
 	@$(PIP_INSTALL) --no-deps $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	@touch $@
 
+comma := ,
 define install
 	@echo "Installing halfface-pipeline$(1) into $(VENV): some minutes the first time ..."
 	@$(PIP_INSTALL) --editable '.$(1)'
@@ -65,6 +68,9 @@ $(VENV)/.core: pyproject.toml constraints.txt $(VENV)/.torch
 
 $(VENV)/.test: pyproject.toml constraints.txt $(VENV)/.torch
 	$(call install,[test],$@ $(VENV)/.core)
+
+$(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.torch
+	$(call install,[test$(comma)browser],$@ $(VENV)/.test $(VENV)/.core)
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.torch
 	$(call install,[dev],$@ $(VENV)/.test $(VENV)/.core)

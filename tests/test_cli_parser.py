@@ -21,7 +21,13 @@ COMMANDS = [parser.prog for parser in parsers(command_line())]
 
 
 def test_every_command_is_looked_at():
-    assert {"halfface complete", "halfface redraw", "halfface push", "halfface experiment samplers"} <= set(COMMANDS)
+    assert {
+        "halfface complete",
+        "halfface redraw",
+        "halfface push",
+        "halfface app",
+        "halfface experiment samplers",
+    } <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

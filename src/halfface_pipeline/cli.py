@@ -11,6 +11,7 @@ import PIL.Image
 from diffusers.utils import logging as diffusers_logging
 from tqdm.auto import tqdm
 
+from .cli_app import add_app
 from .cli_complete import add_complete
 from .cli_experiment import add_experiments
 from .cli_features import add_features
@@ -158,6 +159,7 @@ def command_line() -> Parser:
     add_features(commands)
     add_experiments(commands)
     add_push(commands)
+    add_app(commands)
     measure.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
     measure.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
     names = ", ".join(get_args(SamplerName))

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from .cli_inputs import crop_box, load_pipeline, open_photo, output_folder
+from .cli_inputs import add_speed, crop_box, load_pipeline, open_photo, output_folder
 from .completions import complete_halves, draw_again, model_name
 from .config import SamplerName
 from .halves import join, turn
@@ -48,12 +48,7 @@ def add_complete(commands: Any) -> None:
     complete.add_argument(
         "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER})"
     )
-    complete.add_argument(
-        "--speed",
-        default="auto",
-        metavar="auto|safe",
-        help="auto takes bfloat16 where the machine multiplies it; safe leaves the weights as saved (default auto)",
-    )
+    add_speed(complete)
     complete.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
     complete.add_argument(
         "--seed", type=int, default=0, help="of the first completion; the next has the next one (default 0)"
@@ -68,7 +63,7 @@ def add_complete(commands: Any) -> None:
         "steps, and say whether they come out the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
-    redraw.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete`")
+    redraw.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
     redraw.add_argument("--model", required=True, metavar="RUN_OR_ID", help="the model that drew them")
     redraw.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
     redraw.set_defaults(command=_redraw)

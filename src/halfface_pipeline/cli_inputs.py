@@ -1,8 +1,10 @@
 """What the words of a command line stand for: models, data, photos, folders, sizes; each checked with a clear line."""
 
+import argparse
 import dataclasses
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 import PIL.Image
 import PIL.ImageOps
@@ -45,6 +47,16 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     return pipe.to(device)
 
 
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Adds --speed, which `prepare_for_sampling` takes."""
+    parser.add_argument(
+        "--speed",
+        default="auto",
+        metavar="auto|safe",
+        help="auto takes bfloat16 where the machine multiplies it; safe leaves the weights as saved (default auto)",
+    )
+
+
 def output_folder(name: str) -> Path:
     """The folder of --out, checked and not yet made."""
     out = Path(name)
@@ -54,9 +66,24 @@ def output_folder(name: str) -> Path:
     return out
 
 
-def open_photo(file: str, crop: tuple[int, int, int, int] | None) -> PIL.Image.Image:
+def open_photo(
+    file: str | BinaryIO, crop: tuple[int, int, int, int] | None, formats: tuple[str, ...] | None = None
+) -> PIL.Image.Image:
+    """A photo as upright RGB.
+
+    Args:
+        file: Its path, or the file opened in binary mode.
+        crop: Left, top, right and bottom in pixels of the upright photo; none keeps all of it.
+        formats: Names of the formats that may be decoded; none allows all that Pillow knows.
+
+    Returns:
+        A new RGB picture.
+
+    Raises:
+        ValueError: If it is no picture that can be read, or the crop reaches outside.
+    """
     try:
-        with PIL.Image.open(file) as photo:
+        with PIL.Image.open(file, formats=formats) as photo:
             upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error

@@ -36,6 +36,25 @@ def model_name(model: str) -> str:
     return f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
 
 
+def model_facts(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
+    """What every picture of a model says of it.
+
+    Args:
+        pipe: The model.
+        model: Its name.
+
+    Returns:
+        Facts for `save_png`, by keyword.
+    """
+    return {
+        "model": model,
+        "hidden_half": pipe.config.hidden_half,
+        "weights": fingerprint(pipe.unet),
+        "torch": torch.__version__,
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+    }
+
+
 def complete_halves(
     pipe: HalfFaceInpaintPipeline,
     halves: Sequence[Picture],
@@ -70,15 +89,7 @@ def complete_halves(
     seeds = [seed + k for _ in halves for k in range(num_completions)]
     generators = [torch.Generator().manual_seed(each) for each in seeds]
     images = pipe(halves, num_completions, num_inference_steps, generators, batch_size=batch_size).images
-    shared = {
-        "model": model,
-        "sampler": sampler,
-        "steps": num_inference_steps,
-        "hidden_half": pipe.config.hidden_half,
-        "weights": fingerprint(pipe.unet),
-        "torch": torch.__version__,
-        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
-    }
+    shared = {"sampler": sampler, "steps": num_inference_steps, **model_facts(pipe, model)}
     completions = []
     for index, (image, own) in enumerate(zip(images, seeds, strict=True)):
         first = index - index % batch_size

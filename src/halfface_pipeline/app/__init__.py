@@ -1,0 +1,1 @@
+"""The page of `halfface app`. Its server, page and answers need the extra `app`."""

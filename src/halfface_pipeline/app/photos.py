@@ -1,0 +1,151 @@
+"""Photos on the page of `halfface app`: reading what strangers upload, and the frame that cuts a face out of them."""
+
+import io
+from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+
+from ..cli_inputs import open_photo
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+"""What is decoded; the other decoders of Pillow stay closed to uploads."""
+
+MOST_PIXELS = 60_000_000
+LARGEST_ZOOM = 5.0
+PREVIEW_SIDE = 560
+ACCENT = (255, 176, 32)
+LABEL = "hidden: will be drawn"
+
+
+def read_upload(file: str | Path) -> PIL.Image.Image:
+    """Reads an uploaded file as an upright RGB picture; its size is looked at before anything is decoded.
+
+    Args:
+        file: The uploaded file.
+
+    Returns:
+        The picture, without the metadata of the upload.
+
+    Raises:
+        ValueError: If it is none, or too large; the text is for whoever uploaded it and names no file.
+    """
+    kinds = "Use a JPEG, PNG, WebP, GIF or BMP picture."
+    try:
+        data = Path(file).read_bytes()
+    except OSError:
+        raise ValueError("The upload is no longer kept here. Please upload the photo again.") from None
+    if not data:
+        raise ValueError(f"The file is empty. {kinds}")
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as head:
+            pixels = head.width * head.height
+    except PIL.Image.DecompressionBombError:
+        pixels = MOST_PIXELS + 1
+    except Exception:  # decoders fed with garbage raise whatever they stumble over
+        raise ValueError(f"The file is not a picture that can be read. {kinds}") from None
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"The picture is too large: at most {MOST_PIXELS // 1_000_000} million pixels are read.")
+    try:
+        return open_photo(io.BytesIO(data), None, FORMATS)
+    except Exception:
+        raise ValueError(f"The picture is damaged or cut short. {kinds}") from None
+
+
+def frame(
+    size: tuple[int, int], shape: tuple[int, int], zoom: float, across: float, down: float
+) -> tuple[int, int, int, int]:
+    """The box of a photo that is completed.
+
+    Args:
+        size: Width and height of the photo in pixels.
+        shape: Height and width of the model's images in pixels; the box has their proportions.
+        zoom: 1 for the largest box that fits, up to `LARGEST_ZOOM` for one so many times smaller.
+        across: Where it lies, from -1 (left edge) to 1 (right edge).
+        down: Where it lies, from -1 (upper edge) to 1 (lower edge).
+
+    Returns:
+        Left, top, right and bottom in pixels, always inside the photo.
+
+    Raises:
+        ValueError: If a setting is outside its range.
+    """
+    for name, value, low, high in (
+        ("Zoom", zoom, 1.0, LARGEST_ZOOM),
+        ("Left or right", across, -1.0, 1.0),
+        ("Up or down", down, -1.0, 1.0),
+    ):
+        if not low <= value <= high:
+            raise ValueError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
+    scale = min(size[0] / shape[1], size[1] / shape[0]) / zoom
+    width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
+    left = round((size[0] - width) * (across + 1) / 2)
+    top = round((size[1] - height) * (down + 1) / 2)
+    return left, top, left + width, top + height
+
+
+def frame_around(
+    size: tuple[int, int], shape: tuple[int, int], zoom: float, point: tuple[float, float]
+) -> tuple[float, float]:
+    """Inverse of `frame`: `across` and `down` of the box whose centre is nearest to a point.
+
+    Args:
+        size: Width and height of the photo in pixels.
+        shape: Height and width of the model's images in pixels.
+        zoom: As in `frame`.
+        point: Horizontal and vertical position in pixels.
+
+    Returns:
+        (across, down), each from -1 to 1, rounded to hundredths.
+    """
+    left, top, right, bottom = frame(size, shape, zoom, 0, 0)
+    places = []
+    for place, middle, side in (
+        (point[0], (left + right) / 2, size[0] - (right - left)),
+        (point[1], (top + bottom) / 2, size[1] - (bottom - top)),
+    ):
+        places.append(round(max(-1.0, min(1.0, 2 * (place - middle) / side)), 2) if side else 0.0)
+    return places[0], places[1]
+
+
+def preview_size(size: tuple[int, int]) -> tuple[int, int]:
+    """Width and height of `draw_frame`'s picture of a photo of this width and height."""
+    scale = min(1.0, PREVIEW_SIDE / max(size))
+    return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def draw_frame(photo: PIL.Image.Image, box: tuple[int, int, int, int], hidden_half: str) -> PIL.Image.Image:
+    """The photo at the size of a preview, dark outside the box, with the cut line and the hidden half shaded.
+
+    Args:
+        photo: RGB.
+        box: Left, top, right and bottom in pixels of the photo.
+        hidden_half: The half that is drawn anew.
+
+    Returns:
+        A new RGB picture, neither side longer than `PREVIEW_SIDE`.
+    """
+    scale = min(1.0, PREVIEW_SIDE / max(photo.size))
+    shown = photo.resize(preview_size(photo.size), reducing_gap=2.0)
+    left, top, right, bottom = (round(side * scale) for side in box)
+    middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
+    hidden, line = {
+        "bottom": ((left, middle_y, right, bottom), (left, middle_y, right, middle_y)),
+        "top": ((left, top, right, middle_y), (left, middle_y, right, middle_y)),
+        "right": ((middle_x, top, right, bottom), (middle_x, top, middle_x, bottom)),
+        "left": ((left, top, middle_x, bottom), (middle_x, top, middle_x, bottom)),
+    }[hidden_half]
+    dark = PIL.Image.new("RGB", shown.size, "black")
+    shade = PIL.Image.new("L", shown.size, 150)
+    shade.paste(0, (left, top, right, bottom))
+    shade.paste(100, hidden)
+    shown = PIL.Image.composite(dark, shown, shade)
+    pen = PIL.ImageDraw.Draw(shown)
+    stroke = max(2, round(max(shown.size) / 220))
+    pen.rectangle((left, top, right - 1, bottom - 1), outline=ACCENT, width=stroke)
+    pen.line(line, fill=ACCENT, width=stroke)
+    middle = ((hidden[0] + hidden[2]) / 2, (hidden[1] + hidden[3]) / 2)
+    text_size = min((hidden[2] - hidden[0]) / 12, (hidden[3] - hidden[1]) / 3, 22)
+    if text_size >= 9:
+        pen.text(middle, LABEL, fill="white", anchor="mm", font_size=text_size, stroke_width=1, stroke_fill="black")
+    return shown

@@ -1,0 +1,51 @@
+"""A page of `halfface app` that is up, around a tiny random model."""
+
+import io
+
+import PIL.Image
+import pytest
+
+from halfface_pipeline.app.kept import nothing_kept
+from halfface_pipeline.data.procedural import faces
+
+
+@pytest.fixture
+def kept():
+    """The folder the page keeps its files in."""
+    with nothing_kept() as folder:
+        yield folder
+
+
+@pytest.fixture
+def answers(tiny_pipeline, kept):
+    """What a page around a tiny model answers."""
+    pytest.importorskip("gradio", reason="the extra `app` is not installed")
+    from halfface_pipeline.app.answers import Answers
+
+    return Answers(tiny_pipeline(), "tiny", kept)
+
+
+@pytest.fixture
+def page(answers):
+    """The page while it is up; uploads may have half a megabyte."""
+    from halfface_pipeline.app.page import build_page
+    from halfface_pipeline.app.server import launch
+
+    page = build_page(answers)
+    launch(page, "127.0.0.1", None, upload_mb=0.5)
+    yield page
+    page.close(verbose=False)
+
+
+@pytest.fixture
+def photo(tmp_path):
+    """A photo of a drawn face, wider than the model's images and on its side by its EXIF data."""
+    picture = PIL.Image.new("RGB", (240, 200), "grey")
+    picture.paste(PIL.Image.fromarray(faces(1, 200, 160)[0][0]), (40, 0))
+    exif = PIL.Image.Exif()
+    exif[0x0112] = 8
+    buffer = io.BytesIO()
+    picture.transpose(PIL.Image.Transpose.ROTATE_270).save(buffer, "JPEG", exif=exif)
+    file = tmp_path / "me.jpg"
+    file.write_bytes(buffer.getvalue())
+    return file

@@ -1,0 +1,183 @@
+"""The page of `halfface app` in a real browser: Debian's Chromium, driven by Playwright."""
+
+import base64
+import os
+import re
+import shutil
+import threading
+import time
+import zipfile
+
+import PIL.Image
+import pytest
+
+from halfface_pipeline.cli import main
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+for package in ("gradio", "playwright"):
+    pytest.importorskip(package, reason=f"{package} is not installed: the extra `browser` brings it")
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; $CHROMIUM can say where it is"),
+]
+
+from playwright.sync_api import expect, sync_playwright  # noqa: E402
+
+ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1180, "height": 900}
+SECONDS = 40_000.0
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser, page):
+    """Opens the page as a new visitor; in the end no script has failed and nobody else has been asked."""
+    contexts, asked, errors = [], [], []
+
+    def make(viewport=DESKTOP, scheme="light"):
+        context = browser.new_context(viewport=viewport, color_scheme=scheme, permissions=["camera"])
+        contexts.append(context)
+        tab = context.new_page()
+        tab.set_default_timeout(SECONDS)
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.goto(page.local_url)
+        expect(tab.locator("#complete")).to_be_visible(timeout=SECONDS)
+        return tab
+
+    yield make
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert [url for url in asked if not url.startswith((page.local_url, "data:", "blob:"))] == []
+
+
+def test_a_photo_is_uploaded_framed_and_completed_and_the_download_can_be_drawn_again(visit, photo, answers, tmp_path):
+    tab = visit(PHONE, "dark")
+    tab.locator("#photo input[type=file]").set_input_files(photo)
+    frame = tab.locator("#frame img")
+    expect(frame).to_be_visible(timeout=SECONDS)
+    before = frame.get_attribute("src")
+    tab.locator("#zoom input[type=range]").focus()
+    for _ in range(10):
+        tab.keyboard.press("ArrowRight")
+    expect(tab.locator("#zoom input[type=number]")).to_have_value("1.5")
+    expect(frame).not_to_have_attribute("src", before, timeout=SECONDS)
+    tab.locator("#number input[type=number]").fill("3")
+    tab.get_by_text("Sampler, steps and seed").click()
+    tab.locator("#steps input[type=number]").fill("4")
+    tab.locator("#seed input").fill("11")
+    tab.keyboard.press("Tab")
+    tab.locator("#complete").focus()
+    tab.keyboard.press("Enter")
+    faces = tab.locator("#faces img")
+    expect(faces).to_have_count(3, timeout=SECONDS)
+    expect(tab.locator("#status")).to_contain_text("3 of 3 completions", timeout=SECONDS)
+    expect(tab.locator("#chosen img")).to_have_attribute("src", re.compile("halfface-seed-11.png"), timeout=SECONDS)
+    tab.locator("#faces button").nth(1).focus()
+    tab.keyboard.press("Enter")
+    expect(tab.locator("#chosen img")).to_have_attribute("src", re.compile("halfface-seed-12.png"), timeout=SECONDS)
+
+    with tab.expect_download() as download:
+        tab.locator("#chosen a.download-link").click()
+    download.value.save_as(tmp_path / "face.png")
+    with tab.expect_download() as download:
+        tab.locator("#download").click()
+    download.value.save_as(tmp_path / "all.zip")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert str(answers.kept) not in tab.inner_text("body")
+
+    with PIL.Image.open(tmp_path / "face.png") as face:
+        told = face.text
+        assert told["Comment"] == "AI-generated, hidden half invented"
+        assert (told["model"], told["sampler"], told["steps"], told["seed"]) == ("tiny", "dpm++", "4", "12")
+    answers.pipe.save_pretrained(tmp_path / "model")
+    again = ["--model", str(tmp_path / "model"), "--out", str(tmp_path / "again")]
+    assert main(["redraw", str(tmp_path / "face.png"), *again]) == 0
+    assert (tmp_path / "again" / "face.png").read_bytes() == (tmp_path / "face.png").read_bytes()
+    with zipfile.ZipFile(tmp_path / "all.zip") as zipped:
+        assert zipped.read("halfface-seed-12.png") == (tmp_path / "face.png").read_bytes()
+        assert len(zipped.namelist()) == 3
+
+
+def test_an_example_a_tap_and_stop(visit):
+    tab = visit(DESKTOP, "light")
+    tab.get_by_role("button", name="Take drawn face 2").click()
+    expect(tab.locator("#frame img")).to_be_visible(timeout=SECONDS)
+    tab.locator("#zoom input[type=number]").fill("3")
+    tab.keyboard.press("Tab")
+    box = tab.locator("#frame img").bounding_box()
+    tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"])
+    expect(tab.locator("#down input[type=number]")).not_to_have_value("0", timeout=SECONDS)
+    assert 0.7 < float(tab.locator("#down input[type=number]").input_value()) <= 1
+    assert abs(float(tab.locator("#across input[type=number]").input_value())) < 0.1
+    tab.get_by_text("Sampler, steps and seed").click()
+    tab.locator("#steps input[type=number]").fill("250")
+    tab.locator("#number input[type=number]").fill("16")
+    tab.keyboard.press("Tab")
+    tab.locator("#complete").click()
+    expect(tab.locator("#status progress")).to_be_visible(timeout=SECONDS)
+    tab.locator("#stop").click()
+    expect(tab.locator("#status")).to_contain_text("Stopped.", timeout=SECONDS)
+    end = time.monotonic() + 3
+    while any(thread.name == "halfface-draw" for thread in threading.enumerate()):
+        assert time.monotonic() < end, "the drawing goes on"
+        time.sleep(0.05)
+    expect(tab.locator("#status")).to_contain_text("Stopped.")
+
+
+def test_a_photo_is_dropped_and_another_taken_with_the_camera(visit, photo):
+    tab = visit(PHONE, "light")
+    dropped = tab.evaluate_handle(
+        """bytes => { const all = new DataTransfer(), data = Uint8Array.from(atob(bytes), c => c.charCodeAt(0));
+        all.items.add(new File([data], "me.jpg", {type: "image/jpeg"})); return all }""",
+        base64.b64encode(photo.read_bytes()).decode(),
+    )
+    tab.locator("#photo").get_by_label("Drop an image file").dispatch_event("drop", {"dataTransfer": dropped})
+    frame = tab.locator("#frame img")
+    expect(frame).to_be_visible(timeout=SECONDS)
+    before = frame.get_attribute("src")
+    tab.get_by_label("Capture from camera").click()
+    expect(frame).to_be_hidden(timeout=SECONDS)
+    tab.get_by_text("Click to Access Webcam").click()
+    tab.get_by_label("capture photo").click()
+    expect(frame).to_be_visible(timeout=SECONDS)
+    expect(frame).not_to_have_attribute("src", before, timeout=SECONDS)
+
+
+def test_a_photo_that_is_too_large_is_refused_in_words(visit, tmp_path):
+    tab = visit(DESKTOP, "light")
+    (tmp_path / "large.jpg").write_bytes(bytes(600_000))
+    tab.locator("#photo input[type=file]").set_input_files(tmp_path / "large.jpg")
+    expect(tab.get_by_text("exceed the maximum allowed size of 512.0 Kb")).to_be_visible(timeout=SECONDS)
+
+
+def test_a_file_that_is_no_photo_is_refused_in_words_and_taken_away(visit, tmp_path, kept):
+    tab = visit(DESKTOP, "dark")
+    (tmp_path / "page.png").write_text("<html><script>document.title = 'mine'</script></html>")
+    tab.locator("#photo input[type=file]").set_input_files(tmp_path / "page.png")
+    toast = tab.get_by_text("The file is not a picture that can be read.")
+    expect(toast).to_be_visible(timeout=SECONDS)
+    assert str(kept) not in tab.inner_text("body")
+    expect(tab.locator("#frame")).to_be_hidden()
+    expect(tab.locator("#photo img")).to_have_count(0, timeout=SECONDS)
+    tab.locator("#complete").click()
+    expect(tab.get_by_text("There is no photo yet")).to_be_visible(timeout=SECONDS)
+
+
+def test_the_page_follows_light_and_dark_and_says_what_it_is(visit):
+    brightness = {}
+    for scheme in ("light", "dark"):
+        tab = visit(PHONE, scheme)
+        colour = tab.evaluate("getComputedStyle(document.body).backgroundColor")
+        brightness[scheme] = sum(map(int, re.findall(r"\d+", colour)[:3]))
+        assert "half is invented" in tab.inner_text("body") and "identifies nobody" in tab.inner_text("body")
+        assert tab.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+    assert brightness["dark"] < 150 < 600 < brightness["light"]

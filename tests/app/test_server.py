@@ -1,0 +1,102 @@
+"""The page when it is up, asked over HTTP: `halfface_pipeline.app.server` and `.page`."""
+
+import json
+import os
+import re
+import urllib.error
+import urllib.request
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from halfface_pipeline.app.kept import sweep
+
+gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")
+pytest.importorskip("gradio", reason="the extra `app` is not installed")
+load = pytest.importorskip("benchmarks.app_load")
+
+
+@pytest.fixture
+def client(page, tmp_path):
+    return gradio_client.Client(page.local_url, verbose=False, download_files=str(tmp_path / "downloads"))
+
+
+def test_a_program_completes_a_photo_and_gets_png_files_that_say_what_they_are(client, photo, kept):
+    faces, original, archive, status = client.predict(
+        photo=gradio_client.handle_file(photo),
+        sampler_name="dpm++",
+        steps=2,
+        seed=7,
+        completions=2,
+        api_name="/complete",
+    )
+    assert [re.search(r"halfface-seed-\d+", face["image"])[0] for face in faces] == [
+        "halfface-seed-7",
+        "halfface-seed-8",
+    ]
+    with PIL.Image.open(faces[1]["image"]) as face, PIL.Image.open(original) as given:
+        assert face.text["Comment"] == "AI-generated, hidden half invented"
+        assert face.text["seed"] == "8"
+        assert np.array_equal(np.array(face)[:10], np.array(given)[:10])
+    assert archive.endswith(".zip") and "2 of 2" in status
+    outside = [path for path in kept.parent.glob("gradio*") if path.stat().st_mtime > kept.stat().st_ctime]
+    assert outside == []
+
+
+def test_visitors_at_the_same_time_and_uploads_that_are_no_photos_all_get_a_clear_answer(page, kept, tmp_path):
+    number = len(load.KINDS)
+    told = load.measure(page.local_url, os.getpid(), str(kept), 3, number, tmp_path)
+    assert told["answered"] == [3, 3] and told["errors"] == told["unclear_answers"] == []
+    assert sum(told["refused"].values()) == number and all(text.startswith(load.CLEAR) for text in told["refused"])
+    assert told["growth_percent"] <= 10
+
+
+def test_large_uploads_are_cut_off_and_leave_nothing(page, kept):
+    before = set(kept.rglob("*"))
+    boundary = "b"
+    body = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="large.png"\r\n'
+        f"Content-Type: image/png\r\n\r\n"
+    ).encode() + bytes(2**20)
+    body += f"\r\n--{boundary}--\r\n".encode()
+    request = urllib.request.Request(
+        f"{page.local_url}gradio_api/upload", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    )
+    with pytest.raises(urllib.error.HTTPError) as error:
+        urllib.request.urlopen(request)
+    assert error.value.code == 413
+    assert "maximum" in error.value.read().decode()
+    assert {path for path in kept.rglob("*") if path.is_file()} <= before
+
+
+def test_files_outside_the_folder_of_uploads_cannot_be_asked_for(page, kept, photo):
+    for asked in ("/etc/hostname", f"{kept}/../../etc/hostname", photo):
+        with pytest.raises(urllib.error.HTTPError) as error:
+            urllib.request.urlopen(f"{page.local_url}gradio_api/file={asked}")
+        assert error.value.code in (403, 404), asked
+
+
+def test_the_page_and_its_settings_name_no_other_server_and_only_one_function(page):
+    html = urllib.request.urlopen(page.local_url).read().decode()
+    assert "googleapis" not in html and "gstatic" not in html
+    config = json.loads(urllib.request.urlopen(f"{page.local_url}config").read())
+    public = [each["api_name"] for each in config["dependencies"] if each["api_visibility"] == "public"]
+    assert public == ["complete"]
+    assert "identifies nobody" in json.dumps(config) and "half is invented" in json.dumps(config)
+
+
+def test_uploads_and_pictures_are_deleted_when_they_are_old_and_the_examples_stay(client, page, photo, kept):
+    client.predict(gradio_client.handle_file(photo), completions=1, steps=1, api_name="/complete")
+
+    def files():
+        return {path.name for path in kept.rglob("*") if path.is_file()}
+
+    examples = {f"drawn-face-{number}.png" for number in range(1, 6)}
+    results = {"original.png", "halfface-seed-0.png", "halfface-completions.zip"}
+    assert files() == {"me.jpg"} | results | examples
+    sweep(kept, 60)
+    assert files() == {"me.jpg"} | results | examples
+    sweep(kept, -1)
+    assert files() == examples
+    assert {path.name for path in kept.iterdir()} == {"examples"}
