@@ -122,7 +122,7 @@ def build_page(answers: Answers) -> gr.Blocks:
         # Uploads come as they are (preprocess=False): reading them, and saying what is wrong with them, is ours.
         place = [zoom, across, down]
         gr.on(
-            [photo.change, zoom.change, across.change, down.change],
+            [zoom.change, across.change, down.change],
             answers.show_frame,
             [photo, *place],
             [preview, photo, framing],
@@ -131,7 +131,16 @@ def build_page(answers: Answers) -> gr.Blocks:
             concurrency_limit=2,
             **private,
         )
-        photo.change(lambda: (1, 0, 0), None, place, **private)
+        # The frame goes back to the middle in the same answer: in one of its own it could undo a quick visitor's move.
+        photo.change(
+            lambda photo: (*answers.show_frame(photo, 1, 0, 0), 1, 0, 0),
+            photo,
+            [preview, photo, framing, *place],
+            preprocess=False,
+            trigger_mode="always_last",
+            concurrency_limit=2,
+            **private,
+        )
         preview.select(answers.centre_frame, [photo, zoom], [across, down], preprocess=False, **private)
         other.click(answers.another_seed, None, seed, **private)
         start.click(lambda: (gr.Column(visible=True), None), None, [results, chosen], **private)
@@ -144,7 +153,9 @@ def build_page(answers: Answers) -> gr.Blocks:
             show_progress="hidden",
             concurrency_limit=1,
         )
-        stop.click(lambda: idle("Stopped."), None, status, cancels=[drawing], **private)
+        # Said after the end: a last word of the drawing could follow it otherwise.
+        stopped = stop.click(lambda: None, cancels=[drawing], **private)
+        stopped.then(lambda: idle("Stopped."), None, status, **private)
         gallery.change(
             answers.enlarge_first,
             [gallery, chosen],
