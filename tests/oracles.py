@@ -7,12 +7,12 @@ class GaussianDenoiser(torch.nn.Module):
     """The ideal noise prediction for data whose pixels are independent N(mean, deviation^2).
 
     eps = sqrt(1 - abar) (x - sqrt(abar) mean) / (abar deviation^2 + 1 - abar); deviation 0 is a constant image.
-    It stands where a trained `UNet2DModel` would, with that network's configuration.
+    It stands where a trained `UNet2DModel` would, with that network's configuration, and answers in `dtype`.
     """
 
-    def __init__(self, like, alphas_cumprod, mean, deviation, prediction_type="epsilon"):
+    def __init__(self, like, alphas_cumprod, mean, deviation, prediction_type="epsilon", dtype=torch.float32):
         super().__init__()
-        self.config, self.dtype, self.device = like.config, torch.float32, torch.device("cpu")
+        self.config, self.dtype, self.device = like.config, dtype, torch.device("cpu")
         self.log_odds = ((1 - alphas_cumprod.double()) / alphas_cumprod.double()).log()
         self.mean, self.deviation, self.prediction_type = mean, deviation, prediction_type
         self.timesteps = []
@@ -30,4 +30,4 @@ class GaussianDenoiser(torch.nn.Module):
         eps = (1 - abar).sqrt() * (x - abar.sqrt() * self.mean) / (abar * self.deviation**2 + 1 - abar)
         clean = (x - (1 - abar).sqrt() * eps) / abar.sqrt()
         answer = {"epsilon": eps, "sample": clean, "v_prediction": abar.sqrt() * eps - (1 - abar).sqrt() * clean}
-        return (answer[self.prediction_type].float(),)
+        return (answer[self.prediction_type].to(self.dtype),)

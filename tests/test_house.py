@@ -33,7 +33,7 @@ FLOORS = (
         "shipping",
         "provenance",
     },
-    {"pipeline", "hub", "data", "networks", "report_network", "objectives", "processes", "speed"},
+    {"pipeline", "hub", "data", "networks", "report_network", "objectives", "processes", "speed", "upsampling"},
     {
         "training",
         "training_state",

@@ -1,10 +1,33 @@
 """Speed modes of sampling: what they change, and by how little."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling, training_precision
+from halfface_pipeline.schedules import sampler
+from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling, training_precision, use_dtype
+from halfface_pipeline.upsampling import FoldedUpsample
+from tests.oracles import GaussianDenoiser
+
+FAULTS = """
+import resource, torch
+from halfface_pipeline.speed import reuse_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(16 * 2**20)  # 64 MiB, 16,384 pages
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+print(faults())
+reuse_freed_memory()
+faults()
+print(faults())
+"""
 
 
 def drawn(pipe, speed):
@@ -28,6 +51,37 @@ def test_auto_takes_the_number_format_the_device_multiplies_and_draws_the_same(t
     assert fast.dtype == safe.dtype == np.float32
     assert bool((fast != safe).any()) == native
     assert np.abs(fast - safe).mean() < 0.02 * np.abs(safe).mean()
+
+
+def folded(pipe):
+    return sum(isinstance(module, FoldedUpsample) for module in pipe.unet.modules())
+
+
+def test_upsampling_is_folded_for_sampling_in_bfloat16_alone(tiny_pipeline):
+    assert folded(use_dtype(tiny_pipeline(), "bfloat16")) == 1
+    assert folded(use_dtype(tiny_pipeline(), "float32")) == 0
+
+
+@pytest.mark.parametrize("name", ["dpm++", "ddpm", "ddim", "unipc", "euler"])
+@pytest.mark.parametrize("deviation", [0.0, 0.2])
+def test_exact_denoisers_in_bfloat16_draw_what_they_draw_in_float32(tiny_pipeline, name, deviation):
+    drawn = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        pipe = tiny_pipeline()
+        pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, 0.4, deviation, dtype=dtype)
+        pipe.scheduler = sampler(name, pipe.scheduler)
+        generator = torch.Generator().manual_seed(0)
+        drawn[dtype] = pipe(torch.zeros(3, 10, 16), 16, 20, generator, output_type="pt").hidden_halves
+    one_level = 2 / 255
+    assert float((drawn[torch.bfloat16] - drawn[torch.float32]).abs().max()) < one_level
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules")
+def test_freed_memory_is_used_again_without_asking_the_system():
+    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
+    before, after = map(int, done.stdout.split())
+    assert before > 60_000
+    assert after < 100
 
 
 def test_bfloat16_is_taken_only_where_it_is_native(tiny_pipeline, monkeypatch):

@@ -184,7 +184,8 @@ class TrainingConfig:
         batch_size: Images of one optimizer step over all processes and accumulated parts.
         gradient_accumulation_steps: Parts a process cuts its share of a batch into.
         mixed_precision: `bf16`, `fp16` or `no`; none takes what `accelerate launch` or `accelerate config` says.
-        speed: `auto` takes bf16 where it is native and `mixed_precision` is none; `safe` does not.
+        speed: `auto` takes bf16 where it is native and `mixed_precision` is none, and on a CPU keeps the memory that
+            a step frees for the next one; `safe` does neither.
         ema_decay: Decay of the exponential moving average of the weights that is sampled and saved; none keeps none.
         seed: Of the weights, the data order, the flips, the timesteps and the noise.
         log_every: Optimizer steps between lines of log.jsonl.

@@ -35,7 +35,7 @@ from .processes import (
 from .run_folder import check_run_folder, claimed
 from .runs import LOG_FILE, append_log, forget_log_after, num_steps, publish, published
 from .schedules import sampler, training_scheduler
-from .speed import training_precision
+from .speed import reuse_freed_memory, training_precision
 from .training_state import TrainingState
 
 
@@ -63,6 +63,8 @@ def train(config: Config) -> Path:
     wait = InitProcessGroupKwargs(timeout=LONGEST_WAIT)
     cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
     device = torch.device("cuda" if cuda else "cpu")
+    if config.training.speed == "auto" and device.type == "cpu":
+        reuse_freed_memory()
     precision = training_precision(config.training.speed, config.training.mixed_precision, device)
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run, kwargs_handlers=[wait])
     with contextlib.ExitStack() as held, ending(accelerator):
