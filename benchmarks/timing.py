@@ -1,5 +1,6 @@
 """Fair timings on a noisy machine: cases take turns in one process, medians are compared, ratios reported."""
 
+import multiprocessing
 import platform
 import resource
 import statistics
@@ -26,6 +27,46 @@ def interleaved(
             if turn >= warmups:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
+
+
+def taking_turns(
+    makers: Mapping[str, Callable[[], Callable[[], Any]]], rounds: int = 5, warmups: int = 2
+) -> dict[str, list[tuple[float, Any, int]]]:
+    """As `interleaved`, with each case made and run in a process of its own, whose memory no other case arranges.
+
+    Args:
+        makers: By name, what makes a case; must be picklable.
+        rounds: Counted runs of each case.
+        warmups: Runs before them.
+
+    Returns:
+        By name and round, the seconds, what the case returned, and the peak memory of its process in MiB.
+    """
+    processes = multiprocessing.get_context("spawn")
+    lines = {}
+    for name, maker in makers.items():
+        lines[name], other = processes.Pipe()
+        processes.Process(target=_serve, args=(maker, other), daemon=True).start()
+    taken: dict[str, list[tuple[float, Any, int]]] = {name: [] for name in makers}
+    for turn in range(warmups + rounds):
+        for name, line in lines.items():
+            line.send(True)
+            answer = line.recv()
+            if turn >= warmups:
+                taken[name].append(answer)
+    for line in lines.values():
+        line.send(False)
+    return taken
+
+
+def _serve(maker: Callable[[], Callable[[], Any]], line: Any) -> None:
+    """Runs a case as often as it is told to."""
+    case = maker()
+    while line.recv():
+        start = time.perf_counter()
+        result = case()
+        synchronize()
+        line.send((time.perf_counter() - start, result, peak_memory_mib()))
 
 
 def compared(seconds: Mapping[str, list[float]], base: str, images: Mapping[str, int] | int = 1) -> dict[str, Any]:

@@ -1,61 +1,60 @@
 """One optimizer step in the forms it can be taken in, beside diffusers' example loop; prints JSON.
 
 `python benchmarks/train_speed.py [--config FILE] [--batch N] [--rounds N]`. A step is forward pass, backward pass,
-gradient clipping, AdamW and the moving average of the weights. Where denoising-diffusion-pytorch is installed (it
-needs torchvision, so no extra brings it), its U-Net of 36M parameters takes its own step on whole images beside them.
+gradient clipping, AdamW and the moving average of the weights; each form has a process of its own, and they take
+turns. Where denoising-diffusion-pytorch is installed (it needs torchvision, so no extra brings it), its U-Net of 36M
+parameters takes its own step on whole images beside them.
 """
 
 import argparse
 import dataclasses
+import functools
 import importlib.util
 import json
 import statistics
+from collections.abc import Callable
 
 import torch
 from diffusers import UNet2DModel
 from diffusers.training_utils import EMAModel
 from steps import WIDEST_GRADIENT, Step
-from timing import compared, interleaved, machine, peak_memory_mib, product_peak
-from torch.utils.flop_counter import FlopCounterMode
+from timing import compared, machine, product_peak, taking_turns
 
 from halfface_pipeline.config_files import parse_arguments
 from halfface_pipeline.halves import size_multiple
-from halfface_pipeline.networks import build_network, num_parameters
+from halfface_pipeline.networks import build_network, training_cost
+from halfface_pipeline.speed import reuse_freed_memory
 
 DIFFUSERS_HEAD_DIM = 8
 PEER = "denoising_diffusion_pytorch"
+BASE, WHOLE = "diffusers' loop, half image", "diffusers' loop, whole image"
+AUTO = "speed auto: bfloat16, fused, freed memory kept"
+FORMS = {
+    BASE: {},
+    "float32": {},
+    "bfloat16": {"bfloat16": True},
+    "bfloat16, fused": {"bfloat16": True, "fused": True},
+    AUTO: {"bfloat16": True, "fused": True},
+    f"{AUTO}, channels last": {"bfloat16": True, "fused": True, "channels_last": True},
+}
 
 
 def main() -> None:
     """Times all forms in turn."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="configs/celeba_37m.yaml")
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     config = parse_arguments(["--config", options.config])[0]
-    model, height, width = config.model, config.data.height, config.data.width
-    narrow_heads = dataclasses.replace(model, attention_head_dim=DIFFUSERS_HEAD_DIM)
-    torch.manual_seed(0)
-    images = torch.rand(options.batch, 3, height, width) * 2 - 1
-    steps = {
-        "diffusers' loop, half image": Step(config, build_network(narrow_heads, height, width), False, False, False),
-        "float32": Step(config, build_network(model, height, width), False, False, False),
-        "bfloat16": Step(config, build_network(model, height, width), True, False, False),
-        "bfloat16, fused": Step(config, build_network(model, height, width), True, False, True),
-        "bfloat16, fused, channels last": Step(config, build_network(model, height, width), True, True, True),
-    }
-    cases = {name: lambda step=step: step(images) for name, step in steps.items()}
-    cases["diffusers' loop, whole image"] = _whole_image(narrow_heads, height, width, options.batch)
-    if importlib.util.find_spec(PEER):
-        cases[f"{PEER}, whole image"] = _peer(images)
-    seconds = interleaved(cases, options.rounds)
-    with FlopCounterMode(display=False) as counter:
-        steps["float32"](images)
-    operations = counter.get_total_flops()
-    best = "bfloat16, fused"
-    peaks = {"float32": product_peak(torch.float32), best: product_peak(torch.bfloat16)}
-    medians = {name: statistics.median(taken) for name, taken in seconds.items()}
+    parameters, forward, _ = training_cost(config.model, config.data.height, config.data.width)
+    names = [*FORMS, WHOLE, *([f"{PEER}, whole image"] if importlib.util.find_spec(PEER) else [])]
+    makers = {name: functools.partial(step_of, name, options.config, options.batch) for name in names}
+    taken = taking_turns(makers, options.rounds)
+    seconds = {name: [each for each, _, _ in rounds] for name, rounds in taken.items()}
+    medians = {name: statistics.median(each) for name, each in seconds.items()}
+    rates = {name: 3 * forward * options.batch / medians[name] for name in FORMS}
+    peaks = {False: product_peak(torch.float32), True: product_peak(torch.bfloat16)}
     print(
         json.dumps(
             {
@@ -63,21 +62,44 @@ def main() -> None:
                 **machine(),
                 "config": options.config,
                 "batch": options.batch,
-                "parameters": num_parameters(steps["float32"].network),
-                "gflop_per_image": round(operations / options.batch / 1e9, 1),
-                "step": compared(seconds, "diffusers' loop, half image", options.batch),
+                "parameters": parameters,
+                "gflop_per_image": round(3 * forward / 1e9, 1),
+                "step": compared(seconds, BASE, options.batch),
+                "gflop_per_second": {name: round(rate / 1e9) for name, rate in rates.items()},
+                "product_peak_gflop_per_second": {
+                    "float32": round(peaks[False] / 1e9),
+                    "bfloat16": round(peaks[True] / 1e9),
+                },
                 "share_of_product_peak": {
-                    name: round(operations / medians[name] / peak, 2) for name, peak in peaks.items()
+                    name: round(rate / peaks["bfloat16" in FORMS[name]], 2) for name, rate in rates.items()
                 },
                 "share_outside_passes": {
-                    name: round(1 - statistics.median(step.passes[1 : options.rounds + 1]) / medians[name], 3)
-                    for name, step in steps.items()
+                    name: round(1 - statistics.median(passes / each for each, passes, _ in taken[name]), 3)
+                    for name in FORMS
                 },
-                "peak_memory_mib": peak_memory_mib(),
+                "peak_memory_mib": {name: rounds[-1][2] for name, rounds in taken.items()},
             },
             indent=1,
         )
     )
+
+
+def step_of(name: str, file: str, batch: int) -> Callable[[], float | None]:
+    """A step of one form on random images, which returns the seconds of its two passes if it knows them."""
+    config = parse_arguments(["--config", file])[0]
+    model, height, width = config.model, config.data.height, config.data.width
+    torch.manual_seed(0)
+    images = torch.rand(batch, 3, height, width) * 2 - 1
+    narrow_heads = dataclasses.replace(model, attention_head_dim=DIFFUSERS_HEAD_DIM)
+    if name == WHOLE:
+        return _whole_image(narrow_heads, height, width, batch)
+    if name not in FORMS:
+        return _peer(images)
+    if name.startswith(AUTO):
+        reuse_freed_memory()
+    form = {"bfloat16": False, "channels_last": False, "fused": False} | FORMS[name]
+    step = Step(config, build_network(narrow_heads if name == BASE else model, height, width), **form)
+    return lambda: step(images)
 
 
 def _whole_image(model, height: int, width: int, batch: int):
