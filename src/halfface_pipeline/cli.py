@@ -19,7 +19,8 @@ from .cli_inputs import evaluation_data, load_pipeline, output_folder, size_of, 
 from .cli_parser import Parser
 from .cli_push import add_push
 from .config import SamplerName
-from .data.procedural import faces, records
+from .data.face_factors import records
+from .data.procedural import faces
 from .evaluation.evaluate import NUM_TRAINING, evaluate
 from .evaluation.features import NAMES
 from .evaluation.report import as_markdown

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from halfface_pipeline.data.procedural import (
+from halfface_pipeline.data.face_factors import (
     CLOTHING_COLOURS,
     FREE,
     GLASSES,
@@ -20,11 +20,10 @@ from halfface_pipeline.data.procedural import (
     SKIN_COLOURS,
     Factors,
     draw_factors,
-    faces,
     records,
     redraw,
-    render,
 )
+from halfface_pipeline.data.procedural import faces, render
 
 COLOURS = ("skin", "hair", "iris", "background_top", "background_bottom", "clothing")
 SIZES = [(48, 40), (108, 88), (218, 178), (96, 96), (16, 16), (50, 120)]

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.procedural import HAIR_COLOURS, render
+from halfface_pipeline.data.face_factors import HAIR_COLOURS
+from halfface_pipeline.data.procedural import render
 from halfface_pipeline.evaluation.trials import (
     complete,
     exact_redraws,

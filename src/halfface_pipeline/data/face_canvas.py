@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from halfface_pipeline.data.procedural import Factors
+from .face_factors import Factors
 
 EYE_ROW = 0.44
 SHADOW_TINT = (0.60, 0.47, 0.43)

@@ -7,11 +7,10 @@ half must not show is drawn on the rows below the cut alone, or is multiplied by
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from halfface_pipeline.data.face_canvas import (
+from .face_canvas import (
     SHADOW_TINT,
     Scene,
     band,
@@ -27,9 +26,7 @@ from halfface_pipeline.data.face_canvas import (
     squared,
     wave,
 )
-
-if TYPE_CHECKING:
-    from halfface_pipeline.data.procedural import Factors
+from .face_factors import Factors
 
 EYE_X = 0.115
 MOUTH_Y = 0.262

@@ -15,7 +15,7 @@ import pyarrow.json
 from PIL import Image
 
 from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data import face_canvas, face_renderer, procedural
+from halfface_pipeline.data import face_canvas, face_factors, face_renderer, procedural
 from halfface_pipeline.data.attributes import is_numeric
 from halfface_pipeline.data.digits import digits, mnist
 from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
@@ -62,13 +62,13 @@ def _procedural(data: DataConfig, split: Split) -> Source:
         raise ValueError(f"data.{field} is {wanted}; it must be at most {PROCEDURAL_EVAL_START} for procedural")
 
     def table() -> pa.Table:
-        return pa.Table.from_pylist(procedural.records(procedural.draw_factors(data.seed, indices)))
+        return pa.Table.from_pylist(face_factors.records(face_factors.draw_factors(data.seed, indices)))
 
     def draw(chunk: range) -> np.ndarray:
         return procedural.faces(len(chunk), data.height, data.width, data.seed, start + chunk.start)[0]
 
     # The program that draws is part of the data: a changed renderer must not be served the old faces.
-    program = "".join(inspect.getsource(module) for module in (procedural, face_renderer, face_canvas))
+    program = "".join(inspect.getsource(module) for module in (procedural, face_factors, face_renderer, face_canvas))
     identity = hashlib.sha256(f"{data.seed} {program}".encode()).hexdigest()
     return Source(tuple(f"procedural-{index}" for index in indices), identity, table, draw=draw)
 

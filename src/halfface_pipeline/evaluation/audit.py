@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.procedural import GLASSES, NECKLINES, Factors
+from ..data.face_factors import GLASSES, NECKLINES, Factors
 from .catalogue import DARK_HAIR, describe
 from .colour import to_lab
 from .statistics import estimates_of, interval, resampled_means, slice_gap_tests

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from ..data.procedural import Factors
+from ..data.face_factors import Factors
 from .trials import region
 
 DARK = 30.0

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 
 from ..config import DataConfig
 from ..data.dataset import load_images
-from ..data.procedural import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
+from ..data.face_factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
 from ..data.sources import PROCEDURAL_EVAL_START
 from .factors import CLASSES, labels_of
 from .trials import hair_colours

@@ -11,14 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..data.procedural import (
-    CLOTHING_COLOURS,
-    NECKLINE_WEIGHTS,
-    NECKLINES,
-    Factors,
-    redraw,
-    render,
-)
+from ..data.face_factors import CLOTHING_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
+from ..data.procedural import render
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "clothing": tuple(CLOTHING_COLOURS),
@@ -34,7 +28,7 @@ PROBABILITIES: dict[str, tuple[float, ...]] = {
     "beard": (0.55, 0.45),
     "lipstick": (0.45, 0.55),
 }
-"""Of the classes, for beards given short hair and for lipstick given long hair (data/procedural.py)."""
+"""Of the classes, for beards given short hair and for lipstick given long hair (data/face_factors.py)."""
 NUM_TEMPLATES = len(CLOTHING_COLOURS) * len(NECKLINES)
 LARGEST_HEIGHT = 64
 """Faces higher than this are drawn and compared at a whole fraction of their size."""

@@ -10,7 +10,8 @@ from tqdm.auto import tqdm
 
 from ..config import DataConfig
 from ..data.dataset import ImageSet, load_images
-from ..data.procedural import HAIR_COLOURS, Factors, draw_factors, redraw, render
+from ..data.face_factors import HAIR_COLOURS, Factors, draw_factors, redraw
+from ..data.procedural import render
 from ..data.sources import PROCEDURAL_EVAL_START, Split
 from ..halves import split as cut_in_two
 from ..halves import turn

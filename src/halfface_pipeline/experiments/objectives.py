@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from diffusers import SchedulerMixin
 
-from ..data.procedural import HAIR_COLOURS
+from ..data.face_factors import HAIR_COLOURS
 from ..evaluation.trials import Trial, complete, hair_colours, region, scores
 from ..halves import predict_hidden, size_multiple
 from ..pipeline import HalfFaceInpaintPipeline
