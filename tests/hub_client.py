@@ -169,13 +169,14 @@ def run_card(folder):
     if importlib.util.find_spec("halfface_pipeline") is None:
         blocks = [block for block in blocks if "from halfface_pipeline" not in block]
     os.chdir(folder / "stranger")
-    names = {}
+    names, schedulers = {}, []
     for block in blocks:
         exec(block, names)
+        schedulers += [type(names["pipe"].scheduler).__name__] if "pipe" in names else []
     same = [
         bytes(image.crop((0, 0, 16, 10)).tobytes()) == names["known_half"].tobytes() for image in names["out"].images
     ]
-    return {"blocks": len(blocks), "scheduler": type(names["pipe"].scheduler).__name__, "same": same}
+    return {"blocks": len(blocks), "schedulers": schedulers, "same": same}
 
 
 def offline(folder):

@@ -20,7 +20,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
 from halfface_pipeline.cli import main
-from halfface_pipeline.config import Config, DataConfig, NoiseConfig, OutputConfig, TrainingConfig
+from halfface_pipeline.config import Config, DataConfig, NoiseConfig, OutputConfig, SamplingConfig, TrainingConfig
 from halfface_pipeline.networks import build_network
 from halfface_pipeline.provenance import read_png
 from halfface_pipeline.schedules import training_scheduler
@@ -200,6 +200,7 @@ def run_folder(tmp_path_factory, place):
         data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4, cache_dir=str(place / "private cache")),
         model=TINY_MODEL,
         training=TrainingConfig(steps=2, batch_size=4, log_every=1, sample_every=None),
+        sampling=SamplingConfig(scheduler="unipc", num_inference_steps=3, num_faces=1, num_completions=1),
         output=OutputConfig(dir=str(place / "run"), tracker="none"),
     )
     run = train(config)
@@ -280,7 +281,10 @@ def test_the_code_of_a_card_runs_as_it_stands_with_the_package_and_without(faile
     there = client("run_card", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
     assert (here["blocks"], there["blocks"]) == (4, 3)
     for found in (here, there):
-        assert found["same"] == [True] * 8 and found["scheduler"] == "DPMSolverMultistepScheduler"
+        assert found["same"] == [True] * 8
+        assert found["schedulers"] == ["UniPCMultistepScheduler"] * (found["blocks"] - 2) + [
+            "DPMSolverMultistepScheduler"
+        ]
 
 
 def test_the_command_ends_in_one_line(failed):

@@ -69,6 +69,8 @@ def render_card(
     results = eval_results(evaluation, dataset or data.source)
     operations = training_cost(model, data.height, data.width, data.channels)[1]
     seen = step * training.batch_size
+    drawn_by = config.sampling.scheduler
+    swap, settings = SAMPLERS[drawn_by]
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
@@ -92,7 +94,9 @@ def render_card(
         samples=samples,
         model_id=model_id,
         steps=config.sampling.num_inference_steps,
-        sampler=config.sampling.scheduler,
+        sampler=drawn_by,
+        swap=swap if drawn_by != "ddpm" else None,
+        swap_settings="".join(f", {key}={value!r}" for key, value in settings.items()),
         samplers=[(key, SAMPLERS[key][0], "2N - 1" if key in TWO_CALLS else "N") for key in SAMPLERS],
         measured_samplers=_table(read_samplers(run)),
         parameters=f"{parameters / 1e6:.1f}",
