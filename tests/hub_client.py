@@ -7,6 +7,8 @@ import contextlib
 import hashlib
 import io
 import json
+import os
+import re
 import sys
 import time
 import types
@@ -90,6 +92,7 @@ def fail(folder):
     """Pushes that the stand-in hinders: what each says, or the address it ends at."""
     quickly()
     from halfface_pipeline.cli import main
+    from halfface_pipeline.cli_inputs import load_pipeline
     from halfface_pipeline.hub import push_files
 
     files = {"README.md": b"---\ntags: [a]\n---\n", "config.json": b"{}"}
@@ -98,7 +101,7 @@ def fail(folder):
         weights = {"weights.safetensors": name.ljust(8).encode() * 90_000}
         return push_files(files | weights, f"someone/{name}", "Push", **arguments)
 
-    found = {}
+    found = {"no model": refused(load_pipeline, "someone/nothing")}
     for name in ("create-500", "commit-503", "put-500", "cut-commit", "cut-after-commit", "slow", "yaml-500"):
         found[name] = push(name)
     for name in ("all-500", "lfs-cut", "commit-502", "tree-500"):
@@ -108,7 +111,8 @@ def fail(folder):
     found["403"] = refused(push, "denied", token="hf_standInReadToken")
     found["echo"] = refused(push, "echo")
     found["not private"] = refused(push, "slow", private=True)
-    found["bad name"] = refused(push_files, files, "no/such/name", "Push")
+    found["bad name"] = refused(push_files, files, "no user!/name", "Push")
+    found["no user"] = refused(push_files, files, "name", "Push")
     bad_card = {**files, "README.md": b"---\ntags: a\n---\n"}
     found["bad card"] = refused(push_files, bad_card, "someone/bad-card", "Push")
     huggingface_hub.constants.HF_HUB_OFFLINE = True
@@ -154,6 +158,25 @@ def without_package(folder):
         untrusted = refused(DiffusionPipeline.from_pretrained, f"someone/{name}", custom_pipeline=f"someone/{name}")
         found[name] = {"drawn": [drawn(each) for each in pipes], "url": url, "untrusted": untrusted}
     return found
+
+
+def run_card(folder):
+    """The code of a card, as a stranger runs it who has the package or has not; sizes of the faces drawn."""
+    import importlib.util
+
+    card = Path(hf_hub_download("someone/run", "README.md")).read_text()
+    blocks = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    if importlib.util.find_spec("halfface_pipeline") is None:
+        blocks = [block for block in blocks if "from halfface_pipeline" not in block]
+    os.chdir(folder / "stranger")
+    names, schedulers = {}, []
+    for block in blocks:
+        exec(block, names)
+        schedulers += [type(names["pipe"].scheduler).__name__] if "pipe" in names else []
+    same = [
+        bytes(image.crop((0, 0, 16, 10)).tobytes()) == names["known_half"].tobytes() for image in names["out"].images
+    ]
+    return {"blocks": len(blocks), "schedulers": schedulers, "same": same}
 
 
 def offline(folder):

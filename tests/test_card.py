@@ -57,6 +57,7 @@ def test_intervals_groups_slices_and_pictures_of_failures_are_told(tmp_path):
     metrics = {
         "schema_version": 1,
         "command": "halfface evaluate",
+        "intervals": {"level": 0.95, "method": "percentile bootstrap over faces", "resamples": 10},
         "settings": {"num_faces": 9, "seed": 3},
         "data": {"path": "/private/faces"},
         "measures": {
@@ -71,6 +72,7 @@ def test_intervals_groups_slices_and_pictures_of_failures_are_told(tmp_path):
     assert [figure.name for figure in found.figures] == ["belongs.energy_score", "spread"]
     assert found.figures[1].model == Measured(2, 1.5, 2.5)
     text = rendered(tmp_path)
+    assert "another face's half. In brackets: 95% intervals, percentile bootstrap over faces." in text
     assert "| belongs, energy score | 0.25 (0.2 to 0.3) |  |  | ES |" in text
     assert "Held-out faces of faces: num faces 9, seed 3." in text and "/private" not in text
     assert "| long_hair, 1 | spread | 0.5 |" in text
@@ -110,6 +112,8 @@ def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
         "identifies nobody",
     ):
         assert words in text, words
+    few = Config(data=DataConfig(num_images=1500))
+    assert "faces drawn by halfface_pipeline, up to 1,500, mirrored" in rendered(tmp_path, few) and "up to" not in text
     own = Config(data=DataConfig(source="imagefolder", path="x", license="CC BY 4.0"))
     assert "| licence of the data | CC BY 4.0 |" in rendered(tmp_path, own)
     unknown = Config(data=DataConfig(source="imagefolder", path="x"))

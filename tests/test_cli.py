@@ -162,7 +162,7 @@ BAD = {
     "must lie inside": ["complete", "PHOTO", "--crop", "0,0,99,99", "--model", "MODEL"],
     "model_index.json": ["complete", "PHOTO", "--model", "FOLDER"],
     "the folder could not be loaded": ["complete", "PHOTO", "--model", "BROKEN"],
-    "could not be loaded from the Hub": ["complete", "PHOTO", "--model", "nobody/nothing-here"],
+    "could not be loaded from the Hub: Cannot reach": ["complete", "PHOTO", "--model", "nobody/nothing-here"],
     "--size is '48'": ["faces", 1, "--size", "48"],
     "height": ["faces", 1, "--size", "47x40"],
     "each side must be at most 4096": ["faces", 1, "--size", "99999998x40"],
@@ -172,7 +172,7 @@ BAD = {
     "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],
     "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
-    "data.path": ["evaluate", "--model", "MODEL", "--data", "missing-folder", "--features", "pixels"],
+    "--data is 'missing-folder'; it must be": ["evaluate", "--model", "MODEL", "--data", "missing-folder"],
     "features is 'dinov2', which needs": ["evaluate", "--model", "MODEL", "--data", "FOLDER"],
 }
 

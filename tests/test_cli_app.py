@@ -34,6 +34,7 @@ def model(tiny_pipeline, tmp_path):
     [
         (["--max-upload", "0"], "--max-upload is 0; it must be more than 0 megabytes"),
         (["--max-upload", "nan"], "--max-upload is nan"),
+        (["--host", "1.2.3.4"], "--host is '1.2.3.4'; it must be an address of this machine"),
         (["--port", "70000"], "--port is 70000; it must be from 1 to 65535"),
     ],
 )

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 
 import pytest
 
@@ -62,6 +63,16 @@ def test_the_same_words_give_the_same_table(run_folder, tmp_path):
         words = ["--model", run_folder / "checkpoints" / "step-15", *FEW, "--schedulers", "ddpm", "--steps", "2"]
         assert run("samplers", *words, "--out", tmp_path / out) == 0
     assert (tmp_path / "a" / "samplers.csv").read_bytes() == (tmp_path / "b" / "samplers.csv").read_bytes()
+
+
+def test_samplers_measured_inside_a_run_enter_its_card(run_folder, tmp_path, capsys):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    words = ["--model", folder, *FEW, "--schedulers", "dpm++", "--steps", "2"]
+    assert run("samplers", *words, "--out", tmp_path / "elsewhere") == 0
+    assert "How many steps are enough was not measured" in (folder / "README.md").read_text()
+    assert run("samplers", *words, "--out", folder / "samplers") == 0
+    assert f"model card: {folder / 'README.md'}" in capsys.readouterr().out
+    assert "| dpm++ | 2 |" in (folder / "README.md").read_text()
 
 
 def test_checkpoints_are_models_beside_the_run(run_folder, tmp_path):

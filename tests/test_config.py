@@ -134,3 +134,12 @@ def test_every_shipped_config_is_valid_and_states_only_what_differs(file):
     for section, values in yaml.safe_load(file.read_text()).items():
         for key, value in values.items():
             assert defaults[section][key] != value, f"{section}.{key} is the default"
+
+
+def test_help_begins_with_how_to_call_and_ends_in_an_example(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit):
+        parse_arguments(["--help"])
+    usage, *_, example = capsys.readouterr().out.strip().split("\n\n")
+    assert usage.endswith("[--config FILE] [--dry_run] [--SECTION.KEY VALUE ...]")
+    assert example.startswith("example: accelerate launch train_halfface.py --config")

@@ -105,3 +105,10 @@ def test_the_multiple_counts_how_often_a_network_halves_its_input():
     report.eval()(torch.zeros(1, 6, 16, 16), 0)
     assert [16 // halves.size_multiple(network) for network in (unet, report)] == deepest == [4, 2]
     assert halves.size_multiple(torch.nn.DataParallel(report)) == 8
+
+
+@pytest.mark.parametrize("hidden_half", HIDDEN)
+def test_the_box_of_the_known_half_cuts_out_what_cut_calls_known(hidden_half):
+    image = torch.arange(6 * 4).reshape(1, 1, 6, 4)
+    left, top, right, bottom = halves.known_box(6, 4, hidden_half)
+    assert torch.equal(image[..., top:bottom, left:right], halves.cut(image, hidden_half)[0])

@@ -20,7 +20,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
 from halfface_pipeline.cli import main
-from halfface_pipeline.config import Config, DataConfig, NoiseConfig, OutputConfig, TrainingConfig
+from halfface_pipeline.config import Config, DataConfig, NoiseConfig, OutputConfig, SamplingConfig, TrainingConfig
 from halfface_pipeline.networks import build_network
 from halfface_pipeline.provenance import read_png
 from halfface_pipeline.schedules import training_scheduler
@@ -200,6 +200,7 @@ def run_folder(tmp_path_factory, place):
         data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4, cache_dir=str(place / "private cache")),
         model=TINY_MODEL,
         training=TrainingConfig(steps=2, batch_size=4, log_every=1, sample_every=None),
+        sampling=SamplingConfig(scheduler="unipc", num_inference_steps=3, num_faces=1, num_completions=1),
         output=OutputConfig(dir=str(place / "run"), tracker="none"),
     )
     run = train(config)
@@ -242,7 +243,9 @@ def test_refusals_say_what_to_do_and_never_show_the_token(failed):
     assert failed["403"].startswith("The token may not write to someone/denied (403)")
     assert "injected" in failed["echo"] and "Bearer ***" in failed["echo"]
     assert "private is True, and someone/slow is there already for all to see" in failed["not private"]
-    assert "no/such/name" in failed["bad name"]
+    assert "no user!/name" in failed["bad name"]
+    assert failed["no user"] == "repo_id is 'name'; it must be user/name"
+    assert failed["no model"].endswith("could not be loaded from the Hub: it has none of this name that you may read")
     assert "Invalid metadata in README.md" in failed["bad card"] and '"tags" must be an array' in failed["bad card"]
     assert failed["offline"].startswith("HF_HUB_OFFLINE is set; unset it")
     assert not re.search(r"hf_\w", json.dumps(failed))
@@ -269,6 +272,19 @@ def test_the_command_puts_up_a_run_with_a_card_of_what_was_measured(failed, hub,
     )
     assert read_png(place / "run" / "samples" / "step-0000002.png")["model"] == "run step 2"
     assert failed["cli"]["out"].count(f"{hub.url}/someone/run/commit/") == 2
+
+
+def test_the_code_of_a_card_runs_as_it_stands_with_the_package_and_without(failed, hub, place, clean_python):
+    (place / "stranger").mkdir()
+    PIL.Image.effect_noise((90, 60), 50).save(place / "stranger" / "face.jpg")  # grey, and of another shape
+    here = client("run_card", hub, place)
+    there = client("run_card", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+    assert (here["blocks"], there["blocks"]) == (4, 3)
+    for found in (here, there):
+        assert found["same"] == [True] * 8
+        assert found["schedulers"] == ["UniPCMultistepScheduler"] * (found["blocks"] - 2) + [
+            "DPMSolverMultistepScheduler"
+        ]
 
 
 def test_the_command_ends_in_one_line(failed):

@@ -60,7 +60,7 @@ def main() -> None:
 
         pipe = prepare_for_sampling(load_pipeline(model), "auto")
         page = build_page(Answers(pipe, Path(model).name, kept))
-        address = launch(page, "127.0.0.1", None, upload_mb=20)
+        address = launch(page, kept, "127.0.0.1", None, upload_mb=20)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for size in SIZES:
             for scheme in ("light", "dark"):

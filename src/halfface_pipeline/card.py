@@ -9,7 +9,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from .card_figures import eval_results, read_evaluation, read_samplers, training_cost_words
 from .config import Config, DataConfig
 from .files import write_whole
-from .halves import KNOWN_HALF, half_size
+from .halves import KNOWN_HALF, half_size, known_box
 from .networks import training_cost
 from .schedules import SAMPLERS
 
@@ -69,6 +69,8 @@ def render_card(
     results = eval_results(evaluation, dataset or data.source)
     operations = training_cost(model, data.height, data.width, data.channels)[1]
     seen = step * training.batch_size
+    drawn_by = config.sampling.scheduler
+    swap, settings = SAMPLERS[drawn_by]
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
@@ -83,6 +85,7 @@ def render_card(
         whole=whole,
         title=name,
         known=None if whole else KNOWN_HALF[model.hidden_half],
+        known_box=None if whole else known_box(data.height, data.width, model.hidden_half),
         hidden=model.hidden_half,
         height=data.height,
         width=data.width,
@@ -91,7 +94,9 @@ def render_card(
         samples=samples,
         model_id=model_id,
         steps=config.sampling.num_inference_steps,
-        sampler=config.sampling.scheduler,
+        sampler=drawn_by,
+        swap=swap if drawn_by != "ddpm" else None,
+        swap_settings="".join(f", {key}={value!r}" for key, value in settings.items()),
         samplers=[(key, SAMPLERS[key][0], "2N - 1" if key in TWO_CALLS else "N") for key in SAMPLERS],
         measured_samplers=_table(read_samplers(run)),
         parameters=f"{parameters / 1e6:.1f}",
@@ -151,10 +156,12 @@ def _hub_id(data: DataConfig) -> str | None:
 
 def _data_words(data: DataConfig, dataset: str | None) -> str:
     if data.source == "procedural":
-        return "procedural faces drawn by halfface_pipeline"
-    if data.source == "digits":
-        return "the handwritten digits of scikit-learn"
-    return dataset or f"{data.source} folder {Path(str(data.path)).name}"
+        words = "procedural faces drawn by halfface_pipeline"
+    elif data.source == "digits":
+        words = "the handwritten digits of scikit-learn"
+    else:
+        words = dataset or f"{data.source} folder {Path(str(data.path)).name}"
+    return words if data.num_images is None else f"{words}, up to {data.num_images:,}"
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -98,6 +98,7 @@ class Evaluation:
         gaps: Of the audit, the largest first.
         pictures: Sheets of completions, relative to the run.
         failures: Sheets of failure cases, relative to the run.
+        intervals: What the figures' intervals are.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -107,6 +108,7 @@ class Evaluation:
     gaps: Sequence[Gap] = ()
     pictures: Sequence[str] = ()
     failures: Sequence[str] = ()
+    intervals: str = ""
 
 
 def read_evaluation(run: Path) -> Evaluation:
@@ -129,6 +131,8 @@ def read_evaluation(run: Path) -> Evaluation:
     data = metrics.get("data")
     named = [data.get(key) for key in ("name", "path", "source")] if isinstance(data, dict) else [data]
     source = next((name for name in named if name), None)
+    intervals = _mapping(metrics.get("intervals"))
+    level = _measured(intervals.get("level"))
     gaps = sorted(_gaps(metrics.get("audit")), key=lambda gap: -gap.ratio.value)
     pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
     failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
@@ -140,6 +144,7 @@ def read_evaluation(run: Path) -> Evaluation:
         gaps=gaps[:MOST_GAPS],
         pictures=[name for name in pictures if name not in failures],
         failures=failures,
+        intervals=f"{level.value:.0%} intervals, {intervals.get('method', '')}" if level else "",
     )
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import importlib.util
+import socket
 from typing import Any
 
 from .app.kept import nothing_kept
@@ -41,6 +42,7 @@ def _app(options: argparse.Namespace) -> None:
         raise ValueError(f"--max-upload is {options.max_upload:g}; it must be more than 0 megabytes")
     if options.port is not None and not 1 <= options.port <= 65535:
         raise ValueError(f"--port is {options.port}; it must be from 1 to 65535")
+    _check_host(options.host)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("gradio is not installed; the page needs it: pip install 'halfface-pipeline[app]'")
     name = model_name(options.model)
@@ -54,3 +56,13 @@ def _app(options: argparse.Namespace) -> None:
         from .app.server import serve  # imports gradio
 
         serve(pipe, name, kept, options.host, options.port, options.max_upload)
+
+
+def _check_host(host: str) -> None:
+    """Raises where nothing can listen; gradio would try a hundred ports there, for minutes."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as free:
+            free.bind(address)
+    except OSError as error:
+        raise ValueError(f"--host is {host!r}; it must be an address of this machine: {error}") from None

@@ -19,6 +19,7 @@ from .experiments.training_curves import training_curves
 from .experiments.unseen import unseen
 from .pipeline import HalfFaceInpaintPipeline
 from .schedules import sampler, training_scheduler
+from .sharing import refresh_card
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}
@@ -118,6 +119,8 @@ def _command(options: argparse.Namespace) -> None:
     result = Result(result.picture, result.rows, {**words, **result.settings}, result.columns, result.details)
     files = write_result(out, options.experiment, result)
     print(as_markdown(options.experiment, result))
+    if options.experiment == "samplers" and refresh_card(Path(options.model), out):
+        print(f"model card: {Path(options.model) / 'README.md'}")
     print(f"picture: {files[0]}")
 
 

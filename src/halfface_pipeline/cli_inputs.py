@@ -9,6 +9,7 @@ from typing import BinaryIO
 import PIL.Image
 import PIL.ImageOps
 import torch
+from huggingface_hub.errors import RepositoryNotFoundError
 
 from .config import DataConfig
 from .config_files import from_yaml
@@ -39,10 +40,12 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     try:
         pipe = HalfFaceInpaintPipeline.from_pretrained(model)
     except (OSError, ValueError, TypeError, AttributeError) as error:
+        if Path(model).exists():
+            raise ValueError(f"--model is {model!r}; the folder could not be loaded: {error}") from error
+        cause = error.__cause__ or error  # around it diffusers speaks of its cache and of a stack trace
+        why = "it has none of this name that you may read" if isinstance(cause, RepositoryNotFoundError) else cause
         raise ValueError(
-            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {error}"
-            if not Path(model).exists()
-            else f"--model is {model!r}; the folder could not be loaded: {error}"
+            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {why}"
         ) from error
     return pipe.to(device)
 
@@ -125,12 +128,14 @@ def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline)
         Where the images come from.
 
     Raises:
-        ValueError: If no data is named and the model does not say what it was trained on.
+        ValueError: If there is no such folder, or none is named and the model does not say what it was trained on.
     """
     trained_on = training_data(model)
     size = {"height": pipe.config.height, "width": pipe.config.width}
     if name == "procedural":
         return DataConfig(seed=trained_on.seed if trained_on else 0, **size)
+    if name is not None and not Path(name).is_dir():
+        raise ValueError(f"--data is {name!r}; it must be `procedural` or a folder of photos")
     if name is not None and (trained_on is None or name != trained_on.path):
         return DataConfig(source="imagefolder", path=name, holdout=1.0, on_bad_image="skip", **size)
     if trained_on is None:

@@ -51,6 +51,13 @@ def half_size(height: int, width: int, hidden_half: str) -> tuple[int, int]:
     return (height // 2, width) if name == "height" else (height, width // 2)
 
 
+def known_box(height: int, width: int, hidden_half: str) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of the known half in the whole image; arguments and errors as in `half_size`."""
+    high, wide = half_size(height, width, hidden_half)
+    left, top = (width - wide if hidden_half == "left" else 0), (height - high if hidden_half == "top" else 0)
+    return left, top, left + wide, top + high
+
+
 def turned_size(height: int, width: int, hidden_half: str) -> tuple[int, int]:
     """Height and width of one half in the turned frame; the seam is its width."""
     half = half_size(height, width, hidden_half)

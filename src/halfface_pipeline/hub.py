@@ -107,6 +107,8 @@ def push_files(
     Raises:
         ValueError: If the Hub did not take all of it; the message says why and what is missing, never the token.
     """
+    if repo_id.count("/") != 1:
+        raise ValueError(f"repo_id is {repo_id!r}; it must be user/name")
     api, secret, sent = HfApi(token=token), token or get_token(), False
     for attempt in range(1, ATTEMPTS + 1):
         try:

@@ -26,13 +26,13 @@ def answers(tiny_pipeline, kept):
 
 
 @pytest.fixture
-def page(answers):
+def page(answers, kept):
     """The page while it is up; uploads may have half a megabyte."""
     from halfface_pipeline.app.page import build_page
     from halfface_pipeline.app.server import launch
 
     page = build_page(answers)
-    launch(page, "127.0.0.1", None, upload_mb=0.5)
+    launch(page, kept, "127.0.0.1", None, upload_mb=0.5)
     yield page
     page.close(verbose=False)
 

@@ -37,8 +37,8 @@ def browser():
 
 
 @pytest.fixture
-def visit(browser, page):
-    """Opens the page as a new visitor; in the end no script has failed and nobody else has been asked."""
+def visit(browser, page, kept):
+    """Opens the page as a new visitor; in the end no script has failed, nobody else and for no path has been asked."""
     contexts, asked, errors = [], [], []
 
     def make(viewport=DESKTOP, scheme="light"):
@@ -57,6 +57,7 @@ def visit(browser, page):
         context.close()
     assert errors == []
     assert [url for url in asked if not url.startswith((page.local_url, "data:", "blob:"))] == []
+    assert [url for url in asked if kept.name in url] == []
 
 
 def enter(tab, **numbers):
@@ -89,6 +90,7 @@ def test_a_photo_is_uploaded_framed_and_completed_and_the_download_can_be_drawn_
     faces = tab.locator("#faces img")
     expect(faces).to_have_count(3, timeout=SECONDS)
     expect(tab.locator("#status")).to_contain_text("3 of 3 completions", timeout=SECONDS)
+    expect(tab.locator("#said[role=status]")).to_have_text("3 of 3 completions")  # and no seconds
     expect(tab.locator("#chosen img")).to_have_attribute("src", re.compile("halfface-seed-11.png"), timeout=SECONDS)
     tab.locator("#faces button").nth(1).focus()
     tab.keyboard.press("Enter")

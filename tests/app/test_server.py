@@ -17,6 +17,15 @@ pytest.importorskip("gradio", reason="the extra `app` is not installed")
 load = pytest.importorskip("benchmarks.app_load")
 
 
+FORM = {"Content-Type": "multipart/form-data; boundary=b"}
+
+
+def form(name, content):
+    """An upload as a browser sends it, with the headers `FORM`."""
+    head = f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n'
+    return head.encode() + b"Content-Type: image/png\r\n\r\n" + content + b"\r\n--b--\r\n"
+
+
 @pytest.fixture
 def client(page, tmp_path):
     return gradio_client.Client(page.local_url, verbose=False, download_files=str(tmp_path / "downloads"))
@@ -54,15 +63,7 @@ def test_visitors_at_the_same_time_and_uploads_that_are_no_photos_all_get_a_clea
 
 def test_large_uploads_are_cut_off_and_leave_nothing(page, kept):
     before = set(kept.rglob("*"))
-    boundary = "b"
-    body = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="files"; filename="large.png"\r\n'
-        f"Content-Type: image/png\r\n\r\n"
-    ).encode() + bytes(2**20)
-    body += f"\r\n--{boundary}--\r\n".encode()
-    request = urllib.request.Request(
-        f"{page.local_url}gradio_api/upload", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-    )
+    request = urllib.request.Request(f"{page.local_url}gradio_api/upload", form("large.png", bytes(2**20)), FORM)
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request)
     assert error.value.code == 413
@@ -75,6 +76,27 @@ def test_files_outside_the_folder_of_uploads_cannot_be_asked_for(page, kept, pho
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(f"{page.local_url}gradio_api/file={asked}")
         assert error.value.code in (403, 404), asked
+
+
+def test_no_answer_names_the_folder_and_its_files_are_had_by_another_name(page, kept, photo):
+    def ask(place, *body_and_headers):
+        request = urllib.request.Request(f"{page.local_url}{place}", *body_and_headers)
+        answer = urllib.request.urlopen(request).read()
+        assert kept.name.encode() not in answer, place
+        return answer
+
+    upload = json.loads(ask("gradio_api/upload", form("me.jpg", photo.read_bytes()), FORM))[0]
+    assert re.fullmatch(r"/halfface-files/\w+/me.jpg", upload)
+    data = [{"path": upload, "meta": {"_type": "gradio.FileData"}}, 1, 0, 0, "dpm++", 1, 0, 1]
+    asked = json.dumps({"data": data}).encode()
+    event = json.loads(ask("gradio_api/call/complete", asked, {"Content-Type": "application/json"}))["event_id"]
+    told = ask(f"gradio_api/call/complete/{event}").decode()
+    drawn = re.search(r'"path": "(/halfface-files/\w+/halfface-seed-0.png)"', told)[1]
+    assert ask(f"gradio_api/file={upload}") == photo.read_bytes()
+    assert ask(f"gradio_api/file={drawn}").startswith(b"\x89PNG")
+    assert b"/halfface-files/examples" in ask("config") and b"/halfface-files/examples" in ask("")
+    with pytest.raises(urllib.error.HTTPError):
+        ask("gradio_api/file=/halfface-files/../../etc/hostname")
 
 
 def test_the_page_and_its_settings_name_no_other_server_and_only_one_function(page):

@@ -14,6 +14,7 @@ from halfface_pipeline.data.procedural import faces
 from halfface_pipeline.evaluation.catalogue import describe
 from halfface_pipeline.evaluation.evaluate import evaluate
 from halfface_pipeline.evaluation.report import as_markdown
+from halfface_pipeline.provenance import read_png
 
 DATA = DataConfig(height=48, width=40, num_eval_images=6)
 QUICK = {"num_faces": 6, "num_completions": 2, "num_inference_steps": 2}
@@ -58,6 +59,10 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
     assert f"| determined pixel error | {error[2]:.4f} [" in table
     assert {"completions.png", "extremes.png", "ranks.png"} <= {file.name for file in out.iterdir()}
     assert PIL.Image.open(out / "completions.png").width == 3 * 84 + 4
+    for name in ("completions.png", "extremes.png"):
+        told = read_png(out / name)
+        assert (told["Comment"], told["model"]) == ("AI-generated, hidden half invented", "unnamed")
+        assert (told["sampler"], told["steps"], told["seed"]) == ("DDPMScheduler", 2, 0)
 
 
 def test_work_cut_short_goes_on_to_the_same_numbers(tiny_pipeline, tmp_path, monkeypatch):

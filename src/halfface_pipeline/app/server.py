@@ -5,21 +5,32 @@ import threading
 from pathlib import Path
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from ..pipeline import HalfFaceInpaintPipeline
+from .addresses import FolderRenamed
 from .answers import Answers
 from .page import build_page
 
 SESSIONS = 200
 """Visitors whose settings are kept in memory."""
 CSS = Path(__file__).with_name("page.css")
-NAME_EXAMPLES = """() => {
-    const name = () => document.querySelectorAll("#examples .gallery-item").forEach(
-        (button, index) => button.setAttribute("aria-label", `Take drawn face ${index + 1}`));
-    name();
-    new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+FOR_SCREEN_READERS = """() => {
+    const said = document.createElement("div");
+    said.id = "said";
+    said.setAttribute("role", "status");
+    const look = () => {
+        document.querySelectorAll("#examples .gallery-item").forEach(
+            (button, index) => button.setAttribute("aria-label", `Take drawn face ${index + 1}`));
+        const line = document.querySelector("#status .hf-status > div")?.firstChild?.textContent.trim() ?? "";
+        if (said.textContent !== line) said.textContent = line;
+    };
+    document.querySelector(".gradio-container").append(said);
+    look();
+    new MutationObserver(look).observe(document.body, {childList: true, subtree: true, characterData: true});
 }"""
-"""For screen readers: the examples are buttons with a picture and no name, which gradio may draw late or anew."""
+"""The examples are buttons with a picture and no name, which gradio may draw late or anew. How many completions are
+done is said when it changes; seconds and steps, which change all the time, are not."""
 
 
 def serve(
@@ -48,7 +59,7 @@ def serve(
     before = [signal.signal(each, lambda *_: ended.set()) for each in signals]
     page = build_page(Answers(pipe, name, kept))
     try:
-        address = launch(page, host, port, upload_mb)
+        address = launch(page, kept, host, port, upload_mb)
         print(f"{address} shows the page; Ctrl-C ends it", flush=True)
         ended.wait()
     except OSError:
@@ -59,11 +70,12 @@ def serve(
             signal.signal(each, handler)
 
 
-def launch(page: gr.Blocks, host: str | None, port: int | None, upload_mb: float) -> str:
+def launch(page: gr.Blocks, kept: Path, host: str | None, port: int | None, upload_mb: float) -> str:
     """Starts the server and returns.
 
     Args:
         page: From `build_page`.
+        kept: The folder of `nothing_kept`, whose path no answer tells.
         host: Address to listen at; none takes GRADIO_SERVER_NAME, or this machine only.
         port: Port to listen at; none takes GRADIO_SERVER_PORT, or the first free one from 7860.
         upload_mb: Largest upload in megabytes.
@@ -85,7 +97,8 @@ def launch(page: gr.Blocks, host: str | None, port: int | None, upload_mb: float
         state_session_capacity=SESSIONS,
         theme=_theme(),
         css_paths=CSS,
-        js=NAME_EXAMPLES,
+        js=FOR_SCREEN_READERS,
+        app_kwargs={"middleware": [Middleware(FolderRenamed, folder=kept)]},
     )[1]
     return address
 

@@ -14,11 +14,13 @@ import PIL.Image
 import torch
 
 from .. import __version__
+from ..completions import model_facts, model_name
 from ..config import DataConfig
 from ..data.dataset import ImageSet, load_categories, load_images
 from ..halves import join
 from ..pipeline import HalfFaceInpaintPipeline
 from ..plots import sheet
+from ..provenance import save_png
 from . import realism as sets
 from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
 from .collect import FACES_AT_ONCE, Collected, collect
@@ -211,6 +213,8 @@ def _draw_pictures(
     if metrics["audit"]:
         save_slices(metrics, out / "slices.png")
     hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
+    facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
+    facts |= model_facts(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
 
     def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
         originals, completed = [], []
@@ -224,7 +228,7 @@ def _draw_pictures(
             whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
             completed += [PIL.Image.fromarray(image) for image in whole]
             originals.append(PIL.Image.fromarray(trial.images[row - first]))
-        sheet(originals, completed, titles).save(out / name)
+        save_png(sheet(originals, completed, titles), out / name, seed=seed, **facts)
 
     save("completions.png", range(min(SHOWN_FACES, metrics["num_faces"])))
     titles = ("original", "lowest energy score, median, highest")
