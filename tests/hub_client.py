@@ -80,7 +80,7 @@ def push_and_load(folder):
     loaded.scheduler = DPMSolverMultistepScheduler.from_config(loaded.scheduler.config)
     loaded.push_to_hub("someone/copy", private=True)
     loaded.push_to_hub("someone/unet2d", revision="dpm", token="hf_standInWriteToken")
-    loaded.save_pretrained(folder / "third", push_to_hub=True, repo_id="someone/third", commit_message="Third")
+    loaded.save_pretrained(folder / "third", push_to_hub=True, commit_message="Third")
     on_branch = HalfFaceInpaintPipeline.from_pretrained("someone/unet2d", revision="dpm")
     by_code = generic("someone/unet2d", revision="dpm", custom_revision="dpm")
     found["schedulers"] = schedulers + [type(each.scheduler).__name__ for each in (on_branch, by_code)]
@@ -93,7 +93,7 @@ def fail(folder):
     quickly()
     from halfface_pipeline.cli import main
     from halfface_pipeline.cli_inputs import load_pipeline
-    from halfface_pipeline.hub import push_files
+    from halfface_pipeline.hub import push_files, with_user
 
     files = {"README.md": b"---\ntags: [a]\n---\n", "config.json": b"{}"}
 
@@ -113,6 +113,7 @@ def fail(folder):
     found["not private"] = refused(push, "slow", private=True)
     found["bad name"] = refused(push_files, files, "no user!/name", "Push")
     found["no user"] = refused(push_files, files, "name", "Push")
+    found["whose"] = refused(with_user, "name", "hf_wrongToken")
     bad_card = {**files, "README.md": b"---\ntags: a\n---\n"}
     found["bad card"] = refused(push_files, bad_card, "someone/bad-card", "Push")
     huggingface_hub.constants.HF_HUB_OFFLINE = True

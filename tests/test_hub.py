@@ -245,6 +245,9 @@ def test_refusals_say_what_to_do_and_never_show_the_token(failed):
     assert "private is True, and someone/slow is there already for all to see" in failed["not private"]
     assert "no user!/name" in failed["bad name"]
     assert failed["no user"] == "repo_id is 'name'; it must be user/name"
+    assert failed["whose"].startswith(
+        "repo_id is 'name', without a user, and the Hub was asked for yours. The Hub does "
+    )
     assert failed["no model"].endswith("could not be loaded from the Hub: it has none of this name that you may read")
     assert "Invalid metadata in README.md" in failed["bad card"] and '"tags" must be an array' in failed["bad card"]
     assert failed["offline"].startswith("HF_HUB_OFFLINE is set; unset it")

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .hub import push_files
+from .hub import push_files, with_user
 from .sharing import EDITED, is_card_edited, keep_license, run_files
 
 
@@ -23,7 +23,9 @@ def add_push(commands: Any) -> None:
         example="halfface push runs/demo someone/halfface-demo --private",
     )
     push.add_argument("run", metavar="RUN", help="run folder")
-    push.add_argument("repo_id", metavar="REPO_ID", help="user/name on the Hub; made if it is not there")
+    push.add_argument(
+        "repo_id", metavar="REPO_ID", help="user/name on the Hub, or name alone for your own; made if it is not there"
+    )
     push.add_argument("--private", action="store_true", help="nobody else may see the repository")
     push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, made if it is not there")
     push.add_argument("--message", metavar="TEXT", help="of the commit (default: names the run)")
@@ -34,7 +36,8 @@ def add_push(commands: Any) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     run = Path(options.run)
-    files = run_files(run, options.repo_id, options.license)
+    repo_id = options.repo_id if options.dry_run else with_user(options.repo_id)
+    files = run_files(run, repo_id, options.license)
     sizes = {
         name: len(content) if isinstance(content, bytes) else content.stat().st_size for name, content in files.items()
     }
@@ -51,4 +54,4 @@ def _push(options: argparse.Namespace) -> None:
         keep_license(run, options.license)
     message = options.message or f"Upload {run.resolve().name}"
     private = True if options.private else None
-    print(f"{total}: {push_files(files, options.repo_id, message, private, revision=options.revision)}")
+    print(f"{total}: {push_files(files, repo_id, message, private, revision=options.revision)}")

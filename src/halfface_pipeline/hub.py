@@ -34,7 +34,7 @@ def push_pipeline(
     Args:
         pipe: The pipeline; the card is that of the folder or repository it was loaded from.
         folder: Where it has been saved.
-        repo_id: Where it goes.
+        repo_id: Where it goes; without a user, to that of the token.
         commit_message: Of the commit.
         private: Whether nobody else may see the repository.
         token: Of the Hub.
@@ -47,7 +47,7 @@ def push_pipeline(
     Raises:
         ValueError: If the Hub did not take all of it.
     """
-    files = model_files(folder)
+    files, repo_id = model_files(folder), with_user(repo_id, token)
     source = pipe.config.get("_name_or_path")
     if source is not None and Path(source, CARD).is_file():
         files |= card_files(source, repo_id)
@@ -57,6 +57,30 @@ def push_pipeline(
         files[CARD] = plain_card(repo_id, pipe.config).encode()
     message = commit_message or f"Upload {type(pipe).__name__}"
     return push_files(files, repo_id, message, private, token, revision, create_pr)
+
+
+def with_user(repo_id: str, token: str | None = None) -> str:
+    """The whole name of a repository that may be named without its user, as diffusers allows.
+
+    Args:
+        repo_id: `user/name`, or `name` alone.
+        token: Of the Hub; none takes HF_TOKEN or what `hf auth login` stored.
+
+    Returns:
+        `user/name`.
+
+    Raises:
+        ValueError: If the Hub does not tell whose token it is.
+    """
+    if "/" in repo_id:
+        return repo_id
+    secret = token or get_token()
+    try:
+        return f"{HfApi(token=token).whoami()['name']}/{repo_id}"
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        reason = _reason(error, repo_id, secret)
+    line = f"repo_id is {repo_id!r}, without a user, and the Hub was asked for yours. {reason} Nothing was sent."
+    raise ValueError(_without(secret, line))
 
 
 def _fetch_card(source: str, folder: str | Path, token: str | None) -> bool:

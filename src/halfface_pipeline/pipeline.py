@@ -251,7 +251,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         """Puts the model on the Hub in one commit: weights, code, and the card of where it was loaded from.
 
         Args:
-            repo_id: `user/name`, made if it is not there.
+            repo_id: `user/name`, made if it is not there; without a user, the token's.
             commit_message: Of the commit.
             private: Whether nobody else may see the repository.
             token: Of the Hub; none takes HF_TOKEN or what `hf auth login` stored.
