@@ -11,6 +11,7 @@ from halfface_pipeline.draws import draw_step
 from halfface_pipeline.networks import drawn_shape
 from halfface_pipeline.schedules import training_scheduler
 from halfface_pipeline.training import denoising_loss
+from halfface_pipeline.training_state import move_average
 
 WIDEST_GRADIENT = 1.0
 
@@ -23,17 +24,17 @@ class Step:
         network: To train, on its device.
         bfloat16: Compute products in bfloat16 (autocast).
         channels_last: Memory layout of the weights.
-        fused: One kernel for all of AdamW.
+        fused: One kernel for all of AdamW and one pass for the average; without it, as diffusers' example does them.
     """
 
     def __init__(
         self, config: Config, network: torch.nn.Module, bfloat16: bool, channels_last: bool, fused: bool
     ) -> None:
-        self.config, self.bfloat16 = config, bfloat16
+        self.config, self.bfloat16, self.fused = config, bfloat16, fused
         self.device = next(network.parameters()).device
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
-        self.average = EMAModel(network.parameters(), decay=0.999, foreach=True)
+        self.average = EMAModel(network.parameters(), decay=0.999)
         self.scheduler = training_scheduler(config.noise, config.objective.prediction_type)
         self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(self.device)
 
@@ -57,7 +58,10 @@ class Step:
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), WIDEST_GRADIENT)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.average.step(self.network.parameters())
+        if self.fused:
+            move_average(self.average, self.network)
+        else:
+            self.average.step(self.network.parameters())
 
     def _precision(self) -> contextlib.AbstractContextManager:
         return torch.autocast(self.device.type, torch.bfloat16) if self.bfloat16 else contextlib.nullcontext()

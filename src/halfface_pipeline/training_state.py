@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from .checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
 
@@ -43,7 +44,7 @@ class TrainingState:
     def step_taken(self, loss: torch.Tensor) -> None:
         """Counts one optimizer step, with its loss here, and moves the average of the weights."""
         if self.average is not None:
-            self.average.step(self.bare_network.parameters())
+            move_average(self.average, self.bare_network)
         self.step += 1
         self.bad_in_a_row = 0
         self.steps_in_sum += 1
@@ -116,3 +117,15 @@ class TrainingState:
             yield self.bare_network
         finally:
             self.average.restore(self.bare_network.parameters())
+
+
+def move_average(average: EMAModel, network: torch.nn.Module) -> None:
+    """The step of an `EMAModel` in one pass over the weights; its own takes three and a copy of them all.
+
+    Args:
+        average: Of the network's parameters, all of which are trained.
+        network: After an optimizer step.
+    """
+    average.optimization_step += 1
+    decay = average.get_decay(average.optimization_step)
+    get_ema_multi_avg_fn(decay)(average.shadow_params, list(network.parameters()), average.optimization_step)
