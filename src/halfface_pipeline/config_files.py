@@ -48,7 +48,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
         ValueError: If a key is unknown, a value has the wrong type or is out of range, or the file cannot be read.
     """
     parser = jsonargparse.ArgumentParser(
-        description="Train a model that draws the hidden half of a face.", exit_on_error=False
+        description="Train a model that draws the hidden half of a face.", exit_on_error=False, allow_abbrev=False
     )
     parser.add_argument("--config", action="config", help="YAML file; states only what differs from the defaults")
     parser.add_argument(
