@@ -1,16 +1,18 @@
 """Trains a model that draws the hidden half of a face: `accelerate launch train_halfface.py --config FILE`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
 import torch
 
 from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.processes import LostProcess, TrainingStopped
+from halfface_pipeline.processes import LostProcess, TrainingStopped, lasting_output
 from halfface_pipeline.runs import describe
 from halfface_pipeline.training import train
 
 
+@lasting_output()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the words, the process's own if none are given, trains and gives the exit status."""
     try:
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, FloatingPointError, LostProcess) as error:
         print(f"train_halfface.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, MemoryError) as error:
         print(
             f"train_halfface.py: error: {str(error).splitlines()[0]} "
             "A larger training.gradient_accumulation_steps needs less memory and takes the same steps",
@@ -39,4 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # While a step is taken it means more; before and after, it is a Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,7 @@ def test_a_whole_checkpoint_that_is_not_ours_is_passed_over_and_runs_no_code(tmp
     assert not ran.exists()
 
 
+NOBODY = 65534
 FILE_EVENTS = {"open", "os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.chmod", "shutil.rmtree"}
 
 
@@ -165,6 +167,37 @@ def test_nothing_but_damaged_checkpoints_is_an_error_and_no_fresh_start(tmp_path
     (folder / "progress.json").unlink()
     with pytest.warns(UserWarning), pytest.raises(ValueError, match=r"every checkpoint in .* is damaged"):
         load_newest_checkpoint(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_a_checkpoint_that_may_not_be_read_is_not_taken_for_damaged():
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        for step in (1, 2):
+            folder = save_checkpoint(Path(name), checkpoint(step), keep_last=2)
+            folder.chmod(0o755)
+        (folder / "optimizer.pt").chmod(0)
+        os.seteuid(NOBODY)
+        try:
+            with pytest.raises(PermissionError, match=r"optimizer\.pt"):
+                load_newest_checkpoint(Path(name))
+        finally:
+            os.seteuid(0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_an_old_checkpoint_that_cannot_be_deleted_ends_no_training():
+    """As on a network file system while somebody reads it."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chown(name, NOBODY, NOBODY)
+        stuck = Path(name) / ".partial-old-step-1"
+        stuck.mkdir(mode=0o555)
+        (stuck / "optimizer.pt").touch()
+        os.seteuid(NOBODY)
+        try:
+            assert damage(save_checkpoint(Path(name), checkpoint(2), keep_last=1)) is None
+        finally:
+            os.seteuid(0)
 
 
 def test_a_save_cut_short_leaves_the_checkpoint_before_it(tmp_path, monkeypatch):

@@ -65,6 +65,7 @@ CONFIGS = sorted(Path(__file__).parent.parent.joinpath("configs").glob("*.yaml")
         ("--sampling.scheduler edm", "sampling.scheduler"),
         ("--noise.rescale_betas_zero_snr true --objective.prediction_type epsilon", "pure noise says nothing"),
         ("--config missing.yaml", "missing.yaml"),
+        ("--training.step 3", "unrecognized arguments: --training.step 3"),
     ],
 )
 def test_bad_settings_are_refused_in_one_line_that_names_them(arguments, message):

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -57,3 +59,10 @@ def test_files_and_folders_are_flushed(tmp_path):
     flush(tmp_path)
     with pytest.raises(FileNotFoundError):
         flush(tmp_path / "gone")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_of_a_file_system_that_flushes_none_is_passed_over_and_a_file_is_not():
+    flush(Path("/proc"))
+    with pytest.raises(OSError, match="Invalid argument"):
+        flush(Path("/proc/version"))

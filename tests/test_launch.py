@@ -82,7 +82,9 @@ def test_two_processes_draw_the_numbers_of_one(config, tmp_path):
     assert "training.batch_size is 5; it must be a multiple of 2 processes x 1 parts" in result.stderr
 
 
-def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path):
+@pytest.mark.parametrize("reader", ["there", "gone"])
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path, reader):
+    """Also where what reads the output, as `tee` does, has ended by the same Ctrl-C."""
     words = ["--config", str(config), "--training.steps", "4000", "--output.dir", str(tmp_path / "run")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "train_halfface.py"), *words], stderr=subprocess.PIPE, text=True, env=environment()
@@ -92,13 +94,20 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
     while not (log.exists() and log.read_text().count("\n") >= 3):
         assert process.poll() is None and time.monotonic() < deadline
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130
-    last = error.strip().splitlines()[-1]
-    assert "the same command goes on from there" in last
-    step = int(last.split("step ")[1].split()[0])
-    assert (tmp_path / "run" / "checkpoints" / f"step-{step}").is_dir()
+    if reader == "gone":
+        process.stderr.close()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+        step = max(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
+        assert step == json.loads(log.read_text().splitlines()[-1])["step"]
+    else:
+        process.send_signal(signal.SIGINT)
+        error = process.communicate(timeout=60)[1]
+        assert process.returncode == 130
+        last = error.strip().splitlines()[-1]
+        assert "the same command goes on from there" in last
+        step = int(last.split("step ")[1].split()[0])
+        assert (tmp_path / "run" / "checkpoints" / f"step-{step}").is_dir()
     result = subprocess.run(
         [sys.executable, str(ROOT / "train_halfface.py"), *words, "--training.steps", str(step + 2)],
         capture_output=True,
@@ -109,6 +118,23 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
     assert result.returncode == 0, result.stderr
     assert f"steps {step} to {step + 2}" in result.stdout
     assert [json.loads(line)["step"] for line in log.open()] == list(range(1, step + 3))
+
+
+def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path):
+    cache = tmp_path / "cache"
+    many = ["--data.cache_dir", str(cache), "--data.num_images", "200000", "--data.height", "96", "--data.width", "96"]
+    words = ["--config", str(config), *many, "--output.dir", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train_halfface.py"), *words], stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    deadline = time.monotonic() + 120
+    while not list(cache.glob("unfinished-*/images.npy")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "Traceback" not in error
+    assert os.listdir(cache) == [] and not (tmp_path / "run").exists()
 
 
 def test_celeba_37m_prints_its_size_and_takes_two_steps(tmp_path):

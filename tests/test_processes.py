@@ -1,14 +1,19 @@
 """Several real processes of one training: the numbers of one, one writer, and an end that says why."""
 
+import contextlib
 import json
 import os
 import signal
+import sys
 
 import numpy as np
 import pytest
+import torch
+from accelerate import Accelerator
 from forked import ended, start, start_together, wait_for
 
 from halfface_pipeline.checkpoints import damage
+from halfface_pipeline.processes import ending, lasting_output
 
 CONFIG = """
 data: {height: 20, width: 16, num_images: 30, num_eval_images: 4}
@@ -114,3 +119,20 @@ def test_the_number_format_of_the_launcher_counts_unless_the_configuration_has_o
     few += ["--output.dir", tmp_path / "other", "--training.mixed_precision", "no"]
     assert ended(start(tmp_path / "b.txt", *few, ACCELERATE_MIXED_PRECISION="bf16")) == 0
     assert "mixed precision no" in (tmp_path / "b.txt").read_text()
+
+
+def test_a_program_outlives_who_reads_what_it_says():
+    for failing in ("write", "flush"):
+        read, write = os.pipe()
+        os.close(read)
+        buffering = 1 if failing == "write" else -1
+        with open(write, "w", buffering) as stream, contextlib.redirect_stdout(stream), lasting_output():
+            print("a line")
+            sys.stdout.flush()
+            print("another")
+
+
+def test_memory_that_runs_out_on_a_cpu_is_told_in_one_line():
+    message = r"^can't allocate memory: you tried to allocate \d+ bytes"
+    with pytest.raises(MemoryError, match=message), ending(Accelerator(cpu=True)):
+        torch.empty(2**60, dtype=torch.uint8)

@@ -160,6 +160,16 @@ def test_what_a_killed_process_left_half_written_is_cleared_also_from_a_finished
     assert not list(run.rglob(".partial-*"))
 
 
+def test_a_checkpoint_of_another_network_is_refused_in_one_line(tiny_config, tmp_path):
+    run = train(tiny_config)
+    wider = dataclasses.replace(tiny_config.model, block_out_channels=(8, 24))
+    other = train(changed(dataclasses.replace(tiny_config, model=wider), "output", dir=str(tmp_path / "other")))
+    shutil.rmtree(run / "checkpoints" / "step-6")
+    shutil.copytree(other / "checkpoints" / "step-6", run / "checkpoints" / "step-6")
+    with pytest.raises(ValueError, match=r"^the checkpoint of step 6 in .* does not fit this network and opt.*: .+$"):
+        train(tiny_config)
+
+
 # --------------------------------------------------------------------------------------------------- disks and rights
 
 
@@ -176,7 +186,7 @@ def files_of_at_most(num_bytes):
 
 def test_a_write_that_fails_loses_no_checkpoint_and_the_same_command_goes_on(tiny_config, tmp_path):
     """The room grows from nothing to all that a run writes, so that each kind of file is once the first too large."""
-    config = changed(tiny_config, "training", steps=3, checkpoint_every=1, keep_last=1, sample_every=1, log_every=1)
+    config = changed(tiny_config, "training", steps=3, checkpoint_every=2, keep_last=1, sample_every=1, log_every=1)
     whole = train(changed(config, "output", dir=str(tmp_path / "whole")))
     sizes = sorted({file.stat().st_size for file in whole.rglob("*") if file.is_file()})
     weights = load_file(whole / "checkpoints" / "step-3" / "network.safetensors")
@@ -204,6 +214,15 @@ def test_the_error_of_a_full_disk_is_one_line_that_says_what_is_kept(tiny_config
     with files_of_at_most(room), pytest.raises(OSError, match=message):
         train(changed(tiny_config, "training", steps=4))
     assert [folder.name for folder in (run / "checkpoints").glob("*-*")] == ["step-2"]
+
+
+def test_a_tracker_that_cannot_write_is_told_in_one_line_with_its_file(tiny_config, capfd):
+    """Tensorboard writes in a thread of its own."""
+    config = changed(tiny_config, "training", steps=2000, log_every=1, checkpoint_every=2000)
+    message = r"run/tensorboard cannot be written: .*File too large; the checkpoints are kept"
+    with files_of_at_most(20_000), pytest.raises(OSError, match=message):
+        train(changed(config, "output", tracker="tensorboard"))
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_folder_that_may_not_be_written_to_is_named_and_left_alone(tiny_config, public):

@@ -26,6 +26,8 @@ def test_log_forgets_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_pat
     file = tmp_path / "log.jsonl"
     file.write_text("".join(json.dumps({"step": step, "loss": 1.0}) + "\n" for step in (10, 20, 30)) + '{"step": 4')
     assert [line["step"] for line in read_log(file)] == [10, 20, 30]
+    with file.open("ab") as log:
+        log.write(b"\0\xff\n")  # what a file system may leave after the power went
     forget_log_after(file, 20)
     assert [line["step"] for line in read_log(file)] == [10, 20]
     forget_log_after(tmp_path / "new.jsonl", 0)

@@ -13,6 +13,7 @@ import torch
 from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config import Config, NoiseConfig, ObjectiveConfig
@@ -87,7 +88,9 @@ def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
     line = log_of(tiny_config)[-1]
     assert set(line) == {"step", "epoch", "images_seen", "loss", "lr", "grad_norm", "skipped_steps"}
     assert (line["epoch"], line["images_seen"]) == (1.0, 24)
-    assert list(folder.rglob("events.out.tfevents*"))
+    events = EventAccumulator(str(folder / "tensorboard")).Reload()
+    told = [(event.step, event.value) for event in events.Scalars("loss")]
+    assert told == [(line["step"], pytest.approx(line["loss"])) for line in log_of(tiny_config)]
     card = (folder / "README.md").read_text()
     assert "library_name: diffusers" in card and "{{" not in card
     pipe = HalfFaceInpaintPipeline.from_pretrained(folder)
@@ -132,6 +135,8 @@ def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp
     for name in ("network", "average"):
         first, second = (load_file(last_checkpoint(config) / f"{name}.safetensors") for config in (whole, cut))
         assert all(torch.equal(first[key], second[key]) for key in first)
+    sheets = [{file.name for file in (run_folder(config) / "samples").iterdir()} for config in (whole, cut)]
+    assert sheets[0] == sheets[1] == {f"step-{step:07d}.png" for step in (2, 4, 6)}
     states = [
         torch.load(last_checkpoint(config) / "optimizer.pt", weights_only=True)["optimizer"] for config in (whole, cut)
     ]
@@ -253,10 +258,12 @@ def test_weights_that_explode_are_never_saved_and_the_last_good_ones_are_kept(ti
     assert last_checkpoint(good).name == "step-5"
 
 
+@pytest.mark.parametrize("model", [TINY_MODEL, TINY_REPORT_MODEL], ids=["unet2d", "report"])
 def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_resume(
-    tiny_config, tmp_path, monkeypatch
+    tiny_config, tmp_path, monkeypatch, model
 ):
     """The bound lies among the losses of an untouched run, so that some of its steps are skipped."""
+    tiny_config = dataclasses.replace(tiny_config, model=model)
     base = changed(tiny_config, "training", steps=12, log_every=1, checkpoint_every=12)
     train(changed(base, "output", dir=str(tmp_path / "untouched")))
     losses = sorted(line["loss"] for line in log_of(changed(base, "output", dir=str(tmp_path / "untouched"))))
@@ -268,8 +275,12 @@ def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_res
     assert len(skipped) <= lines[-1]["skipped_steps"] <= len(skipped) + 1
     state = torch.load(last_checkpoint(config) / "optimizer.pt", weights_only=True)["optimizer"]["state"]
     assert {int(moments["step"]) for moments in state.values()} == {12 - lines[-1]["skipped_steps"]}
+    # A batch that is thrown away leaves nothing in the statistics of batch normalization either.
+    weights = load_file(last_checkpoint(config) / "network.safetensors")
+    batches = {int(weights[name]) for name in weights if name.endswith("num_batches_tracked")}
+    assert batches == (set() if model is TINY_MODEL else {12 - lines[-1]["skipped_steps"]})
     cut = changed(config, "output", dir=str(tmp_path / "cut"))
-    interrupt_at(monkeypatch, min(skipped))
+    interrupt_at(monkeypatch, next(step for step in sorted(skipped) if step + 1 not in skipped))
     with pytest.raises(TrainingStopped, match="from there"):
         train(cut)
     train(cut)
@@ -312,6 +323,22 @@ def test_a_run_that_is_further_than_asked_is_refused(tiny_config):
     train(tiny_config)
     with pytest.raises(ValueError, match=r"training.steps is 4; the run in .* has already taken 6"):
         train(changed(tiny_config, "training", steps=4))
+
+
+def test_a_sheet_that_fails_costs_no_step_and_is_drawn_by_the_same_command(tiny_config, tmp_path):
+    config = changed(changed(tiny_config, "training", sample_every=3), "lr_schedule", kind="constant")
+    whole = train(changed(config, "output", dir=str(tmp_path / "whole" / "run")))
+    run = train(changed(config, "training", steps=2))
+    (run / "samples" / "step-0000002.png").unlink()
+    (run / "samples").rmdir()
+    (run / "samples").touch()  # no folder can be made in its place
+    with pytest.raises(FileExistsError):
+        train(config)
+    assert {path.name for path in (run / "checkpoints").glob("step-*")} == {"step-2", "step-3"}
+    (run / "samples").unlink()
+    train(config)
+    sheets = [{path.name: path.read_bytes() for path in (each / "samples").iterdir()} for each in (run, whole)]
+    assert sheets[0] == sheets[1] and len(sheets[0]) == 2
 
 
 def test_a_stopped_run_finished_where_it_stands_is_published(tiny_config, monkeypatch):

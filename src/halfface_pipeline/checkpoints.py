@@ -1,5 +1,6 @@
 """Checkpoints: written beside their place, flushed, renamed; complete or absent."""
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,8 @@ from safetensors.torch import load_file, save_file
 from .files import PARTIAL, clear_leftovers, flush
 
 MANIFEST = "manifest.json"
+SIGNS_OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+"""What else keeps a checkpoint from being read may pass, and what is passed over is deleted later."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,7 @@ def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
 
     Raises:
         ValueError: If there are checkpoints and all are damaged.
+        OSError: If the newest may not be read, or not now.
     """
     candidates = _checkpoint_folders(folder)
     for candidate in reversed(candidates):
@@ -116,6 +120,7 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
 
     Raises:
         ValueError: If it is damaged.
+        OSError: If it may not be read, or not now.
     """
     fault = damage(checkpoint)
     if fault is not None:
@@ -128,7 +133,7 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
 
 
 def damage(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or none if every file is as it was written."""
+    """What is wrong with a checkpoint folder, or none if every file is as written; OSError where it cannot be told."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
         for name, written in manifest.items():
@@ -136,6 +141,8 @@ def damage(checkpoint: Path) -> str | None:
             if file.stat().st_size != written["bytes"] or _sha256(file) != written["sha256"]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in SIGNS_OF_DAMAGE:
+            raise
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -162,7 +169,7 @@ def _discard(checkpoint: Path) -> None:
     if checkpoint.exists():
         doomed = checkpoint.with_name(f"{PARTIAL}old-{checkpoint.name}")
         os.replace(checkpoint, doomed)
-        shutil.rmtree(doomed)
+        shutil.rmtree(doomed, ignore_errors=True)  # a network file system keeps a file that somebody still reads
 
 
 def _load(folder: Path) -> Checkpoint:

@@ -52,6 +52,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
         description="Train a model that draws the hidden half of a face.",
         epilog="example: accelerate launch train_halfface.py --config configs/demo.yaml --optimizer.lr 1e-3",
         exit_on_error=False,
+        allow_abbrev=False,
     )
     parser.add_argument("--config", action="config", help="YAML file; states only what differs from the defaults")
     parser.add_argument(

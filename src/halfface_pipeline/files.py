@@ -1,6 +1,7 @@
 """Files that are the old one or the new one, never a part of one, whenever the machine stops."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ def replacing(file: Path) -> Iterator[Path]:
         yield partial
         flush(partial)
         os.replace(partial, file)
+        flush(file.parent)
     except OSError as error:
         # A write that fails for want of room does not say where.
         raise OSError(error.errno, error.strerror or str(error), str(file)) from error
@@ -42,11 +44,11 @@ def write_whole(file: Path, text: str) -> None:
 
 
 def clear_leftovers(*folders: Path) -> None:
-    """Deletes what a killed process was writing to these folders, or deleting from them."""
+    """Deletes what a killed process was writing to these folders, or deleting from them, as far as it lets itself."""
     for folder in folders:
         for leftover in folder.glob(f"{PARTIAL}*"):
             if leftover.is_dir():
-                shutil.rmtree(leftover)
+                shutil.rmtree(leftover, ignore_errors=True)
             else:
                 leftover.unlink()
 
@@ -56,5 +58,9 @@ def flush(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems know no flushing of folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

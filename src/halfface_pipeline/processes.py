@@ -2,11 +2,16 @@
 
 import contextlib
 import gc
+import os
 import signal
+import sys
+import threading
 import time
 import traceback
+import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
@@ -24,6 +29,9 @@ SAME_REQUEST_SECONDS = 2.0
 SIGNS_OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
 """In the errors of gloo and NCCL when the other end of a reduction has died."""
 
+NO_MEMORY = "DefaultCPUAllocator:"
+"""In the error of torch when the memory of a CPU has run out; that of a GPU is an error of its own."""
+
 
 class LostProcess(Exception):  # noqa: N818 -- the error is the other process's
     """Another process of this training has ended."""
@@ -33,6 +41,46 @@ class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is
     """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
 
 
+class _LastingStream:
+    """A stream that falls silent, instead of raising, once nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        # What is still buffered goes there too, or flushing it would fail again at the end of the process.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Lets standard output and error lose their reader inside the context, and the program go on.
+
+    Ctrl-C also ends the `tee` that reads a training, and a closed terminal is gone before the checkpoint is saved.
+    """
+    streams: list[Any] = [_LastingStream(sys.stdout), _LastingStream(sys.stderr)]
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        yield
+
+
 @contextlib.contextmanager
 def ending(accelerator: Accelerator) -> Iterator[None]:
     """Ends trackers and process group after the context, whether it returned or raised.
@@ -40,9 +88,19 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
     The data-parallel wrapper must be gone by then. It holds the last reference to the process group otherwise, and
     its destructor joins gloo's threads without giving up the interpreter lock that they may be waiting for.
     """
+    print_error = threading.excepthook
+
+    def print_unless_raised(error: threading.ExceptHookArgs) -> None:
+        # Tensorboard writes in a thread of its own; what fails there is raised again where the next line is logged.
+        if not issubclass(error.exc_type, OSError):
+            print_error(error)
+
+    threading.excepthook = print_unless_raised
     try:
         yield
     except BaseException as error:
+        if isinstance(error, RuntimeError) and NO_MEMORY in str(error):
+            raise MemoryError(str(error).splitlines()[0].partition(NO_MEMORY)[2].strip()) from None
         if accelerator.num_processes > 1:
             traceback.clear_frames(error.__traceback__)
             if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PROCESS):
@@ -53,7 +111,12 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
     finally:
         accelerator.free_memory()
         gc.collect()
-        accelerator.end_training()
+        try:
+            accelerator.end_training()
+        except OSError as error:
+            warnings.warn(f"the tracker lost its last lines: {error}", stacklevel=2)
+        finally:
+            threading.excepthook = print_error
 
 
 def share_of_batch(config: Config, accelerator: Accelerator) -> int:

@@ -1,9 +1,11 @@
 """What stands in a run folder: the log, and the model, pictures and card of a step."""
 
+import contextlib
 import json
 import math
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import PIL.Image
@@ -63,7 +65,7 @@ def describe(config: Config) -> str:
 def read_log(file: Path) -> list[dict[str, float]]:
     """Lines of log.jsonl; a last line cut short by a crash is left out."""
     lines = []
-    for line in file.read_text().splitlines() if file.exists() else []:
+    for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
         try:
             lines.append(json.loads(line))
         except ValueError:
@@ -71,13 +73,19 @@ def read_log(file: Path) -> list[dict[str, float]]:
     return lines
 
 
+@contextlib.contextmanager
+def naming(what: Path) -> Iterator[None]:
+    """Has an OSError inside the context say what cannot be written, and what is kept."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(f"{what} cannot be written: {error}; {KEPT}") from error
+
+
 def append_log(file: Path, line: dict[str, float | None]) -> None:
     """Adds a line to log.jsonl; OSError, saying what is kept, where it cannot be written."""
-    try:
-        with file.open("a") as log:
-            log.write(json.dumps(line) + "\n")
-    except OSError as error:
-        raise OSError(f"{file} cannot be written: {error}; {KEPT}") from error
+    with naming(file), file.open("a") as log:
+        log.write(json.dumps(line) + "\n")
 
 
 def forget_log_after(file: Path, step: int) -> None:
@@ -193,15 +201,16 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     try:
         pipe.save_pretrained(partial)
         ship_components(pipe, partial)
+        files = [file for file in partial.rglob("*") if file.is_file()]
+        for file in files:
+            file.chmod(0o644)  # safetensors leaves files that only their owner may read
+            flush(file)
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk by an error of its own.
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"the model cannot be written to {run}: {error}; {KEPT}") from error
-    files = [file for file in partial.rglob("*") if file.is_file()]
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):
         target = run / file.relative_to(partial)
         target.parent.mkdir(exist_ok=True)
-        file.chmod(0o644)  # safetensors leaves files that only their owner may read
-        flush(file)
         os.replace(file, target)
     shutil.rmtree(partial)

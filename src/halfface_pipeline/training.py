@@ -33,7 +33,7 @@ from .processes import (
     stop_signals,
 )
 from .run_folder import check_run_folder, claimed
-from .runs import LOG_FILE, append_log, forget_log_after, num_steps, publish, published
+from .runs import LOG_FILE, append_log, forget_log_after, naming, num_steps, publish, published
 from .schedules import sampler, training_scheduler
 from .speed import reuse_freed_memory, training_precision
 from .training_state import TrainingState
@@ -136,6 +136,13 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
         clean = batch_of(train_set.images, draw, rows, device)
         return denoising_loss(network, scheduler, config, clean, draw.timesteps[rows], draw.noise[rows])
 
+    def publish_now() -> None:
+        if writes:
+            with state.averaged_weights() as sampled:
+                publish(config, run, sampled, scheduler, eval_set, state.step)
+
+    if first_step and first_step % (training.sample_every or total_steps) == 0 and not published(run, first_step):
+        publish_now()  # stopped between the checkpoint and its sheet
     bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05, disable=not writes)
     clock, clocked = time.perf_counter(), first_step
     saves = publishes = False
@@ -148,6 +155,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 seed_dropout(training.seed, step, accelerator.process_index)
 
             network.train()
+            buffers = state.buffers()
             draw, parts = draw_at(step), training.gradient_accumulation_steps
             step_loss = torch.zeros((), device=device)
             for part in range(parts):
@@ -162,7 +170,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 optimizer.step()
                 state.step_taken(step_loss)
             else:
-                state.step_skipped()
+                state.step_skipped(buffers)
                 if accelerator.scaler:
                     accelerator.scaler.update()
                 bar.write(
@@ -189,7 +197,8 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 }
                 if writes:
                     append_log(run / LOG_FILE, line)
-                accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
+                with naming(run / "tensorboard"):
+                    accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
 
             saves = saves or state.step % training.checkpoint_every == 0 or ended
@@ -199,13 +208,12 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 sound = _sound(state, lambda network: loss_of(network, draw_at(state.step), 0), training.max_loss)
                 if ended and not sound:
                     raise FloatingPointError(_advice(config, state, accelerator))
-            if sound and publishes and writes:
-                with state.averaged_weights() as sampled:
-                    publish(config, run, sampled, scheduler, eval_set, state.step)
             if sound and (saves or stopping):
                 if writes and (run / LOG_FILE).exists():
                     flush(run / LOG_FILE)
                 state.save(run / "checkpoints", training.keep_last, training.keep_every)
+            if sound and publishes and (ended or not stopping):  # who stops it may not wait for the sheet
+                publish_now()
             if sound:
                 saves = publishes = False
             if stopping and not ended:
@@ -213,9 +221,8 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 raise TrainingStopped(
                     f"stopped at step {state.step} of {total_steps}; the same command goes on from {where}"
                 )
-    if writes and not published(run, state.step):
-        with state.averaged_weights() as sampled:
-            publish(config, run, sampled, scheduler, eval_set, state.step)
+    if not published(run, state.step):
+        publish_now()
 
 
 def batch_of(images: np.ndarray, draw: StepDraw, rows: slice, device: torch.device) -> torch.Tensor:
@@ -241,12 +248,10 @@ def _sound(state: TrainingState, loss_of: Callable[[torch.nn.Module], torch.Tens
 
     The last update may have broken them without any loss having told so yet; and what is saved replaces what was good.
     """
-    network = state.bare_network
-    before = [buffer.clone() for buffer in network.buffers()]
-    network.train()
-    loss = float(loss_of(network))
-    for buffer, value in zip(network.buffers(), before, strict=True):
-        buffer.copy_(value)  # running statistics of batch normalization
+    before = state.buffers()
+    state.bare_network.train()
+    loss = float(loss_of(state.bare_network))
+    state.put_back(before)
     return not any_process(state.accelerator, not loss <= max_loss)[0]
 
 

@@ -50,8 +50,18 @@ class TrainingState:
         self.steps_in_sum += 1
         self.loss_sum += loss
 
-    def step_skipped(self) -> None:
-        """Counts one step whose gradient was thrown away."""
+    def buffers(self) -> list[torch.Tensor]:
+        """Copies of what a forward pass changes in the network: running statistics of batch normalization."""
+        return [buffer.clone() for buffer in self.bare_network.buffers()]
+
+    def put_back(self, buffers: list[torch.Tensor]) -> None:
+        """Undoes what forward passes have changed since `buffers` were copied."""
+        for buffer, value in zip(self.bare_network.buffers(), buffers, strict=True):
+            buffer.copy_(value)
+
+    def step_skipped(self, buffers: list[torch.Tensor]) -> None:
+        """Counts one step whose gradient was thrown away, and puts back the buffers from before it."""
+        self.put_back(buffers)
         self.step += 1
         self.bad_in_a_row += 1
         self.skipped_steps += 1
@@ -69,12 +79,11 @@ class TrainingState:
         self.loss_sum = self.accelerator.reduce(self.loss_sum, "mean")
         if not self.accelerator.is_main_process:
             return
-        names = [name for name, _ in self.bare_network.named_parameters()]
         scaler = self.accelerator.scaler
         checkpoint = Checkpoint(
             step=self.step,
             network=self.bare_network.state_dict(),
-            average=dict(zip(names, self.average.shadow_params, strict=True)) if self.average else {},
+            average=dict(zip(self._names(), self.average.shadow_params, strict=True)) if self.average else {},
             optimizer={"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}},
             progress={
                 "loss_sum": float(self.loss_sum),
@@ -90,20 +99,33 @@ class TrainingState:
         checkpoint = load_newest_checkpoint(folder)
         if checkpoint is None:
             return
-        self.bare_network.load_state_dict(checkpoint.network)
-        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
-        if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
-            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
-        if self.average is not None:
-            names = [name for name, _ in self.bare_network.named_parameters()]
-            self.average.shadow_params = [checkpoint.average[name].to(self.accelerator.device) for name in names]
-            self.average.optimization_step = checkpoint.step - checkpoint.progress.get("skipped_steps", 0)
+        try:
+            self._take_over(checkpoint)
+        except (KeyError, RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"the checkpoint of step {checkpoint.step} in {folder} does not fit this network and optimizer: "
+                f"{str(error).strip().splitlines()[0]}"
+            ) from error
         self.step = self.saved_step = checkpoint.step
         self.steps_in_sum = checkpoint.progress["steps_in_sum"]
         # Runs of earlier versions skipped no step.
         self.skipped_steps = checkpoint.progress.get("skipped_steps", 0)
         self.bad_in_a_row = checkpoint.progress.get("bad_in_a_row", 0)
         self.loss_sum.fill_(checkpoint.progress["loss_sum"])
+
+    def _take_over(self, checkpoint: Checkpoint) -> None:
+        self.bare_network.load_state_dict(checkpoint.network)
+        self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
+        if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
+            self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
+        if self.average is not None:
+            # Copied in place: what safetensors reads is the file itself, mapped, and the file is to be deleted.
+            for name, shadow in zip(self._names(), self.average.shadow_params, strict=True):
+                shadow.copy_(checkpoint.average[name])
+            self.average.optimization_step = checkpoint.step - checkpoint.progress.get("skipped_steps", 0)
+
+    def _names(self) -> list[str]:
+        return [name for name, _ in self.bare_network.named_parameters()]
 
     @contextlib.contextmanager
     def averaged_weights(self) -> Iterator[torch.nn.Module]:

@@ -161,6 +161,7 @@ def _prepare(
         raise ValueError(f"data.path is {data.path!r}; no picture can be read, {names[row]} first: {reason}")
     kept = [row for row in range(len(names)) if row not in bad]
     if bad:
+        _require_room(folder.parent, len(kept) * images[0].nbytes)
         whole = np.lib.format.open_memmap(folder / "kept.npy", "w+", np.uint8, (len(kept), *shape[1:]))
         for first in range(0, len(kept), CHUNK):
             whole[first : first + CHUNK] = images[kept[first : first + CHUNK]]
@@ -263,13 +264,17 @@ def _workplace(cache: Path, num_bytes: int) -> Iterator[Path]:
             if time.time() - written > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned)
     try:
-        # Writing a memory map to a full disk ends the process with a bus error, so ask before.
-        free = shutil.disk_usage(cache).free
-        if free < num_bytes:
-            raise ValueError(f"data.cache_dir is {str(cache)!r}; {num_bytes} bytes are needed and {free} are free")
+        _require_room(cache, num_bytes)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_room(cache: Path, num_bytes: int) -> None:
+    """Writing a memory map to a full disk ends the process with a bus error, so ask before."""
+    free = shutil.disk_usage(cache).free
+    if free < num_bytes:
+        raise ValueError(f"data.cache_dir is {str(cache)!r}; {num_bytes} bytes are needed and {free} are free")
 
 
 def _publish(folder: Path, entry: Path) -> None:
