@@ -74,6 +74,16 @@ def test_spread_is_the_standard_deviation_of_pixels():
         measures.spread(draws[:, :1])
 
 
+def test_images_are_made_as_noisy_as_wanted_and_never_less():
+    smooth = torch.full((3, 3, 64, 48), 0.5)
+    noisy = measures.as_noisy_as(smooth, torch.tensor([0.02, 0.05, 0.0]))
+    assert measures.residual_noise(noisy).tolist() == pytest.approx([0.02, 0.05, 0], rel=0.05)
+    assert torch.equal(measures.as_noisy_as(noisy, torch.tensor([0.01, 0.01, 0.0])), noisy)
+    # Noise adds in squares: 3, 4, 5.
+    again = measures.as_noisy_as(measures.as_noisy_as(smooth[:1], torch.tensor([0.03])), torch.tensor([0.05]), seed=1)
+    assert float(measures.residual_noise(again)) == pytest.approx(0.05, rel=0.05)
+
+
 def test_images_are_made_as_sharp_as_wanted_by_blur_alone():
     images = torch.rand(4, 3, 24, 20, generator=torch.Generator().manual_seed(0))
     sharp = measures.sharpness(images)

@@ -83,5 +83,6 @@ def describe(name: str) -> Measure:
             return Measure(measure.group, f"{measure.meaning}: {REGIONS[region]}", measure.unit, measure.better, shown)
     column = name.removeprefix(READING_SHIFT)
     if column and column != name:
-        return Measure("shift", f"read as {column}, completed less true", f"as {column}", shown=False)
+        words = column.replace("_", " ")
+        return Measure("shift", f"read as {words}, completed less true", f"unit of {words}", shown=False)
     raise ValueError(f"measure is {name!r}; it must be one of {', '.join(MEASURES)}, or one by region")

@@ -213,7 +213,7 @@ def _measure(prepared: Prepared, drawn: list[Drawn], references: dict[str, torch
     found.features["mean_completion"] = means[0][2]
     if prepared.readers is not None:
         found.known_features = prepared.features(mirrored(trial.known, trial.hidden_half))
-        found.rows["smoothed_truth"] = _shifts_of_smoothed_truth(prepared, drawn[0].hidden)
+        found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, drawn[0].hidden, start)
     found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in drawn]).all(dim=0)
     if trial.factors is not None and trial.exact is not None:
         height, width = trial.images.shape[1:3]
@@ -226,13 +226,14 @@ def _measure(prepared: Prepared, drawn: list[Drawn], references: dict[str, torch
     return found
 
 
-def _shifts_of_smoothed_truth(prepared: Prepared, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-    """What is read off the truth when it is only as sharp as its completions: shifts that smoothness alone makes."""
+def _shifts_of_matched_truth(prepared: Prepared, hidden: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+    """What is read off the truth made as noisy and as smooth as its completions: shifts that faults alone make."""
     assert prepared.readers is not None
-    trial = prepared.trial
-    wanted = measures.sharpness(hidden / 255).mean(dim=1)
-    smooth = (measures.as_sharp_as(trial.truth / 255, wanted) * 255).round().to(torch.uint8)
-    features = prepared.features(join(trial.known, smooth, trial.hidden_half))
+    trial, drawn = prepared.trial, hidden / 255
+    noisy = measures.as_noisy_as(trial.truth / 255, measures.residual_noise(drawn).mean(dim=1), seed)
+    matched = measures.as_sharp_as(noisy, measures.sharpness(drawn).mean(dim=1))
+    pixels = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
+    features = prepared.features(join(trial.known, pixels, trial.hidden_half))
     return prepared.readers.shifts(features[:, None], prepared.truth_features)
 
 

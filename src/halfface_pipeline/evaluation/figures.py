@@ -89,7 +89,7 @@ def save_slices(metrics: dict[str, Any], file: Path) -> None:
 
 
 def save_readings(metrics: dict[str, Any], file: Path) -> None:
-    """Draws how far completions shift each reading, beside what smoothness and other halves do to it.
+    """Draws how far completions shift each reading, beside what noise, smoothness and other halves do to it.
 
     Args:
         metrics: What was measured.

@@ -100,6 +100,22 @@ def as_sharp_as(hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return (1 - share) * hidden + share * blurred
 
 
+def as_noisy_as(hidden: torch.Tensor, wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Images with as much white noise added as lifts their residual noise to what is wanted, if it is below.
+
+    Args:
+        hidden: (..., 3, h, w).
+        wanted: Residual noise, (...).
+        seed: Of the noise.
+
+    Returns:
+        (..., 3, h, w).
+    """
+    missing = (wanted.square() - residual_noise(hidden).square()).clamp_min(0).sqrt()
+    noise = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(seed))
+    return hidden + missing[..., None, None, None] * noise
+
+
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference between the two rows that meet at the seam.
 

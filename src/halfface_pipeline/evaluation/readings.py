@@ -1,8 +1,8 @@
 """Readers of age, expression and other ratings, and how far completions shift what they read.
 
-A reader is a ridge regression from the features of whole faces onto a column of the training faces. It is linear, so
-that what it reads off a calibrated sampler's completions has the mean of what it reads off the truth, however badly it
-reads; whether it reads at all is measured on the true held-out faces.
+A reader is a ridge regression from the features of whole faces onto a column of the training faces. Whatever it reads,
+completions of a calibrated sampler give the same on average as the truth; whether it reads what the column says is
+measured on the true held-out faces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ LEAST_CORRELATION = 0.4
 READ_ROWS = {
     "model": "model",
     "exact": "exact samples",
-    "smoothed_truth": "smoothed truth",
+    "matched_truth": "matched truth",
     "mean_completion": "mean completion",
     "nearest_training_face": "nearest training face",
     "other_face": "another face",

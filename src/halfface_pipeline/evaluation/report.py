@@ -128,13 +128,13 @@ def _sentences(metrics: dict[str, Any]) -> list[str]:
 
 
 def _reading_sentence(metrics: dict[str, Any], column: str) -> str:
-    reading = metrics["readings"][column]
+    reading, word = metrics["readings"][column], column.replace("_", " ")
     reads = f"correlation {_ends(reading['correlation'], '.2f')} with true held-out faces"
     if reading["measure"] is None:
-        return f"- {column} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
+        return f"- {word.capitalize()} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
     rows = metrics["measures"][reading["measure"]]["rows"]
-    smooth = f"{rows['smoothed_truth']['value']:+.2f} for the truth made as smooth"
-    return f"- Read as {column}: {_ends(rows['model'], '+.2f')} against the truth, {smooth}; {reads}."
+    matched = f"{rows['matched_truth']['value']:+.2f} for the truth made as noisy and as smooth"
+    return f"- Read as {word}: {_ends(rows['model'], '+.2f')} against the truth, {matched}; {reads}."
 
 
 def _ends(estimate: dict[str, Any], form: str) -> str:
@@ -243,7 +243,7 @@ def _readings(metrics: dict[str, Any]) -> str:
     for column, reading in readings.items():
         told = [_ends(reading[name], ".2f") for name in ("correlation", "r2", "slope")]
         share, known = f"{reading['hidden_share']:.2f}", _ends(reading["known_correlation"], ".2f")
-        lines.append([column, *told, share, known, "yes" if reading["measure"] else "no"])
+        lines.append([column.replace("_", " "), *told, share, known, "yes" if reading["measure"] else "no"])
     parts = [_rows(lines)]
     read = {column: measures[reading["measure"]]["rows"] for column, reading in readings.items() if reading["measure"]}
     if read:
@@ -251,15 +251,16 @@ def _readings(metrics: dict[str, Any]) -> str:
         lines = [["shift of", "of one deviation", *titles.values()]]
         for column, rows in read.items():
             share = f"{rows['model']['value'] / readings[column]['deviation']:+.2f}"
-            lines.append([column, share, *(_ends(rows[name], "+.2f") for name in titles)])
+            lines.append([column.replace("_", " "), share, *(_ends(rows[name], "+.2f") for name in titles)])
         parts.append(_rows(lines))
-        lines = [["shift of", "by", "slice", "faces", "model", "floor"]]
-        for column in read:
+        lines = [["shift of", "by", "slice", "faces", "model", "exact samples"]]
+        for column, rows in read.items():
             for by in (f"known_{column}", column):
                 for piece in metrics["audit"].get(by, {"slices": []})["slices"]:
                     shift = piece["measures"][readings[column]["measure"]]
-                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.2f"), f"{shift['floor']:+.2f}"]
-                    lines.append([column, by.replace("_", " "), *cells])
+                    exact = f"{shift['floor']:+.2f}" if "exact" in rows else ""
+                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.2f"), exact]
+                    lines.append([column.replace("_", " "), by.replace("_", " "), *cells])
         parts += [_rows(lines)] if len(lines) > 1 else []
     return "\n\n".join(parts)
 
