@@ -19,6 +19,7 @@ from halfface_pipeline.evaluation.audit import audit, columns_of
 from halfface_pipeline.evaluation.collect import collect
 from halfface_pipeline.evaluation.completions import Drawn
 from halfface_pipeline.evaluation.features import load_features
+from halfface_pipeline.evaluation.readings import Readers, fit_ridges, summarise_readings
 from halfface_pipeline.evaluation.realism import realism
 from halfface_pipeline.evaluation.references import NearestTraining
 from halfface_pipeline.evaluation.summary import floor, summarise
@@ -26,6 +27,7 @@ from halfface_pipeline.evaluation.trials import Trial, held_factors
 from halfface_pipeline.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
+READ = ("beard", "hair_end", "mouth_gap", "yaw", "hair_volume", "light_x", "lipstick", "head_width", "jaw")
 
 
 def main() -> None:
@@ -46,11 +48,17 @@ def main() -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = time.perf_counter(), time.process_time()
     nearest = NearestTraining(training, "bottom", NUM_TRAINING)
-    found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest)
+    read = {name: training.attributes[name] for name in READ}
+    of_training = nearest.features(features)
+    readers = Readers(fit_ridges(of_training, read), fit_ridges(nearest.features(features, known_alone=True), read))
+    found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest, readers=readers)
     collected = time.perf_counter()
     summarise(found)
+    summarise_readings(
+        readers, faces.attributes, found.features["truth"], found.known_features, found.rows["other_face"]
+    )
     rows = {name: each for name, each in found.features.items() if name != "other_face"}
-    realism(rows["truth"], found.seed_features, rows, nearest.features(features))
+    realism(rows["truth"], found.seed_features, rows, of_training)
     sets = time.perf_counter()
     columns = columns_of({}, held_factors(drawn, num_faces))
     audit(columns, found.rows["model"], floor(found), found.rows["other_face"])

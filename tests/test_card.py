@@ -82,6 +82,20 @@ def test_intervals_groups_slices_and_pictures_of_failures_are_told(tmp_path):
     assert read_evaluation(tmp_path).slices == [("seam gradient", "Male, 0", Measured(0.1))]
 
 
+def test_signed_shifts_are_told_where_they_are_not_chance(tmp_path):
+    def shift(low, high):
+        model = {"value": (low + high) / 2, "low": low, "high": high}
+        return {"group": "shift", "meaning": "completed less true", "unit": "L*", "rows": {"model": model}}
+
+    measures = {"older": shift(1.0, 3.0), "sad": shift(-3.0, -1.0), "by_chance": shift(-1.0, 2.0)}
+    measures["of_no_face"] = {"group": "shift", "rows": {"model": None}}
+    evaluated(tmp_path, {"measures": measures})
+    text = rendered(tmp_path)
+    assert "| older | 2 (1 to 3) | completed less true (L*) |" in text and "| sad | -2 (-3 to -1) |" in text
+    assert "by chance" not in text and "of no face" not in text and card_faults(text) == []
+    assert read_evaluation(tmp_path).figures == []
+
+
 @pytest.mark.parametrize(
     "content", ["", "[]", "{", '{"measures": 3, "slices": [1], "data": null}', '{"measures": {"a": {}}}']
 )

@@ -96,6 +96,7 @@ class Evaluation:
         figures: The measures.
         slices: Measure, slice and what the model scores there.
         gaps: Of the audit, the largest first.
+        shifts: Signed measures, completed less true, whose interval leaves out 0.
         pictures: Sheets of completions, relative to the run.
         failures: Sheets of failure cases, relative to the run.
         intervals: What the figures' intervals are.
@@ -106,6 +107,7 @@ class Evaluation:
     figures: Sequence[Figure] = ()
     slices: Sequence[tuple[str, str, Measured]] = ()
     gaps: Sequence[Gap] = ()
+    shifts: Sequence[Figure] = ()
     pictures: Sequence[str] = ()
     failures: Sequence[str] = ()
     intervals: str = ""
@@ -142,6 +144,7 @@ def read_evaluation(run: Path) -> Evaluation:
         figures=[*_figures(metrics.get("measures", {})), *_figures(_mapping(metrics.get("real")).get("measures", {}))],
         slices=list(_slices(metrics.get("slices", {}))),
         gaps=gaps[:MOST_GAPS],
+        shifts=list(_shifts(metrics.get("measures"))),
         pictures=[name for name in pictures if name not in failures],
         failures=failures,
         intervals=f"{level.value:.0%} intervals, {intervals.get('method', '')}" if level else "",
@@ -241,7 +244,7 @@ def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
         if not isinstance(entry, dict):
             continue
         if entry.get("group") == "shift":
-            continue  # signed, and near 0 by itself: told by slice
+            continue  # signed: told by `_shifts`
         rows = entry["rows"] if isinstance(entry.get("rows"), dict) else entry
         model = _measured(rows.get("model", rows if "value" in rows else None))
         if model is None:
@@ -253,6 +256,14 @@ def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
         }
         known = {row: measured for row, value in beside.items() if (measured := _measured(value)) is not None}
         yield Figure(f"{prefix}{name}", model, known, str(entry.get("meaning", "")))
+
+
+def _shifts(measures: Any) -> Iterator[Figure]:
+    for name, entry in measures.items() if isinstance(measures, dict) else ():
+        if isinstance(entry, dict) and entry.get("group") == "shift":
+            model = _measured(_mapping(entry.get("rows")).get("model"))
+            if model is not None and model.low is not None and model.high is not None and model.low * model.high > 0:
+                yield Figure(name, model, {}, f"{entry.get('meaning', '')} ({entry.get('unit', '')})")
 
 
 def _slices(entries: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Measured]]:

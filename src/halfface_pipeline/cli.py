@@ -94,7 +94,8 @@ def _evaluate(options: argparse.Namespace) -> None:
         options.seeds,
         options.features or ("pixels" if data.source == "procedural" else "dinov2"),
         options.features_path,
-        [column.strip() for column in options.slices.split(",")] if options.slices else [],
+        _names(options.slices),
+        _names(options.read),
         training_data(options.model),
         options.num_training,
         ["halfface", "evaluate", f"-n={options.n}", *words],
@@ -104,6 +105,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     if refresh_card(Path(options.model), out):
         print(f"model card: {Path(options.model) / 'README.md'}")
     print(f"picture: {out / 'completions.png'}")
+
+
+def _names(words: str | None) -> list[str]:
+    return [word.strip() for word in words.split(",")] if words else []
 
 
 def command_line() -> Parser:
@@ -149,11 +154,16 @@ def command_line() -> Parser:
     measure.add_argument("--features-path", metavar="PATH", help="where its weights lie, if not found by name")
     measure.add_argument("--slices", metavar="COLUMNS", help="compare faces by these columns, A,B,C or `all`")
     measure.add_argument(
+        "--read",
+        metavar="COLUMNS",
+        help="say whether completions look older, happier and so on, by readers of these columns: A,B,C or `all`",
+    )
+    measure.add_argument(
         "--num-training",
         type=int,
         default=NUM_TRAINING,
         metavar="N",
-        help=f"training faces searched for the nearest one (default {NUM_TRAINING})",
+        help=f"training faces searched for the nearest one, and learned from by --read (default {NUM_TRAINING})",
     )
     measure.set_defaults(command=_evaluate)
 

@@ -72,3 +72,25 @@ def test_spread_is_the_standard_deviation_of_pixels():
     assert math.isclose(float(measures.spread(torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1))), 0.5**0.5, rel_tol=1e-6)
     with pytest.raises(ValueError, match="at least 2"):
         measures.spread(draws[:, :1])
+
+
+def test_images_are_made_as_noisy_as_wanted_and_never_less():
+    smooth = torch.full((3, 3, 64, 48), 0.5)
+    noisy = measures.as_noisy_as(smooth, torch.tensor([0.02, 0.05, 0.0]))
+    assert measures.residual_noise(noisy).tolist() == pytest.approx([0.02, 0.05, 0], rel=0.05)
+    assert torch.equal(measures.as_noisy_as(noisy, torch.tensor([0.01, 0.01, 0.0])), noisy)
+    # Noise adds in squares: 3, 4, 5.
+    again = measures.as_noisy_as(measures.as_noisy_as(smooth[:1], torch.tensor([0.03])), torch.tensor([0.05]), seed=1)
+    assert float(measures.residual_noise(again)) == pytest.approx(0.05, rel=0.05)
+
+
+def test_images_are_made_as_sharp_as_wanted_by_blur_alone():
+    images = torch.rand(4, 3, 24, 20, generator=torch.Generator().manual_seed(0))
+    sharp = measures.sharpness(images)
+    wanted = sharp * torch.tensor([0.9, 0.5, 1.5, 0.01])
+    reached = measures.sharpness(measures.as_sharp_as(images, wanted)) / sharp
+    assert reached[:2].tolist() == pytest.approx([0.9, 0.5], abs=1e-4)
+    assert torch.equal(measures.as_sharp_as(images, wanted)[2], images[2])  # never sharpened
+    assert 0.01 < float(reached[3]) < 0.2  # one blur takes no more away
+    flat = torch.full((1, 3, 8, 8), 0.5)
+    assert torch.equal(measures.as_sharp_as(flat, torch.zeros(1)), flat)

@@ -1,11 +1,12 @@
 """Other faces' halves, the nearest training face, the mean."""
 
 import numpy as np
+import pytest
 import torch
 
 from halfface_pipeline.config import DataConfig
 from halfface_pipeline.data.dataset import ImageSet, load_images
-from halfface_pipeline.evaluation.references import NearestTraining, mean_completion, other_half
+from halfface_pipeline.evaluation.references import NearestTraining, mean_completion, mirrored, other_half
 from halfface_pipeline.halves import split
 
 DATA = DataConfig(height=48, width=40, num_images=300, num_eval_images=5)
@@ -46,3 +47,12 @@ def test_a_set_that_lies_in_memory_will_do():
     assert torch.equal(
         NearestTraining(faces, "right", 6).half(halves(images, "right")[0])[:, 0], halves(images, "right")[1]
     )
+
+
+@pytest.mark.parametrize(("hidden_half", "axis"), [("bottom", -2), ("top", -2), ("left", -1), ("right", -1)])
+def test_a_known_half_is_completed_by_its_mirror_image(hidden_half, axis):
+    faces = torch.randint(256, (2, 3, 8, 6), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    known, _ = split(faces, hidden_half)
+    whole = mirrored(known, hidden_half)
+    assert whole.shape == faces.shape and torch.equal(whole, whole.flip(axis))
+    assert torch.equal(split(whole, hidden_half)[0], known)

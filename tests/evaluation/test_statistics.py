@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from halfface_pipeline.evaluation.statistics import (
+    agreement_estimates,
     exchange_test,
     mean_estimate,
     mean_estimates,
@@ -99,3 +100,20 @@ def test_slices_are_compared_with_slices_drawn_at_random():
     found = slice_gap_tests(worse, places)[0]
     assert found.p_value == pytest.approx(1 / 1000) and found.statistic == pytest.approx(1.87, rel=0.02)
     assert slice_gap_tests(worse, torch.where(places == 2, -1, places), 99)[0].p_value > 0.05
+
+
+def test_agreement_of_readings_with_ratings():
+    rated = torch.randn(2000, generator=generator()) * 4 + 30
+    read = 0.5 * (rated - 30) + torch.randn(2000, generator=generator(1)) * 1.5 + 32
+    found = agreement_estimates(read, rated)
+    truth = 2 / math.hypot(2, 1.5)
+    assert found["correlation"].value == pytest.approx(float(torch.stack([read, rated]).corrcoef()[0, 1]), abs=1e-6)
+    assert found["correlation"].low < truth < found["correlation"].high
+    half = 1.96 * (1 - truth**2) / math.sqrt(2000)  # of a normal pair
+    assert found["correlation"].high - found["correlation"].value == pytest.approx(half, rel=0.15)
+    assert found["slope"].value == pytest.approx(0.5, abs=0.02)
+    # Variance missed: half the rating's own, the noise, and the offset of 2.
+    assert found["r2"].value == pytest.approx(1 - (4 + 1.5**2 + 4) / 16, abs=0.03)
+    some = torch.cat([rated[:100], torch.full((50,), torch.nan)])
+    there = agreement_estimates(torch.cat([read[:100], torch.zeros(50)]), some)["correlation"]
+    assert there.num_faces == 100 and there == agreement_estimates(read[:100], rated[:100])["correlation"]

@@ -66,6 +66,8 @@ BY_REGION = {
     "lightness_shift": Measure("shift", "lightness completed less lightness true", "L*", shown=False),
     "hue_shift": Measure("shift", "signed hue difference Delta H*, positive towards yellow", "L*", shown=False),
 }
+READING_SHIFT = "reading_shift_"
+"""Before the name of a column: how far completions shift what a reader reads as that column."""
 DARK_HAIR = ("dark_hair", "dark_hair_like")
 """Regions that answer whether dark hair is continued lighter, on procedural faces and on photographs."""
 
@@ -79,4 +81,8 @@ def describe(name: str) -> Measure:
         if region != name and region in REGIONS:
             shown = measure.shown and region not in DARK_HAIR
             return Measure(measure.group, f"{measure.meaning}: {REGIONS[region]}", measure.unit, measure.better, shown)
+    column = name.removeprefix(READING_SHIFT)
+    if column and column != name:
+        words = column.replace("_", " ")
+        return Measure("shift", f"read as {words}, completed less true", f"unit of {words}", shown=False)
     raise ValueError(f"measure is {name!r}; it must be one of {', '.join(MEASURES)}, or one by region")

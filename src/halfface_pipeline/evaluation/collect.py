@@ -1,6 +1,8 @@
 """Every measure of every face: the faces are gone through a few at a time, and only numbers are kept."""
 
+import ctypes
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,7 +18,8 @@ from .completions import Drawn
 from .conditional import Distances, distances, truth_ranks
 from .factors import CLASSES, draw_templates, labels_of, read_factors
 from .features import FeatureNetwork
-from .references import NearestTraining, mean_completion, other_half
+from .readings import Readers
+from .references import NearestTraining, mean_completion, mirrored, other_half
 from .trials import Trial, scores_per_face, trial_of
 
 FACES_AT_ONCE = 64
@@ -44,6 +47,7 @@ class Prepared:
         truth_features: Of the whole faces, (n, D).
         regions: Masks below the seam by name, (n, h, w).
         hair_lightness: L* of the hair in the known half, (n,); NaN where none is seen.
+        readers: What reads age and the like off features; none if nothing is to be read.
     """
 
     trial: Trial
@@ -53,6 +57,7 @@ class Prepared:
     truth_features: torch.Tensor
     regions: dict[str, torch.Tensor]
     hair_lightness: torch.Tensor
+    readers: Readers | None = None
 
 
 @dataclass(eq=False)
@@ -69,6 +74,7 @@ class Collected:
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is seen.
         features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
         seed_features: Of the first completion of each face, (N, D) for each seed.
+        known_features: Of the known halves beside their mirror image, (N, D), where something is to be read.
         visible_kept: (N,) whether all visible pixels came back bit for bit.
     """
 
@@ -80,6 +86,7 @@ class Collected:
     hair_lightness: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     features: dict[str, torch.Tensor] = field(default_factory=dict)
     seed_features: list[torch.Tensor] = field(default_factory=list)
+    known_features: torch.Tensor = field(default_factory=lambda: torch.empty(0))
     visible_kept: torch.Tensor = field(default_factory=lambda: torch.empty(0))
 
 
@@ -95,6 +102,7 @@ def collect(
     nearest: NearestTraining | None = None,
     faces_at_once: int = FACES_AT_ONCE,
     progress: bool = True,
+    readers: Readers | None = None,
 ) -> Collected:
     """Takes every measure of every face, of the model's completions and of what they are held against.
 
@@ -110,6 +118,7 @@ def collect(
         nearest: Training faces to search; none leaves that row out.
         faces_at_once: Faces completed in one call of `draw`.
         progress: Show a bar.
+        readers: What reads age and the like; none reads nothing.
 
     Returns:
         The numbers.
@@ -130,8 +139,15 @@ def collect(
             references = {"other_face": other_half(faces, hidden_half, rows, num_faces)}
             if nearest is not None:
                 references["nearest_training_face"] = nearest.half(trial.known)
-            parts.append(_measure(prepare(trial, features), drawn, references, start))
+            parts.append(_measure(prepare(trial, features, readers), drawn, references, start))
+            _return_memory()
     return _together(parts)
+
+
+def _return_memory() -> None:
+    """Gives freed memory back where the C library is glibc, which keeps what lies between the numbers that stay."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def part_of(trial: Trial, rows: range) -> Trial:
@@ -140,7 +156,7 @@ def part_of(trial: Trial, rows: range) -> Trial:
     return Trial(trial.images[some], trial.hidden_half, trial.known[some], trial.truth[some], trial.fingerprint)
 
 
-def prepare(trial: Trial, features: FeatureNetwork) -> Prepared:
+def prepare(trial: Trial, features: FeatureNetwork, readers: Readers | None = None) -> Prepared:
     """Colours, regions and features of a trial's true faces."""
     known_lab, truth_lab = to_lab(trial.known / 255), to_lab(trial.truth / 255)
     height, width = trial.images.shape[1:3]
@@ -151,7 +167,7 @@ def prepare(trial: Trial, features: FeatureNetwork) -> Prepared:
         regions = seam_regions(known_lab, trial.truth.shape[-2], upright=trial.hidden_half == "bottom")
         lightness = lightness_above(known_lab, regions.get("hair_like"))
     whole = torch.from_numpy(trial.images).permute(0, 3, 1, 2)
-    return Prepared(trial, features, known_lab, truth_lab, features(whole), regions, lightness)
+    return Prepared(trial, features, known_lab, truth_lab, features(whole), regions, lightness, readers)
 
 
 def measure_halves(
@@ -180,6 +196,8 @@ def measure_halves(
     }
     if hidden.shape[1] > 1:
         values["pairwise_distance"] = apart.pairwise
+    if prepared.readers is not None:
+        values |= prepared.readers.shifts(features, prepared.truth_features)
     lab = to_lab(hidden / 255)
     colours = colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions)
     return values | colours, apart, features[:, 0].clone()
@@ -202,6 +220,9 @@ def _measure(prepared: Prepared, drawn: list[Drawn], references: dict[str, torch
     means = [measure_halves(prepared, mean_completion(completions.hidden)) for completions in drawn]
     found.rows["mean_completion"] = _mean([values for values, _, _ in means])
     found.features["mean_completion"] = means[0][2]
+    if prepared.readers is not None:
+        found.known_features = prepared.features(mirrored(trial.known, trial.hidden_half))
+        found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, drawn[0].hidden, start)
     found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in drawn]).all(dim=0)
     if trial.factors is not None and trial.exact is not None:
         height, width = trial.images.shape[1:3]
@@ -212,6 +233,17 @@ def _measure(prepared: Prepared, drawn: list[Drawn], references: dict[str, torch
         found.factors["truth"] = {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES}
         found.factors["truth_read"] = read_factors(templates, trial.truth[:, None])
     return found
+
+
+def _shifts_of_matched_truth(prepared: Prepared, hidden: torch.Tensor, seed: int) -> dict[str, torch.Tensor]:
+    """What is read off the truth made as noisy and as smooth as its completions: shifts that faults alone make."""
+    assert prepared.readers is not None
+    trial, drawn = prepared.trial, hidden / 255
+    noisy = measures.as_noisy_as(trial.truth / 255, measures.residual_noise(drawn).mean(dim=1), seed)
+    matched = measures.as_sharp_as(noisy, measures.sharpness(drawn).mean(dim=1))
+    pixels = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
+    features = prepared.features(join(trial.known, pixels, trial.hidden_half))
+    return prepared.readers.shifts(features[:, None], prepared.truth_features)
 
 
 def ranked_numbers(prepared: Prepared, hidden: torch.Tensor, apart: Distances) -> dict[str, torch.Tensor]:
@@ -258,5 +290,6 @@ def _together(parts: list[Collected]) -> Collected:
         seed_features=[
             torch.cat([part.seed_features[place] for part in parts]) for place in range(len(first.by_seed))
         ],
+        known_features=torch.cat([part.known_features for part in parts]),
         visible_kept=torch.cat([part.visible_kept for part in parts]),
     )

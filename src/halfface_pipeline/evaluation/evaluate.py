@@ -23,10 +23,12 @@ from ..plots import sheet
 from ..provenance import save_png
 from . import realism as sets
 from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
+from .catalogue import READING_SHIFT
 from .collect import FACES_AT_ONCE, Collected, collect
 from .completions import FOLDER, Completions
-from .features import load_features
-from .figures import extremes, save_rank_histograms, save_slices
+from .features import FeatureNetwork, load_features
+from .figures import extremes, save_rank_histograms, save_readings, save_slices
+from .readings import LEAST_CORRELATION, Readers, choose_readings, fit_ridges, summarise_readings
 from .references import NearestTraining
 from .report import write_report
 from .statistics import LEVEL, RESAMPLES
@@ -55,6 +57,7 @@ def evaluate(
     features: str = "pixels",
     features_path: str | None = None,
     slices: Sequence[str] = (),
+    read: Sequence[str] = (),
     training: DataConfig | None = None,
     num_training: int = NUM_TRAINING,
     command: Sequence[str] = (),
@@ -78,6 +81,7 @@ def evaluate(
         features: Name of the feature network that distances are taken in.
         features_path: Where its weights lie, for networks that are not found by name.
         slices: Columns to compare faces by, or `all`.
+        read: Columns of numbers that readers, fitted to the training faces, read off completions; or `all`.
         training: What the model was trained on, to hold its completions against the nearest training face; none
             leaves that row out.
         num_training: Training faces to search.
@@ -87,17 +91,24 @@ def evaluate(
         What metrics.json holds (docs/evaluation.md).
 
     Raises:
-        ValueError: If there are too few faces, completions or seeds, the sizes differ, or a column is missing.
+        ValueError: If there are too few faces, completions or seeds, the sizes differ, or a column is missing or
+            cannot be read.
     """
     _check(pipe, data, num_completions, num_seeds, num_training)
     network = load_features(features, features_path, str(pipe.device))
     faces = load_faces(data, num_faces, num_completions)
     hidden_half = pipe.config.hidden_half
     factors = held_factors(data, num_faces) if data.source == "procedural" else None
-    columns = choose(columns_of(_columns(data, faces, num_faces), factors), slices, num_faces)
+    there = columns_of(_columns(data, faces, num_faces), factors)
+    columns = choose(there, slices, num_faces)
     nearest = _nearest(training, data, hidden_half, num_training)
+    rated = None if nearest is None or training is None else _training_columns(nearest, training)
+    to_read = choose_readings(read, rated, there, num_faces)
     completions = Completions(pipe, out / FOLDER, faces.fingerprint, num_completions, num_inference_steps, batch_size)
     seeds = range(seed, seed + num_seeds)
+    training_features, readers = None, None
+    if to_read and nearest is not None and rated is not None:
+        training_features, readers = _fitted(nearest, network, {name: rated[name] for name in to_read})
     found = collect(
         faces,
         data,
@@ -109,9 +120,16 @@ def evaluate(
         seeds,
         nearest,
         completions.faces_at_once,
+        readers=readers,
     )
+    readings = {} if readers is None else _read(found, readers, there)
+    if training_features is None and nearest is not None:
+        training_features = nearest.features(network)
     if int((~found.hair_lightness.isnan()).sum()) >= 2 * LEAST_FACES:
         columns = {"known_hair_lightness": found.hair_lightness.numpy()} | columns
+    for name, reading in readings.items():
+        if readers is not None and reading["measure"] and reading["known_correlation"]["low"] >= LEAST_CORRELATION:
+            columns = {f"known_{name}": readers.known[name](found.known_features).numpy()} | columns
     metrics = {
         "schema_version": SCHEMA_VERSION,
         "command": list(command),
@@ -145,7 +163,8 @@ def evaluate(
         },
         "intervals": {"level": LEVEL, "method": "percentile bootstrap over faces", "resamples": RESAMPLES},
         **summarise(found),
-        "real": _realism(found, None if nearest is None else nearest.features(network)),
+        "real": _realism(found, training_features),
+        "readings": readings,
         "audit": audit(columns, found.rows["model"], floor(found), found.rows["other_face"]),
     }
     metrics = _plain(metrics)
@@ -201,6 +220,33 @@ def _nearest(
     return NearestTraining(load_images(training, "train"), hidden_half, num_training)
 
 
+def _training_columns(nearest: NearestTraining, training: DataConfig) -> dict[str, np.ndarray]:
+    """Numbers of the training faces that are searched."""
+    num = nearest.num_training
+    factors = held_factors(training, num, "train") if training.source == "procedural" else None
+    return columns_of({name: values[:num] for name, values in nearest.faces.attributes.items()}, factors)
+
+
+def _fitted(
+    nearest: NearestTraining, network: FeatureNetwork, columns: dict[str, np.ndarray]
+) -> tuple[torch.Tensor, Readers]:
+    """Features of the training faces, and readers of whole faces and of known halves fitted to them."""
+    features = nearest.features(network)
+    return features, Readers(fit_ridges(features, columns), fit_ridges(nearest.features(network, True), columns))
+
+
+def _read(found: Collected, readers: Readers, ratings: dict[str, np.ndarray]) -> dict[str, Any]:
+    """How well each reader reads; the shifts of one that does not are taken out of what was found."""
+    truth, other_face = found.features["truth"], found.rows["other_face"]
+    ratings = {name: ratings[name][: len(truth)] for name in readers.whole}
+    readings = summarise_readings(readers, ratings, truth, found.known_features, other_face)
+    for name, reading in readings.items():
+        if reading["measure"] is None:
+            for table in [*found.rows.values(), *found.by_seed]:
+                table.pop(f"{READING_SHIFT}{name}", None)
+    return readings
+
+
 def _draw_pictures(
     out: Path,
     metrics: dict[str, Any],
@@ -212,6 +258,8 @@ def _draw_pictures(
     save_rank_histograms(metrics, out / "ranks.png")
     if metrics["audit"]:
         save_slices(metrics, out / "slices.png")
+    if any(reading["measure"] for reading in metrics["readings"].values()):
+        save_readings(metrics, out / "readings.png")
     hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
     facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
     facts |= model_facts(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))

@@ -7,6 +7,8 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from .readings import READ_ROWS
+
 MOST_COLUMNS = 12
 FACES_EACH = 2
 
@@ -83,6 +85,35 @@ def save_slices(metrics: dict[str, Any], file: Path) -> None:
                 else "lightness shift of hair\ncompleted - true (L*)"
             )
             grid[panel][0].set_ylabel(label, fontsize=9)
+    figure.savefig(file, dpi=110)
+
+
+def save_readings(metrics: dict[str, Any], file: Path) -> None:
+    """Draws how far completions shift each reading, beside what noise, smoothness and other halves do to it.
+
+    Args:
+        metrics: What was measured.
+        file: The PNG to write.
+    """
+    found = {name: reading for name, reading in metrics["readings"].items() if reading["measure"]}
+    some = metrics["measures"][next(iter(found.values()))["measure"]]["rows"]
+    rows = [row for row in READ_ROWS if some.get(row) is not None]
+    figure = Figure(figsize=(7.5, 1.1 + 0.16 * len(rows) * len(found) + 0.12 * len(found)), layout="constrained")
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        for number, reading in enumerate(found.values()):
+            entry, scale = metrics["measures"][reading["measure"]]["rows"][row], reading["deviation"]
+            height = number + (place - (len(rows) - 1) / 2) * 0.8 / len(rows)
+            value, low, high = (entry[key] / scale for key in ("value", "low", "high"))
+            ends = ([value - low], [high - value])
+            label = READ_ROWS[row] if number == 0 else None
+            axes.errorbar([value], [height], xerr=ends, fmt="o", color=f"C{place}", ms=4, capsize=2, label=label)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found])
+    axes.invert_yaxis()
+    axes.set_xlabel("completed - true, in standard deviations of the ratings of held-out faces")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(file, dpi=110)
 
 

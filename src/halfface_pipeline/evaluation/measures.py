@@ -75,6 +75,47 @@ def sharpness(hidden: torch.Tensor) -> torch.Tensor:
     return response.square().reshape(*hidden.shape[:-3], -1).mean(dim=-1).sqrt()
 
 
+def as_sharp_as(hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+    """Images mixed with their own blur, the 3 x 3 binomial filter, until their sharpness is what is wanted.
+
+    Sharpness is the root mean square of a linear filter: that of (1 - t) x + t blur(x) is the one wanted at the
+    smaller root of a quadratic in t. Images that are less sharp already stay as they are; t is at most 1.
+
+    Args:
+        hidden: (..., 3, h, w).
+        wanted: Sharpness, (...).
+
+    Returns:
+        (..., 3, h, w).
+    """
+    line = hidden.new_tensor([0.25, 0.5, 0.25])
+    kernel = (line[:, None] * line)[None, None]
+    padded = F.pad(hidden.reshape(-1, 1, *hidden.shape[-2:]), (1, 1, 1, 1), mode="replicate")
+    blurred = F.conv2d(padded, kernel).reshape(hidden.shape)
+    # By the polarization identity the product of both responses follows from their squares and that of the difference.
+    sharp, soft, apart = (sharpness(images).square() for images in (hidden, blurred, hidden - blurred))
+    product = (sharp + soft - apart) / 2
+    root = ((sharp - product).square() - apart * (sharp - wanted.square())).clamp_min(0).sqrt()
+    share = ((sharp - product - root) / apart).nan_to_num(0.0).clamp(0, 1)[..., None, None, None]
+    return (1 - share) * hidden + share * blurred
+
+
+def as_noisy_as(hidden: torch.Tensor, wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Images with as much white noise added as lifts their residual noise to what is wanted, if it is below.
+
+    Args:
+        hidden: (..., 3, h, w).
+        wanted: Residual noise, (...).
+        seed: Of the noise.
+
+    Returns:
+        (..., 3, h, w).
+    """
+    missing = (wanted.square() - residual_noise(hidden).square()).clamp_min(0).sqrt()
+    noise = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(seed))
+    return hidden + missing[..., None, None, None] * noise
+
+
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Mean absolute difference between the two rows that meet at the seam.
 

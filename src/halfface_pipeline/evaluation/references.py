@@ -3,14 +3,16 @@
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tqdm.auto import tqdm
 
 from ..data.dataset import ImageSet
+from ..halves import join
 from ..halves import split as cut_in_two
 from .features import FeatureNetwork
 
 SEARCH_SIZE = (14, 22)
 """Known halves are averaged to at most this height and width before they are compared."""
-BLOCK = 256
+BLOCK = 64
 
 
 def other_half(faces: ImageSet, hidden_half: str, rows: range, num_faces: int) -> torch.Tensor:
@@ -33,6 +35,11 @@ def mean_completion(hidden: torch.Tensor) -> torch.Tensor:
     return hidden.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
 
 
+def mirrored(known: torch.Tensor, hidden_half: str) -> torch.Tensor:
+    """Whole faces of a known half and its own mirror image, (N, 3, h, w) in the turned frame to (N, 3, H, W)."""
+    return join(known, known.flip(-2), hidden_half)
+
+
 class NearestTraining:
     """Finds, among training faces, the one whose known half is nearest in colours.
 
@@ -49,10 +56,27 @@ class NearestTraining:
         self._blocks = blocks
         self._known = torch.cat([_averaged(_halves(faces, hidden_half, block)[0]) for block in blocks])
 
-    def features(self, network: FeatureNetwork) -> torch.Tensor:
-        """Features of the training faces that are searched, (T, D)."""
-        images = (torch.from_numpy(np.stack([self.faces.images[row] for row in block])) for block in self._blocks)
-        return torch.cat([network(block.permute(0, 3, 1, 2)) for block in images])
+    def features(self, network: FeatureNetwork, known_alone: bool = False) -> torch.Tensor:
+        """Features of the training faces that are searched.
+
+        Args:
+            network: The feature network.
+            known_alone: Of the known halves beside their mirror image, not of the whole faces.
+
+        Returns:
+            (T, D).
+        """
+        found = []
+        with tqdm(total=self.num_training, desc="features of training faces", unit="face") as bar:
+            for block in self._blocks:
+                if known_alone:
+                    images = mirrored(_halves(self.faces, self.hidden_half, block)[0], self.hidden_half)
+                else:
+                    stacked = np.stack([self.faces.images[row] for row in block])
+                    images = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+                found.append(network(images))
+                bar.update(len(block))
+        return torch.cat(found)
 
     def half(self, known: torch.Tensor) -> torch.Tensor:
         """The hidden half of the nearest training face, (N, 3, h, w) uint8 to (N, 1, 3, h, w) uint8."""

@@ -1,11 +1,13 @@
 """What an evaluation says, in words and tables: metrics.json and metrics.md."""
 
 import json
+import math
 import os
 from pathlib import Path
 from typing import Any
 
-from .catalogue import describe
+from .catalogue import READING_SHIFT, describe
+from .readings import LEAST_CORRELATION, READ_ROWS
 from .statistics import LEVEL
 
 ROWS = {
@@ -60,6 +62,8 @@ def as_markdown(metrics: dict[str, Any], full: bool = True) -> str:
         if metrics["free_factors"]:
             parts += ["## Free factors", _factors(metrics)]
         parts += ["## Rank of the truth among its completions", _ranks(metrics)]
+        if metrics["readings"]:
+            parts += ["## Read off whole faces", _readings(metrics)]
         if metrics["audit"]:
             parts += ["## Slices", _gaps(metrics), _slices(metrics)]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -97,7 +101,7 @@ def _table(metrics: dict[str, Any], shown: bool) -> str:
     rows = {row: rows[row] for row in ROWS if row in rows}
     lines = [["measure", *(ROWS[row] for row in rows), "meaning"]]
     for name, measure in metrics["measures"].items():
-        if describe(name).shown != shown:
+        if describe(name).shown != shown or name.startswith(READING_SHIFT):
             continue
         cells = []
         for row, key in rows.items():
@@ -120,7 +124,22 @@ def _sentences(metrics: dict[str, Any]) -> list[str]:
     apart = f"Kolmogorov-Smirnov distance {number(test['statistic'])}, p {probability(test['p_value'])}"
     lines.append(f"- The gradient across the seam {verdict} that of real faces: {apart}.")
     lines += filter(None, [dark_hair_sentence(metrics)])
-    return lines
+    return lines + [_reading_sentence(metrics, column) for column in metrics["readings"]]
+
+
+def _reading_sentence(metrics: dict[str, Any], column: str) -> str:
+    reading, word = metrics["readings"][column], column.replace("_", " ")
+    reads = f"correlation {_ends(reading['correlation'], '.2f')} with true held-out faces"
+    if reading["measure"] is None:
+        return f"- {word.capitalize()} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
+    rows = metrics["measures"][reading["measure"]]["rows"]
+    matched = f"{rows['matched_truth']['value']:+.2f} for the truth made as noisy and as smooth"
+    return f"- Read as {word}: {_ends(rows['model'], '+.2f')} against the truth, {matched}; {reads}."
+
+
+def _ends(estimate: dict[str, Any], form: str) -> str:
+    parts = [format(math.nan if estimate[key] is None else estimate[key], form) for key in ("value", "low", "high")]
+    return f"{parts[0]} [{parts[1]}, {parts[2]}]"
 
 
 def dark_hair_sentence(metrics: dict[str, Any]) -> str | None:
@@ -215,6 +234,35 @@ def _ranks(metrics: dict[str, Any]) -> str:
         cells = [f"{ranks['statistic']:.1f}", probability(ranks["p_value"]), ranks["meaning"]]
         lines.append([name.replace("_", " "), counts, *cells])
     return _rows(lines)
+
+
+def _readings(metrics: dict[str, Any]) -> str:
+    """How well each column is read, and how far each row shifts it."""
+    readings, measures = metrics["readings"], metrics["measures"]
+    lines = [["column", "correlation", "R2", "slope", "hidden share", "correlation, known half alone", "read"]]
+    for column, reading in readings.items():
+        told = [_ends(reading[name], ".2f") for name in ("correlation", "r2", "slope")]
+        share, known = f"{reading['hidden_share']:.2f}", _ends(reading["known_correlation"], ".2f")
+        lines.append([column.replace("_", " "), *told, share, known, "yes" if reading["measure"] else "no"])
+    parts = [_rows(lines)]
+    read = {column: measures[reading["measure"]]["rows"] for column, reading in readings.items() if reading["measure"]}
+    if read:
+        titles = {name: title for name, title in READ_ROWS.items() if next(iter(read.values())).get(name) is not None}
+        lines = [["shift of", "of one deviation", *titles.values()]]
+        for column, rows in read.items():
+            share = f"{rows['model']['value'] / readings[column]['deviation']:+.2f}"
+            lines.append([column.replace("_", " "), share, *(_ends(rows[name], "+.2f") for name in titles)])
+        parts.append(_rows(lines))
+        lines = [["shift of", "by", "slice", "faces", "model", "exact samples"]]
+        for column, rows in read.items():
+            for by in (f"known_{column}", column):
+                for piece in metrics["audit"].get(by, {"slices": []})["slices"]:
+                    shift = piece["measures"][readings[column]["measure"]]
+                    exact = f"{shift['floor']:+.2f}" if "exact" in rows else ""
+                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.2f"), exact]
+                    lines.append([column.replace("_", " "), by.replace("_", " "), *cells])
+        parts += [_rows(lines)] if len(lines) > 1 else []
+    return "\n\n".join(parts)
 
 
 def _gaps(metrics: dict[str, Any]) -> str:

@@ -134,6 +134,39 @@ def ratio_estimate(
     return Estimate(value, low, high, len(together))
 
 
+def agreement_estimates(
+    read: torch.Tensor, rated: torch.Tensor, resamples: int = RESAMPLES, seed: int = 0
+) -> dict[str, Estimate]:
+    """How well what is read off faces follows what they are rated.
+
+    Args:
+        read: (N,).
+        rated: (N,); NaN where a face has no rating.
+        resamples: Bootstrap resamples.
+        seed: Of the resamples.
+
+    Returns:
+        `correlation`; `r2`, the variance explained, below 0 where the mean rating would be nearer; and `slope`, what
+        is read for each unit of rating, below 1 where a reader keeps to the middle.
+    """
+    there = ~rated.isnan()
+    x, y = read[there].double(), rated[there].double()
+    x, y = x - y.mean(), y - y.mean()
+    moments = torch.stack([x, y, x * x, y * y, x * y], dim=1)
+
+    def figures(means: torch.Tensor) -> torch.Tensor:
+        mean_x, mean_y, xx, yy, xy = means.unbind(dim=-1)
+        var_x, var_y, together = xx - mean_x**2, yy - mean_y**2, xy - mean_x * mean_y
+        return torch.stack(
+            [together / (var_x * var_y).sqrt(), 1 - (xx - 2 * xy + yy) / var_y, together / var_y], dim=-1
+        )
+
+    ends = interval(figures(resampled_means(moments, resamples, seed)))
+    values = figures(moments.mean(dim=0)).tolist()
+    names = ("correlation", "r2", "slope")
+    return {name: Estimate(value, *end, len(x)) for name, value, end in zip(names, values, ends, strict=True)}
+
+
 def interval(draws: torch.Tensor) -> list[tuple[float, float]]:
     """Percentile interval of each column of resampled values, (B, M)."""
     outside = (1 - LEVEL) / 2

@@ -1,0 +1,50 @@
+"""An evaluation that is killed, not asked to stop, and taken up again by the same command."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from halfface_pipeline.cli import main
+
+ALIVE_SECONDS = 240
+COMMAND = "import sys; from halfface_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+
+
+def words(folder, out):
+    settings = ["--num-faces", "24", "-n", "2", "--steps", "25", "--batch-size", "2", "--features", "pixels"]
+    return [
+        "evaluate",
+        "--model",
+        str(folder / "model"),
+        "--data",
+        "procedural",
+        *settings,
+        "--out",
+        str(folder / out),
+    ]
+
+
+@pytest.mark.slow
+def test_a_killed_evaluation_goes_on_with_the_samples_it_has(tiny_pipeline, tmp_path):
+    tiny_pipeline(48, 40).save_pretrained(tmp_path / "model")
+    process = subprocess.Popen([sys.executable, "-c", COMMAND, *words(tmp_path, "killed")], stderr=subprocess.DEVNULL)
+    until, kept = time.monotonic() + ALIVE_SECONDS, []
+    while len(kept) < 3 and process.poll() is None and time.monotonic() < until:
+        time.sleep(0.01)
+        kept = sorted((tmp_path / "killed").glob("completions/*/*.npz"))
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    kept = sorted((tmp_path / "killed").glob("completions/*/*.npz"))
+    assert 3 <= len(kept) < 24 and not (tmp_path / "killed" / "metrics.json").exists()
+    written = [file.stat().st_mtime_ns for file in kept]
+
+    assert main(words(tmp_path, "killed")) == 0
+    assert [file.stat().st_mtime_ns for file in kept] == written
+    assert len(list((tmp_path / "killed").glob("completions/*/*.npz"))) == 24
+    assert main(words(tmp_path, "whole")) == 0
+    resumed, whole = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("killed", "whole"))
+    assert {**resumed, "command": []} == {**whole, "command": []}
