@@ -54,17 +54,26 @@ def main() -> None:
 
     fast = copy.deepcopy(network)
     half = copy.deepcopy(network).to(torch.bfloat16)
+    last = copy.deepcopy(half).to(memory_format=torch.channels_last)
     prepare_for_sampling(_pipeline(fast, config), "auto")
-    nets = {"float32, heads of 8": narrow_heads, "float32": network, "bfloat16": half, "speed auto": fast}
+    nets = {
+        "float32, heads of 8": narrow_heads,
+        "float32": network,
+        "bfloat16": half,
+        "bfloat16, channels last": last,
+        "speed auto": fast,
+    }
     cases = {name: lambda name=name, net=net: evaluation(name, net) for name, net in nets.items()}
     cases["whole image, float32, heads of 8"] = lambda: whole(picture, timestep)
     with torch.inference_mode():
         seconds = interleaved(cases, options.rounds)
-        with FlopCounterMode(display=False) as counter:
-            evaluation("float32", network)
-    operations = counter.get_total_flops() / options.batch
+        operations = {}
+        for name in ("float32", "speed auto"):
+            with FlopCounterMode(display=False) as counter:
+                evaluation(name, nets[name])
+            operations[name] = counter.get_total_flops() / options.batch
     peaks = {"float32": product_peak(torch.float32), "speed auto": product_peak(fast.dtype)}
-    rates = {name: operations * options.batch / statistics.median(seconds[name]) for name in peaks}
+    rates = {name: operations[name] * options.batch / statistics.median(seconds[name]) for name in peaks}
     repaint = RePaintScheduler()
     repaint.set_timesteps(**REPAINT)
     # Where the timestep rises, RePaint adds noise again and asks no network.
@@ -77,12 +86,12 @@ def main() -> None:
                 "config": options.config,
                 "batch": options.batch,
                 "parameters": num_parameters(network),
-                "gflop_per_evaluation": round(operations / 1e9, 1),
+                "gflop_per_evaluation": {name: round(each / 1e9, 1) for name, each in operations.items()},
                 "evaluation": compared(seconds, "float32, heads of 8", options.batch),
                 "share_of_product_peak": {name: round(rates[name] / peak, 2) for name, peak in peaks.items()},
                 "relative_difference": {
                     name: round(float((outputs[name] - outputs["float32"]).norm() / outputs["float32"].norm()), 4)
-                    for name in ("bfloat16", "speed auto")
+                    for name in ("bfloat16", "bfloat16, channels last", "speed auto")
                 },
                 "completion": _completion(_pipeline(fast, config), options.batch),
                 "evaluations": {"repaint": asked, "here": STEPS},

@@ -21,9 +21,9 @@ from steps import WIDEST_GRADIENT, Step
 from timing import compared, machine, product_peak, taking_turns
 
 from halfface_pipeline.config_files import parse_arguments
+from halfface_pipeline.freed_memory import keep_freed_memory
 from halfface_pipeline.halves import size_multiple
 from halfface_pipeline.networks import build_network, training_cost
-from halfface_pipeline.speed import reuse_freed_memory
 
 DIFFUSERS_HEAD_DIM = 8
 PEER = "denoising_diffusion_pytorch"
@@ -96,7 +96,7 @@ def step_of(name: str, file: str, batch: int) -> Callable[[], float | None]:
     if name not in FORMS:
         return _peer(images)
     if name.startswith(AUTO):
-        reuse_freed_memory()
+        keep_freed_memory()
     form = {"bfloat16": False, "channels_last": False, "fused": False} | FORMS[name]
     step = Step(config, build_network(narrow_heads if name == BASE else model, height, width), **form)
     return lambda: step(images)

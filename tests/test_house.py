@@ -26,6 +26,7 @@ FLOORS = (
         "config_files",
         "lr_schedule",
         "files",
+        "freed_memory",
         "draws",
         "respacing",
         "respaced_scheduler",

@@ -1,9 +1,5 @@
 """Speed modes of sampling: what they change, and by how little."""
 
-import platform
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -12,22 +8,6 @@ from halfface_pipeline.schedules import sampler
 from halfface_pipeline.speed import multiplies_bfloat16, prepare_for_sampling, training_precision, use_dtype
 from halfface_pipeline.upsampling import FoldedUpsample
 from tests.oracles import GaussianDenoiser
-
-FAULTS = """
-import resource, torch
-from halfface_pipeline.speed import reuse_freed_memory
-
-def faults():
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(4):
-        torch.ones(16 * 2**20)  # 64 MiB, 16,384 pages
-    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
-
-print(faults())
-reuse_freed_memory()
-faults()
-print(faults())
-"""
 
 
 def drawn(pipe, speed):
@@ -74,14 +54,6 @@ def test_exact_denoisers_in_bfloat16_draw_what_they_draw_in_float32(tiny_pipelin
         drawn[dtype] = pipe(torch.zeros(3, 10, 16), 16, 20, generator, output_type="pt").hidden_halves
     one_level = 2 / 255
     assert float((drawn[torch.bfloat16] - drawn[torch.float32]).abs().max()) < one_level
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules")
-def test_freed_memory_is_used_again_without_asking_the_system():
-    done = subprocess.run([sys.executable, "-c", FAULTS], capture_output=True, text=True, check=True)
-    before, after = map(int, done.stdout.split())
-    assert before > 60_000
-    assert after < 100
 
 
 def test_bfloat16_is_taken_only_where_it_is_native(tiny_pipeline, monkeypatch):

@@ -1,7 +1,5 @@
-"""The form in which a machine trains and evaluates a network fastest: numbers, memory, upsampling."""
+"""The form in which a machine trains and evaluates a network fastest: number format, memory layout, upsampling."""
 
-import ctypes
-import platform
 from collections.abc import Mapping
 from typing import Literal, get_args
 
@@ -11,8 +9,6 @@ from .pipeline import HalfFaceInpaintPipeline
 from .upsampling import fold_upsampling
 
 Speed = Literal["auto", "safe"]
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-"""Of glibc's malloc.h."""
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
@@ -40,19 +36,6 @@ def training_precision(speed: Speed, mixed_precision: str | None, device: torch.
     if mixed_precision is None and speed == "auto" and multiplies_bfloat16(device):
         return "bf16"
     return mixed_precision
-
-
-def reuse_freed_memory() -> None:
-    """Has the C library keep what tensors free, for the next step to use.
-
-    glibc gives large blocks back to the system and gets them again page by page, each one zeroed: 12,000 page faults a
-    step of `configs/demo.yaml`, a fifth of its time. The process then stays as large as it has once been. Other
-    C libraries are left as they are.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(M_MMAP_MAX, 0)
-        libc.mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFaceInpaintPipeline:

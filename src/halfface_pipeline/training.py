@@ -18,6 +18,7 @@ from .config import Config
 from .data.dataset import load_images
 from .draws import StepDraw, draw_step, seed_dropout
 from .files import flush
+from .freed_memory import keep_freed_memory
 from .halves import predict_hidden, size_multiple, split
 from .lr_schedule import learning_rate
 from .networks import build_network, drawn_shape, num_parameters
@@ -35,7 +36,7 @@ from .processes import (
 from .run_folder import check_run_folder, claimed
 from .runs import LOG_FILE, append_log, forget_log_after, naming, num_steps, publish, published
 from .schedules import sampler, training_scheduler
-from .speed import reuse_freed_memory, training_precision
+from .speed import training_precision
 from .training_state import TrainingState
 
 
@@ -64,7 +65,7 @@ def train(config: Config) -> Path:
     cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
     device = torch.device("cuda" if cuda else "cpu")
     if config.training.speed == "auto" and device.type == "cpu":
-        reuse_freed_memory()
+        keep_freed_memory()
     precision = training_precision(config.training.speed, config.training.mixed_precision, device)
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run, kwargs_handlers=[wait])
     with contextlib.ExitStack() as held, ending(accelerator):

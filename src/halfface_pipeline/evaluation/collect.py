@@ -1,8 +1,6 @@
 """Every measure of every face: the faces are gone through a few at a time, and only numbers are kept."""
 
-import ctypes
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..config import DataConfig
 from ..data.dataset import ImageSet
+from ..freed_memory import return_freed_memory
 from ..halves import join
 from . import measures
 from .colour import colour_scores, lightness_above, procedural_regions, seam_regions, to_lab
@@ -140,14 +139,8 @@ def collect(
             if nearest is not None:
                 references["nearest_training_face"] = nearest.half(trial.known)
             parts.append(_measure(prepare(trial, features, readers), drawn, references, start))
-            _return_memory()
+            return_freed_memory()
     return _together(parts)
-
-
-def _return_memory() -> None:
-    """Gives freed memory back where the C library is glibc, which keeps what lies between the numbers that stay."""
-    with suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def part_of(trial: Trial, rows: range) -> Trial:
