@@ -24,6 +24,7 @@ from halfface_pipeline.evaluation.realism import realism
 from halfface_pipeline.evaluation.references import NearestTraining
 from halfface_pipeline.evaluation.summary import floor, summarise
 from halfface_pipeline.evaluation.trials import Trial, held_factors
+from halfface_pipeline.freed_memory import keep_freed_memory
 from halfface_pipeline.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
@@ -32,6 +33,7 @@ READ = ("beard", "hair_end", "mouth_gap", "yaw", "hair_volume", "light_x", "lips
 
 def main() -> None:
     """Measures the halves of other training faces as if they were completions."""
+    keep_freed_memory()
     num_faces = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
     source = sys.argv[2] if len(sys.argv) > 2 else "photographs"
     features = load_features(sys.argv[3] if len(sys.argv) > 3 else "pixels")

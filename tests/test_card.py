@@ -36,19 +36,26 @@ def test_figures_of_an_evaluation_are_in_the_table_and_in_the_model_index(tmp_pa
     shutil.copyfile(DEMO, tmp_path / "evaluation" / "metrics.json")
     text = rendered(tmp_path, Config(data=DataConfig(source="hub", path="someone/faces")))
     assert card_faults(text) == []
-    assert "| determined pixel error | 0.03685 | 0.0001374 | 0.1671 | mean absolute error" in text
-    assert "num faces 64, num completions 4, scheduler DDPMScheduler, num inference steps 50, seed 0" in text
+    metrics = json.loads(DEMO.read_text())
+    rows = metrics["measures"]["determined_pixel_error"]["rows"]
+    cells = ["{value:.4g} ({low:.4g} to {high:.4g})".format(**rows[row]) for row in ("model", "exact", "other_face")]
+    assert f"| determined pixel error | {' | '.join(cells)} | mean absolute error" in text
+    told = "num faces 64, num completions 4, scheduler DDPMScheduler, num inference steps 50, seeds 0, features pixels"
+    assert told in text
     data = yaml.safe_load(ModelCard(text).data.to_yaml())
     results = {result.metric_type: result for result in model_index_to_eval_results(data["model-index"])[1]}
-    assert len(results) == 5
+    signed = {name for name, measure in metrics["measures"].items() if measure["group"] == "shift"}
+    assert signed and results.keys() == (metrics["measures"].keys() | metrics["real"]["measures"].keys()) - signed
     seam = results["seam_gradient"]
-    assert (seam.metric_value, seam.dataset_type, seam.task_type) == (0.034952, "someone/faces", "image-to-image")
+    assert seam.metric_value == pytest.approx(metrics["measures"]["seam_gradient"]["rows"]["model"]["value"], rel=1e-5)
+    assert (seam.dataset_type, seam.task_type) == ("someone/faces", "image-to-image")
     settings = {
         "num_faces": 64,
         "num_completions": 4,
         "scheduler": "DDPMScheduler",
         "num_inference_steps": 50,
-        "seed": 0,
+        "seeds": "0",
+        "features": "pixels",
     }
     assert seam.metric_args == settings
 

@@ -13,6 +13,7 @@ from halfface_pipeline.data.procedural import faces, render
 from halfface_pipeline.evaluation import completions
 from halfface_pipeline.evaluation.evaluate import evaluate
 from halfface_pipeline.evaluation.readings import Readers, choose_readings, fit_ridges, summarise_readings
+from halfface_pipeline.evaluation.report import as_markdown
 from halfface_pipeline.evaluation.trials import held_factors
 
 NAN = float("nan")
@@ -189,6 +190,11 @@ def test_exact_samples_of_faces_shift_no_reading_and_lighter_clothes_shift_it(ti
     assert "- Smile cannot be read: correlation" in table and "- Read as clothing lightness: " in table
     assert "## Read off whole faces" in table and "reading shift" not in table
     assert (tmp_path / "exact" / "readings.png").exists()
+
+    # In units of which a face has few, figures keep their digits.
+    for name, figure in {"value": 0.00123, "low": -0.00045, "high": 0.00291}.items():
+        rows["model"][name] = figure
+    assert "- Read as clothing lightness: +0.00123 [-0.00045, +0.00291] against" in as_markdown(exact)
 
     def paler(colours):
         return colours + 0.3 * (1 - colours)

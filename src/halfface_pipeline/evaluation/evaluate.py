@@ -17,6 +17,7 @@ from .. import __version__
 from ..completions import model_facts, model_name
 from ..config import DataConfig
 from ..data.dataset import ImageSet, load_categories, load_images
+from ..freed_memory import keep_freed_memory
 from ..halves import join
 from ..pipeline import HalfFaceInpaintPipeline
 from ..plots import sheet
@@ -95,6 +96,7 @@ def evaluate(
             cannot be read.
     """
     _check(pipe, data, num_completions, num_seeds, num_training)
+    keep_freed_memory()
     network = load_features(features, features_path, str(pipe.device))
     faces = load_faces(data, num_faces, num_completions)
     hidden_half = pipe.config.hidden_half

@@ -133,8 +133,8 @@ def _reading_sentence(metrics: dict[str, Any], column: str) -> str:
     if reading["measure"] is None:
         return f"- {word.capitalize()} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
     rows = metrics["measures"][reading["measure"]]["rows"]
-    matched = f"{rows['matched_truth']['value']:+.2f} for the truth made as noisy and as smooth"
-    return f"- Read as {word}: {_ends(rows['model'], '+.2f')} against the truth, {matched}; {reads}."
+    matched = f"{rows['matched_truth']['value']:+.3g} for the truth made as noisy and as smooth"
+    return f"- Read as {word}: {_ends(rows['model'], '+.3g')} against the truth, {matched}; {reads}."
 
 
 def _ends(estimate: dict[str, Any], form: str) -> str:
@@ -251,15 +251,15 @@ def _readings(metrics: dict[str, Any]) -> str:
         lines = [["shift of", "of one deviation", *titles.values()]]
         for column, rows in read.items():
             share = f"{rows['model']['value'] / readings[column]['deviation']:+.2f}"
-            lines.append([column.replace("_", " "), share, *(_ends(rows[name], "+.2f") for name in titles)])
+            lines.append([column.replace("_", " "), share, *(_ends(rows[name], "+.3g") for name in titles)])
         parts.append(_rows(lines))
         lines = [["shift of", "by", "slice", "faces", "model", "exact samples"]]
         for column, rows in read.items():
             for by in (f"known_{column}", column):
                 for piece in metrics["audit"].get(by, {"slices": []})["slices"]:
                     shift = piece["measures"][readings[column]["measure"]]
-                    exact = f"{shift['floor']:+.2f}" if "exact" in rows else ""
-                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.2f"), exact]
+                    exact = f"{shift['floor']:+.3g}" if "exact" in rows else ""
+                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.3g"), exact]
                     lines.append([column.replace("_", " "), by.replace("_", " "), *cells])
         parts += [_rows(lines)] if len(lines) > 1 else []
     return "\n\n".join(parts)
