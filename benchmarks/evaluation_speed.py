@@ -19,7 +19,7 @@ from halfface_pipeline.evaluation.audit import audit, columns_of
 from halfface_pipeline.evaluation.collect import collect
 from halfface_pipeline.evaluation.completions import Drawn
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.readings import Readers, fit_ridges, summarise_readings
+from halfface_pipeline.evaluation.readings import Readers, summarise_readings
 from halfface_pipeline.evaluation.realism import realism
 from halfface_pipeline.evaluation.references import NearestTraining
 from halfface_pipeline.evaluation.summary import floor, summarise
@@ -52,7 +52,7 @@ def main() -> None:
     nearest = NearestTraining(training, "bottom", NUM_TRAINING)
     read = {name: training.attributes[name] for name in READ}
     of_training = nearest.features(features)
-    readers = Readers(fit_ridges(of_training, read), fit_ridges(nearest.features(features, known_alone=True), read))
+    readers = Readers.fit(of_training, nearest.features(features, known_alone=True), read)
     found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest, readers=readers)
     collected = time.perf_counter()
     summarise(found)

@@ -75,7 +75,7 @@ def shift_of(bias, num=4000):
     """Shifts of completions whose hidden number is normal, as the true one is, plus a bias."""
     features, rating = known_and_hidden(2000, 1)
     truth, rated = known_and_hidden(num, 2)
-    readers = Readers(fit_ridges(features, {"age": rating}), fit_ridges(features * SEEN, {"age": rating}))
+    readers = Readers.fit(features, features * SEEN, {"age": rating})
     drawn = truth[:, None].repeat(1, 4, 1)
     drawn[..., 1] = torch.randn(num, 4, generator=generator(5)) + bias
     other_face = (truth * SEEN + truth.roll(1, 0) * (1 - SEEN))[:, None]

@@ -27,9 +27,9 @@ from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
 from .catalogue import READING_SHIFT
 from .collect import FACES_AT_ONCE, Collected, collect
 from .completions import FOLDER, Completions
-from .features import FeatureNetwork, load_features
+from .features import load_features
 from .figures import extremes, save_rank_histograms, save_readings, save_slices
-from .readings import LEAST_CORRELATION, Readers, choose_readings, fit_ridges, summarise_readings
+from .readings import LEAST_CORRELATION, Readers, choose_readings, summarise_readings
 from .references import NearestTraining
 from .report import write_report
 from .statistics import LEVEL, RESAMPLES
@@ -109,8 +109,11 @@ def evaluate(
     completions = Completions(pipe, out / FOLDER, faces.fingerprint, num_completions, num_inference_steps, batch_size)
     seeds = range(seed, seed + num_seeds)
     training_features, readers = None, None
-    if to_read and nearest is not None and rated is not None:
-        training_features, readers = _fitted(nearest, network, {name: rated[name] for name in to_read})
+    if nearest is not None:
+        training_features = nearest.features(network)
+        if to_read and rated is not None:
+            known = nearest.features(network, known_alone=True)
+            readers = Readers.fit(training_features, known, {name: rated[name] for name in to_read})
     found = collect(
         faces,
         data,
@@ -125,8 +128,6 @@ def evaluate(
         readers=readers,
     )
     readings = {} if readers is None else _read(found, readers, there)
-    if training_features is None and nearest is not None:
-        training_features = nearest.features(network)
     if int((~found.hair_lightness.isnan()).sum()) >= 2 * LEAST_FACES:
         columns = {"known_hair_lightness": found.hair_lightness.numpy()} | columns
     for name, reading in readings.items():
@@ -227,14 +228,6 @@ def _training_columns(nearest: NearestTraining, training: DataConfig) -> dict[st
     num = nearest.num_training
     factors = held_factors(training, num, "train") if training.source == "procedural" else None
     return columns_of({name: values[:num] for name, values in nearest.faces.attributes.items()}, factors)
-
-
-def _fitted(
-    nearest: NearestTraining, network: FeatureNetwork, columns: dict[str, np.ndarray]
-) -> tuple[torch.Tensor, Readers]:
-    """Features of the training faces, and readers of whole faces and of known halves fitted to them."""
-    features = nearest.features(network)
-    return features, Readers(fit_ridges(features, columns), fit_ridges(nearest.features(network, True), columns))
 
 
 def _read(found: Collected, readers: Readers, ratings: dict[str, np.ndarray]) -> dict[str, Any]:

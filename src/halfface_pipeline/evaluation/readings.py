@@ -68,6 +68,20 @@ class Readers:
     whole: dict[str, Ridge]
     known: dict[str, Ridge]
 
+    @classmethod
+    def fit(cls, whole: torch.Tensor, known: torch.Tensor, columns: Mapping[str, np.ndarray]) -> "Readers":
+        """Fits both kinds.
+
+        Args:
+            whole: Features of T whole training faces, (T, D).
+            known: Features of their known halves beside the mirror image, (T, D).
+            columns: What to read, (T,) numbers each, NaN where missing.
+
+        Returns:
+            The readers.
+        """
+        return cls(fit_ridges(whole, columns), fit_ridges(known, columns))
+
     def shifts(self, features: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
         """What is read off completed faces less what is read off the true ones.
 
