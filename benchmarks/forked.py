@@ -59,9 +59,9 @@ def ended(process: multiprocessing.process.BaseProcess, seconds: float = 120) ->
     return process.exitcode
 
 
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Returns as soon as the condition holds."""
+def wait_for(condition: Callable[[], object], seconds: float = 60, pause: float = 0.002) -> None:
+    """Returns as soon as the condition holds, looking again after each `pause` in seconds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it has not come"
-        time.sleep(0.002)
+        time.sleep(pause)

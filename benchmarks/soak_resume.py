@@ -27,7 +27,11 @@ from halfface_pipeline.files import PARTIAL
 from halfface_pipeline.runs import LOG_FILE, read_log
 
 CHECKPOINT_EVERY = 5
-STEPS_A_LIFE = 8
+LONGEST_WAIT = 16
+"""Steps of a life before its kill is aimed."""
+STEPS_A_LIFE = LONGEST_WAIT + 3 * CHECKPOINT_EVERY
+"""More than any life takes."""
+SHORTEST_PAUSE = 1e-4
 CONFIG = f"""
 data: {{height: 20, width: 16, num_images: 24, num_eval_images: 2}}
 model: {{block_out_channels: [8, 16], layers_per_block: 1, norm_num_groups: 4, attention_head_dim: 8}}
@@ -56,7 +60,7 @@ def soak(kills: int, folder: Path, seed: int = 0) -> dict[str, Any]:
     """
     chance, began = random.Random(seed), time.perf_counter()
     (folder / "soak.yaml").write_text(CONFIG)
-    steps = (3 * kills + 2) * STEPS_A_LIFE
+    steps = (kills + 1) * STEPS_A_LIFE
     words = ["--config", folder / "soak.yaml", "--training.steps", steps, "--output.dir"]
     whole, killed = folder / "whole" / "run", folder / "killed" / "run"  # a sheet tells the name of its folder
     assert ended(start(folder / "whole.txt", *words, whole), 3600) == 0, (folder / "whole.txt").read_text()
@@ -98,16 +102,21 @@ def _aim(run: Path, chance: random.Random, aim: str, step: int, process: Any) ->
     if aim == "any moment" and chance.random() < 0.3:
         time.sleep(chance.uniform(0, 1))  # before the first step, most of the time
         return
-    goal = step + chance.randrange(1, 2 * STEPS_A_LIFE)
+    goal = step + chance.randrange(1, LONGEST_WAIT)
     wait_for(lambda: not process.is_alive() or _last_step(run) >= goal)
     if aim == "any moment":
         time.sleep(chance.uniform(0, 0.05))
-    elif aim == "writing":
-        wait_for(lambda: not process.is_alive() or any(run.glob(f"checkpoints/{PARTIAL}step-*")))
-        time.sleep(chance.uniform(0, 0.01))
-    else:
-        wait_for(lambda: not process.is_alive() or len(_checkpoints(run)) > 1)
-        time.sleep(chance.uniform(0, 0.001))
+        return
+
+    def at_hand() -> bool:
+        writes = aim == "writing" and any(run.glob(f"checkpoints/{PARTIAL}step-*"))
+        deletes = aim == "deleting" and len(_checkpoints(run)) > 1
+        return writes or deletes
+
+    # A fast disk may hide the moment from who looks every now and then; any other will do.
+    last = goal + 2 * CHECKPOINT_EVERY
+    wait_for(lambda: not process.is_alive() or at_hand() or _last_step(run) >= last, pause=SHORTEST_PAUSE)
+    time.sleep(chance.uniform(0, 0.01 if aim == "writing" else 0.001))
 
 
 def _moment(run: Path, step: int) -> str:
