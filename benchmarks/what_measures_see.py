@@ -16,7 +16,8 @@ from halfface_pipeline.evaluation.collect import measure_halves, prepare, ranked
 from halfface_pipeline.evaluation.conditional import truth_ranks
 from halfface_pipeline.evaluation.features import load_features
 from halfface_pipeline.evaluation.realism import MEANINGS, realism
-from halfface_pipeline.evaluation.statistics import exchange_test, mean_estimates, uniform_ranks_test
+from halfface_pipeline.evaluation.significance import exchange_test, uniform_ranks_test
+from halfface_pipeline.evaluation.statistics import mean_estimates
 from halfface_pipeline.evaluation.trials import trial_of
 
 HEIGHT, WIDTH, K = 48, 40, 4

@@ -75,7 +75,7 @@ class Gap:
         worst: Name of the worst slice.
         best: Name of the best.
         ratio: The worst one's mean over the best one's.
-        p_value: How often slices drawn at random differ as much; none where it was not tested.
+        q_value: How often slices drawn at random differ as much, corrected for the number of gaps.
     """
 
     column: str
@@ -83,7 +83,7 @@ class Gap:
     worst: str
     best: str
     ratio: Measured
-    p_value: Measured | None
+    q_value: Measured | None
 
 
 @dataclass(frozen=True)
@@ -290,4 +290,4 @@ def _gaps(audit: Any) -> Iterator[Gap]:
             ratio = _measured({**gap, "value": gap.get("ratio")}) if isinstance(gap, dict) else None
             if ratio is not None:
                 words = (str(gap.get("worst", "")), str(gap.get("best", "")))
-                yield Gap(column, measure.replace("_", " "), *words, ratio, _measured(gap.get("p_value")))
+                yield Gap(column, measure.replace("_", " "), *words, ratio, _measured(gap.get("q_value")))

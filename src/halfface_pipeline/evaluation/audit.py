@@ -11,7 +11,8 @@ import torch
 from ..data.face_factors import GLASSES, NECKLINES, Factors
 from .catalogue import DARK_HAIR, describe
 from .colour import to_lab
-from .statistics import estimates_of, interval, resampled_means, slice_gap_tests
+from .significance import false_discovery_rates, slice_gap_tests
+from .statistics import estimates_of, interval, resampled_means
 from .trials import hair_colours
 
 LEAST_FACES = 10
@@ -120,10 +121,14 @@ def audit(
 
     Returns:
         By column: `slices` (name, number of faces, estimates of every measure, means of its floor and ceiling) and
-        `gaps` (measures that should be low: worst and best slice, their ratio with its interval, and how often slices
-        drawn at random differ as much).
+        `gaps` (measures that should be low: worst and best slice, their ratio with its interval, how often slices
+        drawn at random differ as much, and the same corrected for the number of gaps of all columns).
     """
-    return {name: _column(values, model, floor, ceiling) for name, values in columns.items()}
+    found = {name: _column(values, model, floor, ceiling) for name, values in columns.items()}
+    gaps = [gap for part in found.values() for gap in part["gaps"].values()]
+    for gap, rate in zip(gaps, false_discovery_rates([gap["p_value"] for gap in gaps]), strict=True):
+        gap["q_value"] = rate
+    return found
 
 
 def _column(

@@ -1,14 +1,16 @@
 """What an evaluation says, in words and tables: metrics.json and metrics.md."""
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Any
 
+from .audit_report import gaps_section, readings_section, slices_section
 from .catalogue import READING_SHIFT, describe
-from .readings import LEAST_CORRELATION, READ_ROWS
+from .readings import LEAST_CORRELATION
+from .significance import CHANCE
 from .statistics import LEVEL
+from .wording import ends, interval, number, probability, short, short_interval, table
 
 ROWS = {
     "model": "model",
@@ -18,8 +20,6 @@ ROWS = {
     "mean_completion": "mean completion",
 }
 RATIOS = {"other_face": "of another face's", "exact": "of exact samples'", "truth": "of the truth's"}
-LISTED_GAPS = 8
-CHANCE = 0.05
 
 
 def write_report(out: Path, metrics: dict[str, Any]) -> None:
@@ -63,35 +63,10 @@ def as_markdown(metrics: dict[str, Any], full: bool = True) -> str:
             parts += ["## Free factors", _factors(metrics)]
         parts += ["## Rank of the truth among its completions", _ranks(metrics)]
         if metrics["readings"]:
-            parts += ["## Read off whole faces", _readings(metrics)]
+            parts += ["## Read off whole faces", readings_section(metrics)]
         if metrics["audit"]:
-            parts += ["## Slices", _gaps(metrics), _slices(metrics)]
+            parts += ["## Slices", gaps_section(metrics), slices_section(metrics)]
     return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def number(value: float | None) -> str:
-    """A number with three to four digits that tell; nothing for none."""
-    if value is None:
-        return ""
-    return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
-
-
-def probability(p_value: float) -> str:
-    """A p-value, never shown as 0."""
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
-
-
-def interval(estimate: dict[str, Any]) -> str:
-    """A value with its interval."""
-    if estimate["value"] is None:
-        return ""
-    ends = "" if estimate["low"] is None else f" [{number(estimate['low'])}, {number(estimate['high'])}]"
-    return number(estimate["value"]) + ends
-
-
-def _rows(lines: list[list[str]]) -> str:
-    head, *rest = ["| " + " | ".join(cells) + " |" for cells in lines]
-    return "\n".join([head, "| --- " * len(lines[0]) + "|", *rest])
 
 
 def _table(metrics: dict[str, Any], shown: bool) -> str:
@@ -110,7 +85,7 @@ def _table(metrics: dict[str, Any], shown: bool) -> str:
                 "" if estimate is None else interval(estimate) if row == "model" else number(estimate["value"])
             )
         lines.append([name.replace("_", " "), *cells, measure["meaning"]])
-    return _rows(lines) if len(lines) > 1 else ""
+    return table(lines) if len(lines) > 1 else ""
 
 
 def _sentences(metrics: dict[str, Any]) -> list[str]:
@@ -129,17 +104,12 @@ def _sentences(metrics: dict[str, Any]) -> list[str]:
 
 def _reading_sentence(metrics: dict[str, Any], column: str) -> str:
     reading, word = metrics["readings"][column], column.replace("_", " ")
-    reads = f"correlation {_ends(reading['correlation'], '.2f')} with true held-out faces"
+    reads = f"correlation {ends(reading['correlation'], '.2f')} with true held-out faces"
     if reading["measure"] is None:
         return f"- {word.capitalize()} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
     rows = metrics["measures"][reading["measure"]]["rows"]
     matched = f"{rows['matched_truth']['value']:+.3g} for the truth made as noisy and as smooth"
-    return f"- Read as {word}: {_ends(rows['model'], '+.3g')} against the truth, {matched}; {reads}."
-
-
-def _ends(estimate: dict[str, Any], form: str) -> str:
-    parts = [format(math.nan if estimate[key] is None else estimate[key], form) for key in ("value", "low", "high")]
-    return f"{parts[0]} [{parts[1]}, {parts[2]}]"
+    return f"- Read as {word}: {ends(rows['model'], '+.3g')} against the truth, {matched}; {reads}."
 
 
 def dark_hair_sentence(metrics: dict[str, Any]) -> str | None:
@@ -177,7 +147,7 @@ def _real(real: dict[str, Any], full: bool) -> str:
                 *others,
             ]
         )
-    parts = [_rows(lines)]
+    parts = [table(lines)]
     if full:
         meanings = [f"- {name.replace('_', ' ')}: {measure['meaning']}" for name, measure in real["measures"].items()]
         each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces"
@@ -198,16 +168,6 @@ def _memorised(found: dict[str, Any], row: str) -> str:
     )
 
 
-def short(value: float | None) -> str:
-    """A number with three digits that tell, however small; nothing for none."""
-    return "" if value is None else f"{value:.3g}"
-
-
-def short_interval(estimate: dict[str, Any]) -> str:
-    """As `interval`, in three digits."""
-    return f"{short(estimate['value'])} [{short(estimate['low'])}, {short(estimate['high'])}]"
-
-
 def _factors(metrics: dict[str, Any]) -> str:
     lines = [["factor", "value", "probability", "exact samples, as read", "model, as read"]]
     notes = []
@@ -220,7 +180,7 @@ def _factors(metrics: dict[str, Any]) -> str:
             likely = f"{value['probability']:.3f} ± {value['sampling_error']:.3f}"
             lines.append([name, label, likely, interval(value["exact"]), interval(value["model"])])
     return (
-        _rows(lines)
+        table(lines)
         + "\n\n"
         + "\n".join(f"- {note}" for note in notes)
         + "\n- ±: the standard error of independent draws."
@@ -233,70 +193,4 @@ def _ranks(metrics: dict[str, Any]) -> str:
         counts = " ".join(map(str, ranks["counts"]))
         cells = [f"{ranks['statistic']:.1f}", probability(ranks["p_value"]), ranks["meaning"]]
         lines.append([name.replace("_", " "), counts, *cells])
-    return _rows(lines)
-
-
-def _readings(metrics: dict[str, Any]) -> str:
-    """How well each column is read, and how far each row shifts it."""
-    readings, measures = metrics["readings"], metrics["measures"]
-    lines = [["column", "correlation", "R2", "slope", "hidden share", "correlation, known half alone", "read"]]
-    for column, reading in readings.items():
-        told = [_ends(reading[name], ".2f") for name in ("correlation", "r2", "slope")]
-        share, known = f"{reading['hidden_share']:.2f}", _ends(reading["known_correlation"], ".2f")
-        lines.append([column.replace("_", " "), *told, share, known, "yes" if reading["measure"] else "no"])
-    parts = [_rows(lines)]
-    read = {column: measures[reading["measure"]]["rows"] for column, reading in readings.items() if reading["measure"]}
-    if read:
-        titles = {name: title for name, title in READ_ROWS.items() if next(iter(read.values())).get(name) is not None}
-        lines = [["shift of", "of one deviation", *titles.values()]]
-        for column, rows in read.items():
-            share = f"{rows['model']['value'] / readings[column]['deviation']:+.2f}"
-            lines.append([column.replace("_", " "), share, *(_ends(rows[name], "+.3g") for name in titles)])
-        parts.append(_rows(lines))
-        lines = [["shift of", "by", "slice", "faces", "model", "exact samples"]]
-        for column, rows in read.items():
-            for by in (f"known_{column}", column):
-                for piece in metrics["audit"].get(by, {"slices": []})["slices"]:
-                    shift = piece["measures"][readings[column]["measure"]]
-                    exact = f"{shift['floor']:+.3g}" if "exact" in rows else ""
-                    cells = [piece["name"], str(piece["num_faces"]), _ends(shift, "+.3g"), exact]
-                    lines.append([column.replace("_", " "), by.replace("_", " "), *cells])
-        parts += [_rows(lines)] if len(lines) > 1 else []
-    return "\n\n".join(parts)
-
-
-def _gaps(metrics: dict[str, Any]) -> str:
-    found = [
-        (gap["p_value"], -gap["ratio"], column, measure, gap)
-        for column, part in metrics["audit"].items()
-        for measure, gap in part["gaps"].items()
-        if None not in (gap["ratio"], gap["low"], gap["high"])  # over a slice without fault there is no ratio
-    ]
-    if not found:
-        return "No column cuts the faces into two slices that are large enough to compare."
-    below = sum(entry[0] < CHANCE for entry in found)
-    lines = [["column", "measure", "worst slice", "best slice", "worst / best", "p"]]
-    for p_value, _, column, measure, gap in sorted(found)[:LISTED_GAPS]:
-        ratio = f"{gap['ratio']:.2f} [{gap['low']:.2f}, {gap['high']:.2f}]"
-        words = column.replace("_", " "), measure.replace("_", " ")
-        lines.append([*words, gap["worst"], gap["best"], ratio, probability(p_value)])
-    return (
-        f"{below} of {len(found)} gaps have p < {CHANCE} (faces shuffled among the slices); chance alone would give "
-        f"about {CHANCE * len(found):.0f}. The {len(lines) - 1} clearest:\n\n{_rows(lines)}"
-    )
-
-
-def _slices(metrics: dict[str, Any]) -> str:
-    """Of each slice the energy score beside its floor and ceiling, and the shift of hair lightness."""
-    names = metrics["measures"]
-    shift = next(
-        (f"lightness_shift_{region}" for region in ("hair", "hair_like") if f"lightness_shift_{region}" in names), None
-    )
-    lines = [["column", "slice", "faces", "energy score", "floor", "another face", "hair: lightness shift, L*"]]
-    for column, part in metrics["audit"].items():
-        for piece in part["slices"]:
-            score = piece["measures"]["energy_score"]
-            cells = [interval(score), number(score["floor"]), number(score["ceiling"])]
-            moved = interval(piece["measures"][shift]) if shift else ""
-            lines.append([column.replace("_", " "), piece["name"], str(piece["num_faces"]), *cells, moved])
-    return _rows(lines)
+    return table(lines)

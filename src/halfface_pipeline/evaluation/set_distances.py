@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .statistics import PERMUTATIONS, Estimate, interval
+from .significance import PERMUTATIONS
+from .statistics import Estimate, interval
 
 NEAREST = 5
 """The neighbour whose distance is the radius of a face's neighbourhood (Naeem et al. 2020)."""

@@ -10,7 +10,8 @@ from .audit import dark_hair_measure
 from .catalogue import describe
 from .collect import RANKED, Collected
 from .factors import CLASSES, PROBABILITIES
-from .statistics import exchange_test, mean_estimate, mean_estimates, ratio_estimate, uniform_ranks_test
+from .significance import exchange_test, uniform_ranks_test
+from .statistics import mean_estimate, mean_estimates, ratio_estimate
 
 
 def summarise(found: Collected) -> dict[str, Any]:
