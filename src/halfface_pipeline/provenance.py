@@ -93,10 +93,15 @@ def read_png(file: str | Path) -> dict[str, Any]:
     return {key: value for key, value in text.items() if not key.startswith("XML:")} | numbers
 
 
-def fingerprint(network: torch.nn.Module) -> str:
-    """16 hex digits of the SHA-256 of a network's weights: names and values in order."""
+def weights_sha256(network: torch.nn.Module) -> str:
+    """SHA-256, in hex, of a network's weights: names and values in order."""
     digest = hashlib.sha256()
     for name, value in network.state_dict().items():
         digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()[:16]
+        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def fingerprint(network: torch.nn.Module) -> str:
+    """The first 16 digits of `weights_sha256`, which PNGs tell."""
+    return weights_sha256(network)[:16]

@@ -1,6 +1,7 @@
 """The whole evaluation on a tiny model."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -96,6 +97,16 @@ def write_photos(folder, num):
     lines += [f"{row:03d}.png,{row * 1.5},{row % 2},{words[row % 3]},person{row}" for row in range(num)]
     (folder / "metadata.csv").write_text("\n".join(lines) + "\n")
     return DataConfig("imagefolder", str(folder), holdout=1.0, height=48, width=40)
+
+
+def test_a_copy_of_the_data_goes_on_where_the_first_was_cut_short(tiny_pipeline, tmp_path, monkeypatch):
+    pipe, data = tiny_pipeline(48, 40), write_photos(tmp_path / "photos", 8)
+    whole = evaluate(pipe, data, tmp_path / "out", **{**QUICK, "num_faces": 8})
+    shutil.copytree(tmp_path / "photos", tmp_path / "copy", copy_function=shutil.copyfile)
+    moved = replace(data, path=str(tmp_path / "copy"))
+    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("nothing is to be drawn"))
+    again = evaluate(pipe, moved, tmp_path / "out", **{**QUICK, "num_faces": 8})
+    assert again["data"] == whole["data"] | {"name": "copy"} and again["measures"] == whole["measures"]
 
 
 def test_photographs_are_audited_by_their_metadata(tiny_pipeline, tmp_path):

@@ -146,7 +146,7 @@ def collect(
 def part_of(trial: Trial, rows: range) -> Trial:
     """Some of a trial's faces, without the exact samples."""
     some = slice(rows.start, rows.stop)
-    return Trial(trial.images[some], trial.hidden_half, trial.known[some], trial.truth[some], trial.fingerprint)
+    return Trial(trial.images[some], trial.hidden_half, trial.known[some], trial.truth[some])
 
 
 def prepare(trial: Trial, features: FeatureNetwork, readers: Readers | None = None) -> Prepared:

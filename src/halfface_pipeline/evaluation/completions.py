@@ -13,6 +13,7 @@ import torch
 
 from ..halves import split as cut_in_two
 from ..pipeline import HalfFaceInpaintPipeline
+from ..provenance import weights_sha256
 from .trials import Trial, complete
 
 FOLDER = "completions"
@@ -31,22 +32,13 @@ class Drawn:
     visible_kept: torch.Tensor
 
 
-def weights_hash(network: torch.nn.Module) -> str:
-    """SHA-256, in hex, of a network's weights."""
-    digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
 class Completions:
     """Draws completions, or reads those that an earlier run of the same evaluation has left.
 
     Args:
         pipe: The model, with the sampler to use.
         folder: Where they are kept, in a subfolder named by everything that went in.
-        fingerprint: Of the held-out faces.
+        images_sha256: Of the held-out faces.
         num_completions: K.
         num_inference_steps: Denoising steps.
         batch_size: Completions computed at once.
@@ -56,14 +48,14 @@ class Completions:
         self,
         pipe: HalfFaceInpaintPipeline,
         folder: Path,
-        fingerprint: str,
+        images_sha256: str,
         num_completions: int,
         num_inference_steps: int,
         batch_size: int = 32,
     ) -> None:
         self.pipe, self.num_completions = pipe, num_completions
         self.num_inference_steps, self.batch_size = num_inference_steps, batch_size
-        self.weights = weights_hash(pipe.unet)
+        self.weights = weights_sha256(pipe.unet)
         scheduler = {name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")}
         went_in = {
             "weights": self.weights,
@@ -71,7 +63,7 @@ class Completions:
             "model": [pipe.config.hidden_half, pipe.config.known_layout, pipe.config.height, pipe.config.width],
             "precision": str(pipe.unet.dtype),
             "completions": [num_completions, num_inference_steps, batch_size],
-            "data": fingerprint,
+            "data": images_sha256,
         }
         text = json.dumps(went_in, sort_keys=True, default=str)
         self.key = hashlib.sha256(text.encode()).hexdigest()

@@ -106,7 +106,8 @@ def evaluate(
     nearest = _nearest(training, data, hidden_half, num_training)
     rated = None if nearest is None or training is None else _training_columns(nearest, training)
     to_read = choose_readings(read, rated, there, num_faces)
-    completions = Completions(pipe, out / FOLDER, faces.fingerprint, num_completions, num_inference_steps, batch_size)
+    held_out = faces.images_sha256()
+    completions = Completions(pipe, out / FOLDER, held_out, num_completions, num_inference_steps, batch_size)
     seeds = range(seed, seed + num_seeds)
     training_features, readers = None, None
     if nearest is not None:
@@ -148,7 +149,7 @@ def evaluate(
             "name": None if data.path is None else Path(data.path).name,
             "height": data.height,
             "width": data.width,
-            "fingerprint": faces.fingerprint,
+            "images_sha256": held_out,
             "resize": "drawn at this size" if data.source == "procedural" else RESIZE,
             "num_training_searched": 0 if nearest is None else nearest.num_training,
         },

@@ -9,7 +9,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
-from .completions import weights_hash
+from ..provenance import weights_sha256
 from .face_reader import load_face_reader
 
 PIXELS_SIDE = 16
@@ -132,7 +132,7 @@ def _network(
         return torch.cat([features(part) for part in images.split(AT_ONCE)]).clone()
 
     dim = compute(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]
-    return FeatureNetwork(name, size, dim, compute, weights_hash(network))
+    return FeatureNetwork(name, size, dim, compute, weights_sha256(network))
 
 
 def _efficientnet_lite0() -> torch.nn.Module:

@@ -32,7 +32,6 @@ class Trial:
         hidden_half: The half that is hidden.
         known: (N, 3, h, w).
         truth: (N, 3, h, w).
-        fingerprint: Of the image set.
         factors: What procedural faces are drawn from, where the truth about their hidden half is known.
         exact: Exact samples of p(hidden | known), (N, K, 3, h, w), where it is known.
         determined: Pixels that the known half decides, (N, h, w) booleans, where they are known.
@@ -42,7 +41,6 @@ class Trial:
     hidden_half: str
     known: torch.Tensor
     truth: torch.Tensor
-    fingerprint: str
     factors: Factors | None = None
     exact: torch.Tensor | None = None
     determined: torch.Tensor | None = None
@@ -131,7 +129,7 @@ def plain_trial(faces: ImageSet, hidden_half: str, rows: range) -> Trial:
     """Some of the faces as a trial without exact samples."""
     images = np.array(faces.images[rows.start : rows.stop])
     known, truth = cut_in_two(torch.from_numpy(images).permute(0, 3, 1, 2), hidden_half)
-    return Trial(images, hidden_half, known, truth, faces.fingerprint)
+    return Trial(images, hidden_half, known, truth)
 
 
 def held_factors(data: DataConfig, num_faces: int, split: Split = "eval", first: int = 0) -> Factors:
