@@ -115,6 +115,25 @@ def test_what_is_saved_is_the_average_of_the_weights(tiny_config):
     assert any(not torch.equal(saved[name], trained[name]) for name in average)
 
 
+def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch):
+    tiny_config = changed(tiny_config, "output", tracker="tensorboard")
+    tiny_config = changed(tiny_config, "training", checkpoint_every=3)
+
+    def draw(seed, index, *others):
+        if index == 5:
+            raise RuntimeError("cut")
+        return draw_step(seed, index, *others)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("halfface_pipeline.training.draw_step", draw)
+        with pytest.raises(RuntimeError, match="cut"):
+            train(tiny_config)
+    assert [line["step"] for line in log_of(tiny_config)] == [2, 4]
+    train(tiny_config)
+    events = EventAccumulator(str(run_folder(tiny_config) / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss")] == [2, 4, 6]
+
+
 @pytest.mark.parametrize(("family", "cut_at"), [("unet2d", 1), ("unet2d", 3), ("unet2d", 4), ("report", 3)])
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp_path, monkeypatch, family, cut_at):
     """Flips and dropout on, checkpoints in the middle of an epoch and of a logging window."""
@@ -227,6 +246,19 @@ def test_a_folder_with_other_settings_is_refused_and_named_unless_overwritten(ti
         train(other)
     train(changed(other, "output", overwrite=True))
     assert log_of(other)[0]["lr"] == pytest.approx(1e-2, rel=0.2)
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\xff\xfe"])
+def test_a_run_whose_settings_cannot_be_read_is_refused_unless_overwritten(tiny_config, damaged):
+    folder = train(tiny_config)
+    whole = (folder / "config.yaml").read_bytes()
+    (folder / "config.yaml").write_bytes(damaged)
+    with pytest.raises(ValueError, match=r"run'.*config.yaml is not a configuration.*--output.overwrite"):
+        train(tiny_config)
+    assert (folder / "config.yaml").read_bytes() == damaged and (folder / "checkpoints" / "step-6").is_dir()
+    train(changed(changed(tiny_config, "output", overwrite=True), "training", steps=2))
+    assert b"steps: 2" in (folder / "config.yaml").read_bytes() != whole
+    assert [path.name for path in (folder / "checkpoints").glob("step-*")] == ["step-2"]
 
 
 def test_a_folder_with_something_else_in_it_is_refused(tiny_config):

@@ -108,7 +108,7 @@ def from_yaml(path: Path) -> Config:
             given = {key: tuple(value) if isinstance(value, list) else value for key, value in values[name].items()}
             sections[name] = section(**given)
         return Config(**sections)
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not a configuration of halfface_pipeline: {error}") from error
 
 

@@ -32,9 +32,8 @@ def check_run_folder(run: Path, config: Config) -> None:
     Raises:
         ValueError: If something else is there, or a run that was configured otherwise.
     """
-    written = run / CONFIG_FILE
-    if written.exists():
-        changed = differences(from_yaml(written), config) if _has_begun(run) else []
+    if (run / CONFIG_FILE).exists():
+        changed = _changed_settings(run, config)
         if changed and not config.output.overwrite:
             raise ValueError(
                 f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
@@ -83,11 +82,7 @@ def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -
                 "choose another folder, or give --output.accept_changes true to go on with the new ones or "
                 "--output.overwrite true to delete that run"
             )
-        if (
-            _has_begun(run)
-            and config.output.overwrite
-            and (changed or differences(from_yaml(run / CONFIG_FILE), config))
-        ):
+        if config.output.overwrite and (changed or _changed_settings(run, config)):
             _empty(run)
         clear_leftovers(run, run / "checkpoints", run / "samples")
         write_whole(run / CONFIG_FILE, to_yaml(config))
@@ -96,6 +91,14 @@ def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -
         yield
     finally:
         lock.release()
+
+
+def _changed_settings(run: Path, config: Config) -> list[str]:
+    """The settings that the run in the folder, if one has begun, cannot go on with; or that they cannot be told."""
+    try:
+        return differences(from_yaml(run / CONFIG_FILE), config) if _has_begun(run) else []
+    except ValueError as error:
+        return [str(error)]
 
 
 def _has_begun(run: Path) -> bool:

@@ -119,7 +119,8 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
     if writes:
         forget_log_after(run / LOG_FILE, first_step)
     if accelerator.log_with:
-        accelerator.init_trackers("tensorboard")
+        # Steps after the checkpoint are taken, and told, again.
+        accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first_step + 1}})
     accelerator.print(
         f"{num_parameters(network) / 1e6:.1f}M parameters, {len(train_set)} images, steps {first_step} to "
         f"{total_steps} of {training.batch_size} images on {accelerator.num_processes} x {device.type}, "
