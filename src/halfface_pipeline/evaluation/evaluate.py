@@ -10,37 +10,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import PIL.Image
 import torch
 
 from .. import __version__
-from ..completions import model_facts, model_name
 from ..config import DataConfig
 from ..data.dataset import ImageSet, load_categories, load_images
 from ..freed_memory import keep_freed_memory
-from ..halves import join
 from ..pipeline import HalfFaceInpaintPipeline
-from ..plots import sheet
-from ..provenance import save_png
 from . import realism as sets
 from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
 from .catalogue import READING_SHIFT
-from .collect import FACES_AT_ONCE, Collected, collect
+from .collect import Collected, collect
 from .completions import FOLDER, Completions
 from .features import load_features
-from .figures import extremes, save_rank_histograms, save_readings, save_slices
+from .figures import draw_pictures
 from .readings import LEAST_CORRELATION, Readers, choose_readings, summarise_readings
 from .references import NearestTraining
 from .report import write_report
 from .statistics import LEVEL, RESAMPLES
 from .summary import floor, summarise
-from .trials import held_factors, load_faces, plain_trial
+from .trials import held_factors, load_faces
 
 SCHEMA_VERSION = 1
 NUM_TRAINING = 2000
 RESIZE = "EXIF orientation, centre cut to the aspect, PIL Lanczos with antialiasing from uint8 (pictures.resize_to)"
 FEATURE_RESIZE = "PIL bicubic with antialiasing, from uint8 to floats (features.resized)"
-SHOWN_FACES = 8
 DIGITS = 6
 PACKAGES = ("torch", "diffusers", "numpy", "pillow")
 
@@ -174,7 +168,7 @@ def evaluate(
     metrics = _plain(metrics)
     out.mkdir(parents=True, exist_ok=True)
     write_report(out, metrics)
-    _draw_pictures(out, metrics, found, faces, completions, seed)
+    draw_pictures(out, metrics, found, faces, completions, seed)
     return metrics
 
 
@@ -241,42 +235,6 @@ def _read(found: Collected, readers: Readers, ratings: dict[str, np.ndarray]) ->
             for table in [*found.rows.values(), *found.by_seed]:
                 table.pop(f"{READING_SHIFT}{name}", None)
     return readings
-
-
-def _draw_pictures(
-    out: Path,
-    metrics: dict[str, Any],
-    found: Collected,
-    faces: ImageSet,
-    completions: Completions,
-    seed: int,
-) -> None:
-    save_rank_histograms(metrics, out / "ranks.png")
-    if metrics["audit"]:
-        save_slices(metrics, out / "slices.png")
-    if any(reading["measure"] for reading in metrics["readings"].values()):
-        save_readings(metrics, out / "readings.png")
-    hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
-    facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
-    facts |= model_facts(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
-
-    def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
-        originals, completed = [], []
-        for row in rows:
-            block = row - row % FACES_AT_ONCE
-            first = block + (row - block) // at_once * at_once
-            last = min(first + at_once, block + FACES_AT_ONCE, metrics["num_faces"])
-            trial = plain_trial(faces, hidden_half, range(first, last))
-            hidden = completions.draw(trial, first, seed).hidden[row - first]
-            known = trial.known[row - first][None].expand_as(hidden)
-            whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
-            completed += [PIL.Image.fromarray(image) for image in whole]
-            originals.append(PIL.Image.fromarray(trial.images[row - first]))
-        save_png(sheet(originals, completed, titles), out / name, seed=seed, **facts)
-
-    save("completions.png", range(min(SHOWN_FACES, metrics["num_faces"])))
-    titles = ("original", "lowest energy score, median, highest")
-    save("extremes.png", extremes(found.rows["model"]["energy_score"]), titles)
 
 
 def _versions() -> dict[str, str | None]:

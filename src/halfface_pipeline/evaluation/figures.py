@@ -1,16 +1,73 @@
 """Pictures of an evaluation: slices as bars with intervals, rank histograms, which completions to look at."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import PIL.Image
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..completions import model_facts, model_name
+from ..data.dataset import ImageSet
+from ..halves import join
+from ..plots import sheet
+from ..provenance import save_png
+from .collect import FACES_AT_ONCE, Collected
+from .completions import Completions
 from .readings import READ_ROWS
+from .trials import plain_trial
 
 MOST_COLUMNS = 12
 FACES_EACH = 2
+SHOWN_FACES = 8
+
+
+def draw_pictures(
+    out: Path,
+    metrics: dict[str, Any],
+    found: Collected,
+    faces: ImageSet,
+    completions: Completions,
+    seed: int,
+) -> None:
+    """Draws the plots, and the sheets of completions of the first, the best, the median and the worst faces.
+
+    Args:
+        out: The folder.
+        metrics: What was measured.
+        found: The numbers of every face.
+        faces: The held-out faces.
+        completions: Their completions.
+        seed: Those of which seed are shown.
+    """
+    save_rank_histograms(metrics, out / "ranks.png")
+    if metrics["audit"]:
+        save_slices(metrics, out / "slices.png")
+    if any(reading["measure"] for reading in metrics["readings"].values()):
+        save_readings(metrics, out / "readings.png")
+    hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
+    facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
+    facts |= model_facts(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
+
+    def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
+        originals, completed = [], []
+        for row in rows:
+            block = row - row % FACES_AT_ONCE
+            first = block + (row - block) // at_once * at_once
+            last = min(first + at_once, block + FACES_AT_ONCE, metrics["num_faces"])
+            trial = plain_trial(faces, hidden_half, range(first, last))
+            hidden = completions.draw(trial, first, seed).hidden[row - first]
+            known = trial.known[row - first][None].expand_as(hidden)
+            whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
+            completed += [PIL.Image.fromarray(image) for image in whole]
+            originals.append(PIL.Image.fromarray(trial.images[row - first]))
+        save_png(sheet(originals, completed, titles), out / name, seed=seed, **facts)
+
+    save("completions.png", range(min(SHOWN_FACES, metrics["num_faces"])))
+    titles = ("original", "lowest energy score, median, highest")
+    save("extremes.png", extremes(found.rows["model"]["energy_score"]), titles)
 
 
 def extremes(scores: torch.Tensor, each: int = FACES_EACH) -> list[int]:
