@@ -67,6 +67,13 @@ def test_the_worst_slice_is_found_with_the_gap_as_a_ratio():
     assert score["low"] < score["value"] < score["high"] and score["num_faces"] == 20
 
 
+def test_a_slice_without_fault_takes_no_part_in_the_correction():
+    model = rows(1) | {"determined_pixel_error": torch.zeros(40)}
+    gaps = audit({"kind": np.arange(40) % 2}, model, rows(1), rows(1))["kind"]["gaps"]
+    assert gaps["determined_pixel_error"]["q_value"] is None
+    assert gaps["energy_score"]["q_value"] == pytest.approx(gaps["energy_score"]["p_value"])
+
+
 def test_slices_of_few_faces_are_shown_and_not_compared():
     kinds = np.array([0] * 32 + [1] * 8)
     model = rows(torch.from_numpy(np.where(kinds == 1, 9.0, 1.0)).float())

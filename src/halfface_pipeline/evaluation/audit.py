@@ -1,6 +1,7 @@
 """Whether some faces are completed worse than others: every measure by slice, and signed shifts of colour."""
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from typing import Any
@@ -126,7 +127,8 @@ def audit(
     """
     found = {name: _column(values, model, floor, ceiling) for name, values in columns.items()}
     gaps = [gap for part in found.values() for gap in part["gaps"].values()]
-    for gap, rate in zip(gaps, false_discovery_rates([gap["p_value"] for gap in gaps]), strict=True):
+    compared = [gap for gap in gaps if math.isfinite(gap["ratio"])]  # over a slice without fault there is no ratio
+    for gap, rate in zip(compared, false_discovery_rates([gap["p_value"] for gap in compared]), strict=True):
         gap["q_value"] = rate
     return found
 
@@ -196,6 +198,7 @@ def _gaps(
             "low": at_least,
             "high": at_most,
             "p_value": test.p_value,
+            "q_value": None,
         }
     return found
 
