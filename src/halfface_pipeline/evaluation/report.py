@@ -96,7 +96,7 @@ def _sentences(metrics: dict[str, Any]) -> list[str]:
         lines.append(f"- {measure}: {interval(ratio)} {RATIOS[ratio['against']]}.")
     test = metrics["tests"]["seam_gradient"]
     verdict = "differs from" if test["p_value"] < CHANCE else "is not shown to differ from"
-    apart = f"Kolmogorov-Smirnov distance {number(test['statistic'])}, p {probability(test['p_value'])}"
+    apart = f"Kolmogorov-Smirnov distance {number(test['statistic'])}, {probability(test['p_value'], 'p')}"
     lines.append(f"- The gradient across the seam {verdict} that of real faces: {apart}.")
     lines += filter(None, [dark_hair_sentence(metrics)])
     return lines + [_reading_sentence(metrics, column) for column in metrics["readings"]]
@@ -164,7 +164,7 @@ def _memorised(found: dict[str, Any], row: str) -> str:
     closer = "closer" if entry["p_value"] < CHANCE else "not shown to be closer"
     return (
         f"{closer} to the {found['num_training']} training faces than to held-out ones: distance ratio "
-        f"{interval(entry['ratio'])} of what chance gives, p {probability(entry['p_value'])}."
+        f"{interval(entry['ratio'])} of what chance gives, {probability(entry['p_value'], 'p')}."
     )
 
 

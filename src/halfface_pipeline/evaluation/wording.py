@@ -11,9 +11,11 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def probability(p_value: float) -> str:
-    """A p-value, never shown as 0."""
-    return "< 0.001" if p_value < 0.001 else f"= {p_value:.3f}"
+def probability(p_value: float, letter: str = "") -> str:
+    """A p-value, never shown as 0; behind a letter, as in `p = 0.020`, or alone in a table."""
+    if p_value < 0.001:
+        return f"{letter} < 0.001".lstrip()
+    return f"{letter} = {p_value:.3f}" if letter else f"{p_value:.3f}"
 
 
 def interval(estimate: dict[str, Any]) -> str:
