@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import torch
 
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.processes import LostProcess, TrainingStopped, lasting_output
-from halfface_pipeline.runs import describe
-from halfface_pipeline.training import train
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.training.distributed import LostProcess, TrainingStopped, lasting_output
+from halfface_pipeline.training.loop import train
+from halfface_pipeline.training.save_model import describe
 
 
 @lasting_output()

@@ -31,10 +31,10 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config import ModelConfig, NoiseConfig
+from halfface_pipeline.config.schema import ModelConfig, NoiseConfig
 from halfface_pipeline.data.procedural import faces
-from halfface_pipeline.networks import build_network
-from halfface_pipeline.schedules import training_scheduler
+from halfface_pipeline.diffusion.networks import build_network
+from halfface_pipeline.diffusion.samplers import training_scheduler
 
 CLEAR = ("The file is empty", "The file is not a picture", "The picture is too large", "The picture is damaged")
 
@@ -206,7 +206,7 @@ def _server(model: str, folder: Path) -> Iterator[tuple[str, int, str]]:
     place.mkdir()
     words = ["app", "--model", model, "--port", str(port)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "halfface_pipeline.cli", *words],
+        [sys.executable, "-m", "halfface_pipeline.cli.main", *words],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "TMPDIR": str(place)},

@@ -21,10 +21,10 @@ from accelerate import Accelerator
 from steps import Step
 from timing import machine
 
-from halfface_pipeline.config import TrainingConfig
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.networks import build_network, num_parameters
-from halfface_pipeline.training_state import TrainingState
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.config.schema import TrainingConfig
+from halfface_pipeline.diffusion.networks import build_network, num_parameters
+from halfface_pipeline.training.state import TrainingState
 
 LIMIT = 0.03
 CONFIGS = ("configs/demo.yaml", "configs/imagefolder.yaml", "configs/celeba_37m.yaml")

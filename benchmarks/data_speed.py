@@ -15,10 +15,10 @@ import PIL.Image
 import torch
 from timing import interleaved, machine
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.dataset import load_images
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.data.images import load_images
 from halfface_pipeline.data.procedural import faces
-from halfface_pipeline.pictures import encode
+from halfface_pipeline.remote_code.image_io import encode
 
 CELEBA_SIZE, SIZE, ROUNDS = (218, 178), (112, 88), 9
 

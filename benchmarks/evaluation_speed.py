@@ -13,19 +13,19 @@ import time
 import numpy as np
 import torch
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.dataset import ImageSet, load_images
-from halfface_pipeline.evaluation.audit import audit, columns_of
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.data.images import ImageSet, load_images
+from halfface_pipeline.evaluation.baselines import NearestTraining
+from halfface_pipeline.evaluation.cache import Drawn
 from halfface_pipeline.evaluation.collect import collect
-from halfface_pipeline.evaluation.completions import Drawn
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.readings import Readers, summarise_readings
-from halfface_pipeline.evaluation.realism import realism
-from halfface_pipeline.evaluation.references import NearestTraining
+from halfface_pipeline.evaluation.metrics.realism import realism
+from halfface_pipeline.evaluation.probes import Readers, summarise_readings
+from halfface_pipeline.evaluation.slices import audit, columns_of
 from halfface_pipeline.evaluation.summary import floor, summarise
 from halfface_pipeline.evaluation.trials import Trial, held_factors
-from halfface_pipeline.freed_memory import keep_freed_memory
-from halfface_pipeline.halves import split
+from halfface_pipeline.inference.freed_memory import keep_freed_memory
+from halfface_pipeline.remote_code.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
 READ = ("beard", "hair_end", "mouth_gap", "yaw", "hair_volume", "light_x", "lipstick", "head_width", "jaw")

@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from train_halfface import main
 
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["train_halfface", "halfface_pipeline.training", "forked"])
+PROCESSES.set_forkserver_preload(["train_halfface", "halfface_pipeline.training.loop", "forked"])
 
 
 def _run(words: Sequence[str], output: Path, environment: dict[str, str]) -> None:

@@ -18,11 +18,11 @@ from timing import interleaved, machine, product_peak
 from torch.utils.flop_counter import FlopCounterMode
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config import Config
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.networks import build_network, num_parameters
-from halfface_pipeline.schedules import sampler, training_scheduler
-from halfface_pipeline.speed import prepare_for_sampling
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.config.schema import Config
+from halfface_pipeline.diffusion.networks import build_network, num_parameters
+from halfface_pipeline.diffusion.samplers import sampler, training_scheduler
+from halfface_pipeline.inference.speed import prepare_for_sampling
 
 FORMS = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
 """Ways to run the network, and the mode of torch.compile behind each."""

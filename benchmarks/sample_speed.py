@@ -16,11 +16,11 @@ from timing import compared, interleaved, machine, peak_memory_mib, product_peak
 from torch.utils.flop_counter import FlopCounterMode
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.halves import predict_hidden, size_multiple
-from halfface_pipeline.networks import build_network, drawn_shape, num_parameters
-from halfface_pipeline.schedules import sampler, training_scheduler
-from halfface_pipeline.speed import prepare_for_sampling
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.diffusion.networks import build_network, drawn_shape, num_parameters
+from halfface_pipeline.diffusion.samplers import sampler, training_scheduler
+from halfface_pipeline.inference.speed import prepare_for_sampling
+from halfface_pipeline.remote_code.halves import predict_hidden, size_multiple
 
 DIFFUSERS_HEAD_DIM = 8
 STEPS = 10

@@ -19,11 +19,11 @@ import torch
 from diffusers import SchedulerMixin
 from timing import machine
 
-from halfface_pipeline.cli_inputs import evaluation_data, load_pipeline
-from halfface_pipeline.evaluation.conditional import distances
+from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.evaluation.metrics.scoring import distances
 from halfface_pipeline.evaluation.trials import Trial, complete, load_trial, scores
 from halfface_pipeline.experiments.noise_levels import steps_of_size
-from halfface_pipeline.schedules import sampler
+from halfface_pipeline.inference.load import evaluation_data, load_pipeline
 
 BATCH = 64
 TOLERANCE = 0.05

@@ -11,9 +11,9 @@ import statistics
 import torch
 from timing import interleaved, machine, product_peak
 
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.halves import predict_hidden, size_multiple
-from halfface_pipeline.networks import build_network, drawn_shape, num_parameters, training_cost
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.diffusion.networks import build_network, drawn_shape, num_parameters, training_cost
+from halfface_pipeline.remote_code.halves import predict_hidden, size_multiple
 
 SIZES = ((48, 40), (64, 52), (112, 88), (218, 178))
 WIDTHS = (0.5, 1, 2)

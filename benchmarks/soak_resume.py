@@ -22,9 +22,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from forked import ended, start, wait_for
 from timing import machine
 
-from halfface_pipeline.checkpoints import damage
-from halfface_pipeline.files import PARTIAL
-from halfface_pipeline.runs import LOG_FILE, read_log
+from halfface_pipeline.run_folder.checkpoints import damage
+from halfface_pipeline.run_folder.files import PARTIAL
+from halfface_pipeline.run_folder.log import LOG_FILE, read_log
 
 CHECKPOINT_EVERY = 5
 LONGEST_WAIT = 16

@@ -6,12 +6,12 @@ import time
 import torch
 from diffusers.training_utils import EMAModel
 
-from halfface_pipeline.config import Config
-from halfface_pipeline.draws import draw_step
-from halfface_pipeline.networks import drawn_shape
-from halfface_pipeline.schedules import training_scheduler
-from halfface_pipeline.training import denoising_loss
-from halfface_pipeline.training_state import move_average
+from halfface_pipeline.config.schema import Config
+from halfface_pipeline.diffusion.networks import drawn_shape
+from halfface_pipeline.diffusion.samplers import training_scheduler
+from halfface_pipeline.training.batches import draw_step
+from halfface_pipeline.training.loop import denoising_loss
+from halfface_pipeline.training.state import move_average
 
 WIDEST_GRADIENT = 1.0
 

@@ -20,10 +20,10 @@ from diffusers.training_utils import EMAModel
 from steps import WIDEST_GRADIENT, Step
 from timing import compared, machine, product_peak, taking_turns
 
-from halfface_pipeline.config_files import parse_arguments
-from halfface_pipeline.freed_memory import keep_freed_memory
-from halfface_pipeline.halves import size_multiple
-from halfface_pipeline.networks import build_network, training_cost
+from halfface_pipeline.config.files import parse_arguments
+from halfface_pipeline.diffusion.networks import build_network, training_cost
+from halfface_pipeline.inference.freed_memory import keep_freed_memory
+from halfface_pipeline.remote_code.halves import size_multiple
 
 DIFFUSERS_HEAD_DIM = 8
 PEER = "denoising_diffusion_pytorch"

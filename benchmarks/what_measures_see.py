@@ -10,12 +10,12 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.dataset import load_images
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.data.images import load_images
 from halfface_pipeline.evaluation.collect import measure_halves, prepare, ranked_numbers
-from halfface_pipeline.evaluation.conditional import truth_ranks
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.realism import MEANINGS, realism
+from halfface_pipeline.evaluation.metrics.realism import MEANINGS, realism
+from halfface_pipeline.evaluation.metrics.scoring import truth_ranks
 from halfface_pipeline.evaluation.significance import exchange_test, uniform_ranks_test
 from halfface_pipeline.evaluation.statistics import mean_estimates
 from halfface_pipeline.evaluation.trials import trial_of

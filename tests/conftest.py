@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config import (
+from halfface_pipeline.config.schema import (
     Config,
     DataConfig,
     ModelConfig,
@@ -18,8 +18,8 @@ from halfface_pipeline.config import (
     SamplingConfig,
     TrainingConfig,
 )
-from halfface_pipeline.networks import build_network
-from halfface_pipeline.schedules import training_scheduler
+from halfface_pipeline.diffusion.networks import build_network
+from halfface_pipeline.diffusion.samplers import training_scheduler
 
 TINY_MODEL = ModelConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
 TINY_REPORT_MODEL = ModelConfig(

@@ -1,4 +1,4 @@
-"""What tests/test_hub.py runs in processes of its own: huggingface_hub reads where the Hub is when it is imported.
+"""What test_hub_client.py runs in processes of its own: huggingface_hub reads where the Hub is at import.
 
 `python hub_client.py NAME FOLDER` runs one of the functions below and prints a JSON of what it found.
 """
@@ -28,7 +28,7 @@ def quickly():
     no_wait = types.SimpleNamespace(**{**vars(time), "sleep": lambda seconds: None})
     _http.time = no_wait
     with contextlib.suppress(ImportError):
-        from halfface_pipeline import hub
+        from halfface_pipeline.remote_code import hub_client as hub
 
         hub.time = no_wait
 
@@ -91,9 +91,9 @@ def push_and_load(folder):
 def fail(folder):
     """Pushes that the stand-in hinders: what each says, or the address it ends at."""
     quickly()
-    from halfface_pipeline.cli import main
-    from halfface_pipeline.cli_inputs import load_pipeline
-    from halfface_pipeline.hub import push_files, with_user
+    from halfface_pipeline.cli.main import main
+    from halfface_pipeline.inference.load import load_pipeline
+    from halfface_pipeline.remote_code.hub_client import push_files, with_user
 
     files = {"README.md": b"---\ntags: [a]\n---\n", "config.json": b"{}"}
 

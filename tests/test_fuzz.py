@@ -17,9 +17,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from halfface_pipeline import HalfFaceInpaintPipeline, cli
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.config_files import SECTIONS
+from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline.cli.main import main as cli
+from halfface_pipeline.config.files import SECTIONS
+from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data import load_images
 from train_halfface import main
 
@@ -197,5 +198,5 @@ def test_any_photo_is_completed_or_named(model, content):
         photo, out = Path(name) / "any.jpg", Path(name) / "out"
         photo.write_bytes(content)
         words = ["complete", photo, "--model", model, "-n", 1, "--steps", 1, "--out", out]
-        status, lines = said(words, cli.main)
+        status, lines = said(words, cli)
         assert status == 0 or (status == 2 and f"PHOTO is {str(photo)!r}" in lines and not out.exists()), lines

@@ -15,175 +15,87 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "halfface_pipeline"
 NAME = PACKAGE.name
 
-# A module may import modules of its own floor and of the floors below. A package such as data/ stands on one floor.
-FLOORS = (
-    {
-        "halves",
-        "pictures",
-        "schedules",
-        "config",
-        "model_config",
-        "config_files",
-        "lr_schedule",
-        "files",
-        "freed_memory",
-        "draws",
-        "respacing",
-        "respaced_scheduler",
-        "seeds",
-        "shipping",
-        "provenance",
-    },
-    {"pipeline", "hub", "data", "networks", "report_network", "objectives", "processes", "speed", "upsampling"},
-    {
-        "training",
-        "training_state",
-        "runs",
-        "run_folder",
-        "checkpoints",
-        "experiments",
-        "evaluation",
-        "card",
-        "card_figures",
-        "completions",
-        "plots",
-        "sharing",
-        "space",
-    },
-    {
-        "cli",
-        "cli_app",
-        "cli_inputs",
-        "cli_experiment",
-        "cli_features",
-        "cli_complete",
-        "cli_parser",
-        "cli_push",
-        "app",
-    },
-    {"__init__"},  # the door: it may show everything, and no module comes in through it
+# Imports go one way: a folder may import from folders named before it, and from itself.
+ORDER = (
+    "remote_code",
+    "config",
+    "run_folder",
+    "diffusion",
+    "data",
+    "inference",
+    "hub",
+    "training",
+    "evaluation",
+    "experiments",
+    "app",
+    "cli",
 )
 # What is copied into a model folder must work there, without this package.
-SHIPPED = {
-    "halves": {"torch"},
-    "pictures": {"halves", "torch", "numpy", "PIL"},
-    "seeds": {"torch"},
-    "shipping": set(),
-    "hub": {"shipping", "huggingface_hub"},
-    "pipeline": {"halves", "pictures", "seeds", "shipping", "hub", "torch", "diffusers", "numpy", "PIL"},
-    "report_network": {"torch", "diffusers"},
-    "respacing": {"torch", "diffusers"},
-    "respaced_scheduler": {"respacing", "torch", "diffusers"},
-}
-LONGEST_FILE = 330  # 300 is the aim; the rest is for the last docstring
+REMOTE_IMPORTS = {"torch", "diffusers", "numpy", "PIL", "huggingface_hub"}
 MACHINE_PATH = re.compile(r"(?<![\w.~}])/(?:work|root|farm)/")
 
 
 # ---------------------------------------------------------------------------------------------------------- imports
 
 
-def top_module(path: Path, package: Path) -> str:
-    """`experiments/step_size.py` -> `experiments`, `cli.py` -> `cli`."""
-    return path.relative_to(package).with_suffix("").parts[0]
-
-
-def imports_of(path: Path, package: Path) -> list[tuple[int, str, bool]]:
-    """Everything a file imports, wherever in the file: (line, dotted name from the top, was it relative)."""
-    place = (package.name, *path.relative_to(package).with_suffix("").parts)
+def imports_of(path: Path, package: Path) -> list[tuple[str, bool]]:
+    """Everything a file imports, at any depth: (dotted module from the top, whether the import is relative)."""
+    place = (package.name, *path.relative_to(package).parts)
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [(node.lineno, alias.name, False) for alias in node.names]
+            found += [(alias.name, False) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parent = place[: len(place) - node.level] if node.level else ()
-            base = ".".join((*parent, *filter(None, [node.module])))
-            # `from . import x` names a module in x; elsewhere the module is what stands after `from`.
-            own = base.split(".")[0] == package.name
-            names = [f"{base}.{alias.name}" for alias in node.names] if own else [base]
-            found += [(node.lineno, name, node.level > 0) for name in names]
+            found.append((".".join((*parent, *filter(None, [node.module]))), node.level > 0))
     return found
 
 
-def house_faults(package: Path) -> list[str]:
-    """Imports that go up a floor, modules without a floor, and shipped modules that need more than they may."""
-    floor_of = {module: floor for floor, modules in enumerate(FLOORS) for module in modules}
-    modules = floor_of.keys() | {top_module(path, package) for path in package.rglob("*.py")}
+def import_faults(package: Path) -> list[str]:
+    """Imports against the order of folders, and imports of shipped code that would fail beside the weights."""
     faults = []
     for path in sorted(package.rglob("*.py")):
-        here, where = top_module(path, package), path.relative_to(package).as_posix()
-        if here not in floor_of:
-            faults.append(f"{where}: `{here}` has no floor; give it one in tests/test_house.py")
-            continue
-        for line, name, relative in imports_of(path, package):
+        where = path.relative_to(package)
+        folder = where.parts[0]
+        for name, relative in imports_of(path, package):
             top, *rest = name.split(".")
-            if top != package.name:
-                if here in SHIPPED and top not in SHIPPED[here] and top not in sys.stdlib_module_names:
-                    faults.append(f"{where}:{line}: ships with a model and imports {top}")
-                continue
-            if rest == ["__version__"]:
-                continue
-            there = rest[0] if rest and rest[0] in modules else "__init__"
-            if floor_of.get(there, 0) > floor_of[here]:  # one without a floor is reported where it is defined
-                faults.append(
-                    f"{where}:{line}: {here} (floor {floor_of[here]}) imports {there} (floor {floor_of[there]})"
-                )
-            if here in SHIPPED and there != here and there not in SHIPPED[here]:
-                faults.append(f"{where}:{line}: ships with a model and imports {there}")
-            elif here in SHIPPED and not relative:
-                faults.append(f"{where}:{line}: ships with a model and must import {there} relatively")
-    return list(dict.fromkeys(faults))
+            if folder == "remote_code":
+                sibling = relative and len(rest) == 2 and rest[0] == "remote_code" and where.name != "__init__.py"
+                if not sibling and top not in REMOTE_IMPORTS and top not in sys.stdlib_module_names:
+                    faults.append(f"{where.as_posix()} imports {name}")
+            elif top == package.name and rest and rest[0] in ORDER and folder in ORDER[: ORDER.index(rest[0])]:
+                faults.append(f"{where.as_posix()} imports {name}")
+    return faults
 
 
-def build(folder: Path, **files: str) -> Path:
-    """A package with these modules; `data__sources` stands for data/sources.py."""
-    package = folder / NAME
-    for module, source in {"__init__": "", **files}.items():
-        path = package / (module if module.startswith("__") else module.replace("__", "/"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.with_suffix(".py").write_text(source, encoding="utf-8")
-    return package
+def test_imports_go_one_way():
+    assert import_faults(PACKAGE) == []
+    assert {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()} == set(ORDER)
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "fault"),
+    ("file", "source"),
     [
-        ("config", "from .training import train", "config (floor 0) imports training (floor 2)"),
-        ("config", "from . import training", "config (floor 0) imports training (floor 2)"),
-        ("networks", "import halfface_pipeline.cli as cli", "networks (floor 1) imports cli (floor 3)"),
-        ("networks", "from halfface_pipeline import plots", "networks (floor 1) imports plots (floor 2)"),
-        ("data__sources", "from ..card import card", "data (floor 1) imports card (floor 2)"),
-        ("experiments__unseen", "def f():\n    from ..app import page", "experiments (floor 2) imports app (floor 3)"),
-        ("cli", "from . import SomeClass", "cli (floor 3) imports __init__ (floor 4)"),
-        ("cli", "import halfface_pipeline", "cli (floor 3) imports __init__ (floor 4)"),
-        ("helpers", "", "`helpers` has no floor"),
-        ("pipeline", "from .config import Config", "ships with a model and imports config"),
-        ("pipeline", "from .config import Config, Other", "ships with a model and imports config"),
-        ("pipeline", "import matplotlib.pyplot as plt", "ships with a model and imports matplotlib"),
-        ("pipeline", "from halfface_pipeline.halves import join", "must import halves relatively"),
-        ("halves", "import numpy as np", "ships with a model and imports numpy"),
-        ("halves", "from .config import Config", "ships with a model and imports config"),
+        ("data/sources.py", "from ..training.loop import train"),
+        ("data/sources.py", "def f():\n    from halfface_pipeline.app import page"),
+        ("remote_code/halves.py", "from ..config.schema import Config"),
+        ("remote_code/halves.py", "import matplotlib.pyplot as plt"),
+        ("remote_code/halves.py", "from halfface_pipeline.remote_code.image_io import to_rgb"),
     ],
 )
-def test_each_kind_of_fault_is_reported_once(tmp_path, module, source, fault):
-    faults = house_faults(build(tmp_path, **{module: source}))
-    assert len(faults) == 1 and fault in faults[0], faults
+def test_imports_the_other_way_are_reported(tmp_path, file, source):
+    path = tmp_path / NAME / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    assert len(import_faults(tmp_path / NAME)) == 1
 
 
-def test_imports_that_go_down_or_across_are_no_fault(tmp_path):
-    package = build(
-        tmp_path,
-        __init__="from .pipeline import HalfFaceInpaintPipeline\nfrom .cli import main\n__version__ = '1'",
-        halves="import math\nfrom dataclasses import dataclass\nimport torch.nn.functional as F",
-        pipeline="import torch\nfrom diffusers import DiffusionPipeline\nfrom .halves import join",
-        data__sources="from ..config import DataConfig\nfrom .procedural import render\nfrom . import dataset",
-        experiments__variance="from ..evaluation import measure\nfrom halfface_pipeline.plots import curve",
-        cli="from halfface_pipeline import __version__, training\nfrom . import app\nimport rich",
-    )
-    assert house_faults(package) == []
+def test_few_files_are_directly_in_the_package():
+    assert len(list(PACKAGE.glob("*.py"))) <= 4
 
 
-def test_the_package_keeps_its_floors():
-    assert house_faults(PACKAGE) == []
+def test_the_card_template_of_the_package_is_the_one_at_the_top():
+    assert (PACKAGE / "hub" / "model_card.md").read_bytes() == (ROOT / "model_card.md").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------------------ files
@@ -232,23 +144,19 @@ def test_no_file_names_a_path_of_a_machine():
     assert machine_paths(ROOT) == []
 
 
-def test_no_file_of_the_package_is_too_long_to_read():
-    lengths = {path.name: len(path.read_text(encoding="utf-8").splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
-
-
 def test_torchvision_is_imported_nowhere():
     for path in our_files(ROOT):
         if path.suffix == ".py":
-            modules = [name.split(".")[0] for _, name, _ in imports_of(path, ROOT)]
+            modules = [name.split(".")[0] for name, _ in imports_of(path, ROOT)]
             assert "torchvision" not in modules, path
 
 
 def test_every_file_that_is_not_code_is_package_data():
     patterns = project_file()["tool"]["setuptools"]["package-data"][NAME]
-    for path in our_files(PACKAGE, ignored_names(ROOT)):
-        inside = path.relative_to(PACKAGE).as_posix()
-        assert path.suffix == ".py" or any(Path(inside).match(pattern) for pattern in patterns), inside
+    for path in PACKAGE.rglob("*.*"):
+        inside = path.relative_to(PACKAGE)
+        if path.suffix not in (".py", ".pyc"):
+            assert any(inside.match(pattern) for pattern in patterns), inside
 
 
 # ------------------------------------------------------------------------------------------------------- docstrings

@@ -12,8 +12,8 @@ import PIL.Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
 from halfface_pipeline.app.kept import nothing_kept
-from halfface_pipeline.cli_inputs import load_pipeline
-from halfface_pipeline.speed import prepare_for_sampling
+from halfface_pipeline.inference.load import load_pipeline
+from halfface_pipeline.inference.speed import prepare_for_sampling
 
 SIZES = {"desktop": (1180, 900), "phone": (390, 844)}
 SECONDS = 300_000.0

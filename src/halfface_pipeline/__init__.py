@@ -1,8 +1,8 @@
 """Complete half-seen faces with diffusion."""
 
-from .pipeline import HalfFaceInpaintPipeline, HalfFaceOutput
-from .report_network import ReportNetwork
-from .respaced_scheduler import RespacedDDPMScheduler
+from .remote_code.pipeline import HalfFaceInpaintPipeline, HalfFaceOutput
+from .remote_code.report_network import ReportNetwork
+from .remote_code.respaced_ddpm import RespacedDDPMScheduler
 
 __version__ = "0.1.0"
 __all__ = ["HalfFaceInpaintPipeline", "HalfFaceOutput", "ReportNetwork", "RespacedDDPMScheduler", "__version__"]

@@ -9,7 +9,7 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from halfface_pipeline.cli import main
+from halfface_pipeline.cli.main import main
 
 gr = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 

@@ -11,7 +11,7 @@ import zipfile
 import PIL.Image
 import pytest
 
-from halfface_pipeline.cli import main
+from halfface_pipeline.cli.main import main
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 for package in ("gradio", "playwright"):

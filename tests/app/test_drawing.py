@@ -9,7 +9,7 @@ import torch
 
 from halfface_pipeline.app import drawing
 from halfface_pipeline.app.drawing import draw, with_scheduler
-from halfface_pipeline.schedules import sampler
+from halfface_pipeline.diffusion.samplers import sampler
 
 
 @pytest.fixture

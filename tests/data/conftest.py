@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
 from tests.fixtures import write_celeba
 
 

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 
-from halfface_pipeline.data.face_factors import (
+from halfface_pipeline.data.procedural import faces, render
+from halfface_pipeline.data.procedural.factors import (
     CLOTHING_COLOURS,
     FREE,
     GLASSES,
@@ -23,7 +24,6 @@ from halfface_pipeline.data.face_factors import (
     records,
     redraw,
 )
-from halfface_pipeline.data.procedural import faces, render
 
 COLOURS = ("skin", "hair", "iris", "background_top", "background_bottom", "clothing")
 SIZES = [(48, 40), (108, 88), (218, 178), (96, 96), (16, 16), (50, 120)]

@@ -9,13 +9,13 @@ import PIL.Image
 import pytest
 import torch
 
-from halfface_pipeline.card_figures import read_evaluation
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import faces
 from halfface_pipeline.evaluation.catalogue import describe
 from halfface_pipeline.evaluation.evaluate import evaluate
 from halfface_pipeline.evaluation.report import as_markdown
-from halfface_pipeline.provenance import read_png
+from halfface_pipeline.hub.card_metrics import read_evaluation
+from halfface_pipeline.inference.png_metadata import read_png
 
 DATA = DataConfig(height=48, width=40, num_eval_images=6)
 QUICK = {"num_faces": 6, "num_completions": 2, "num_inference_steps": 2}
@@ -142,7 +142,7 @@ def test_other_halves_are_measured_without_the_exact_answer(tiny_pipeline, tmp_p
 
 def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatch):
     """Completions that are exact redraws score as the floor does, up to chance."""
-    from halfface_pipeline.evaluation import completions
+    from halfface_pipeline.evaluation import cache as completions
     from halfface_pipeline.evaluation.trials import exact_redraws, held_factors
 
     def drawn(store, trial, first, seed):

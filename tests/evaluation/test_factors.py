@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.face_factors import CLOTHING_COLOURS, records, redraw
+from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import render
+from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, records, redraw
 from halfface_pipeline.evaluation.factors import (
     CLASSES,
     NUM_TEMPLATES,

@@ -8,8 +8,8 @@ import pytest
 import torch
 from transformers import Dinov2Config, Dinov2Model
 
-from halfface_pipeline.data.face_factors import draw_factors
 from halfface_pipeline.data.procedural import faces
+from halfface_pipeline.data.procedural.factors import draw_factors
 from halfface_pipeline.evaluation.face_reader import (
     READ_CLASSES,
     READ_NUMBERS,

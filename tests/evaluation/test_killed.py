@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from halfface_pipeline.cli import main
+from halfface_pipeline.cli.main import main
 
 ALIVE_SECONDS = 240
-COMMAND = "import sys; from halfface_pipeline.cli import main; sys.exit(main(sys.argv[1:]))"
+COMMAND = "import sys; from halfface_pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def words(folder, out):

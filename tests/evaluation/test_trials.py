@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data.face_factors import HAIR_COLOURS
+from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import render
+from halfface_pipeline.data.procedural.factors import HAIR_COLOURS
+from halfface_pipeline.diffusion.samplers import sampler
 from halfface_pipeline.evaluation.trials import (
     complete,
     exact_redraws,
@@ -18,7 +19,6 @@ from halfface_pipeline.evaluation.trials import (
     scores,
     trial_of,
 )
-from halfface_pipeline.schedules import sampler
 
 ALL, REVERSED = slice(None), slice(None, None, -1)
 DATA = DataConfig(height=48, width=40, num_images=5, num_eval_images=6)

@@ -7,9 +7,9 @@ import PIL.Image
 import pytest
 import torch
 
-from halfface_pipeline.config import NoiseConfig
+from halfface_pipeline.config.schema import NoiseConfig
+from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.experiments.noise_levels import forward_process, schedules, steps_of_size
-from halfface_pipeline.schedules import training_scheduler
 
 PROCESS = training_scheduler(NoiseConfig(), "epsilon").config
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.diffusion.samplers import sampler
 from halfface_pipeline.evaluation.trials import hair_colours, load_trial, region
 from halfface_pipeline.experiments.objectives import _by_hair_colour, noise_prediction_error, objectives
-from halfface_pipeline.schedules import sampler
 from tests.oracles import GaussianDenoiser
 
 DATA = DataConfig(height=48, width=40, num_eval_images=16)

@@ -6,7 +6,7 @@ import json
 import PIL.Image
 import pytest
 
-from halfface_pipeline.config_files import to_yaml
+from halfface_pipeline.config.files import to_yaml
 from halfface_pipeline.experiments.results import Result, as_markdown, write_result
 from halfface_pipeline.experiments.training_curves import spikes, training_curves
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.diffusion.samplers import sampler
 from halfface_pipeline.evaluation.trials import load_trial
 from halfface_pipeline.experiments.sampling import samplers, step_size, variance
 from halfface_pipeline.experiments.unseen import unseen
-from halfface_pipeline.schedules import sampler
 from tests.oracles import GaussianDenoiser
 
 DATA = DataConfig(height=48, width=40, num_images=3, num_eval_images=3)

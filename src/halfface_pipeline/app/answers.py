@@ -16,12 +16,12 @@ from typing import Any, get_args
 import gradio as gr
 import numpy as np
 
-from ..completions import model_facts
-from ..config import SamplerName
-from ..pictures import known_halves, resize_to
-from ..pipeline import HalfFaceInpaintPipeline
-from ..provenance import save_png
-from ..schedules import FEW_STEP_SAMPLER, FEW_STEPS, sampler
+from ..config.schema import SamplerName
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, sampler
+from ..inference.complete import model_facts
+from ..inference.png_metadata import save_png
+from ..remote_code.image_io import known_halves, resize_to
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .drawing import Moment, draw, with_scheduler
 from .photos import draw_frame, frame, frame_around, preview_size, read_upload
 

@@ -11,9 +11,9 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..halves import join, turn
-from ..pictures import encode
-from ..pipeline import HalfFaceInpaintPipeline
+from ..remote_code.halves import join, turn
+from ..remote_code.image_io import encode
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 SECONDS_BETWEEN_LOOKS = 0.3
 

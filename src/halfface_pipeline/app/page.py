@@ -6,8 +6,8 @@ import gradio as gr
 import PIL.Image
 
 from ..data.procedural import faces
-from ..halves import KNOWN_HALF
-from ..schedules import FEW_STEP_SAMPLER, FEW_STEPS
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS
+from ..remote_code.halves import KNOWN_HALF
 from .answers import LARGEST_SEED, MOST_COMPLETIONS, Answers, idle
 from .kept import EXAMPLES, KEPT_SECONDS, SWEEP_SECONDS
 from .photos import LARGEST_ZOOM

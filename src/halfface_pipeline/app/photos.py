@@ -6,7 +6,7 @@ from pathlib import Path
 import PIL.Image
 import PIL.ImageDraw
 
-from ..cli_inputs import open_photo
+from ..inference.load import open_photo
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """What is decoded; the other decoders of Pillow stay closed to uploads."""

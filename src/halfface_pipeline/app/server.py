@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
-from ..pipeline import HalfFaceInpaintPipeline
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .addresses import FolderRenamed
 from .answers import Answers
 from .page import build_page

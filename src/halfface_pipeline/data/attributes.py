@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
 
 # The order is that of list_attr_celeba.txt: data sets that keep the 40 values as one list follow it.
 CELEBA_ATTRIBUTES = (

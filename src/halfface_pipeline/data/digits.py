@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
 
 MNIST_PARTS = {"train": "train", "test": "t10k"}

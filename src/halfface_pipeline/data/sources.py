@@ -14,10 +14,13 @@ import pyarrow.csv
 import pyarrow.json
 from PIL import Image
 
-from halfface_pipeline.config import DataConfig
-from halfface_pipeline.data import face_canvas, face_factors, face_renderer, procedural
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.data import procedural
 from halfface_pipeline.data.attributes import is_numeric
 from halfface_pipeline.data.digits import digits, mnist
+from halfface_pipeline.data.procedural import canvas as face_canvas
+from halfface_pipeline.data.procedural import factors as face_factors
+from halfface_pipeline.data.procedural import renderer as face_renderer
 from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from halfface_pipeline.config import DataConfig
+from halfface_pipeline.config.schema import DataConfig
 
 Split = Literal["train", "eval"]
 

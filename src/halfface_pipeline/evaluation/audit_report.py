@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from .readings import READ_ROWS
+from .probes import READ_ROWS
 from .significance import CHANCE
 from .wording import ends, interval, number, probability, table
 

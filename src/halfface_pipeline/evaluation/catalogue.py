@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from .measures import SEAM_ROWS
+from .metrics.pixel import SEAM_ROWS
 from .trials import NUM_REDRAWS
 
 

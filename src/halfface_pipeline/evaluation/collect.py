@@ -7,18 +7,18 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from ..config import DataConfig
-from ..data.dataset import ImageSet
-from ..freed_memory import return_freed_memory
-from ..halves import join
-from . import measures
-from .colour import colour_scores, lightness_above, procedural_regions, seam_regions, to_lab
-from .completions import Drawn
-from .conditional import Distances, distances, truth_ranks
+from ..config.schema import DataConfig
+from ..data.images import ImageSet
+from ..inference.freed_memory import return_freed_memory
+from ..remote_code.halves import join
+from .baselines import NearestTraining, mean_completion, mirrored, other_half
+from .cache import Drawn
 from .factors import CLASSES, draw_templates, labels_of, read_factors
 from .features import FeatureNetwork
-from .readings import Readers
-from .references import NearestTraining, mean_completion, mirrored, other_half
+from .metrics import pixel as measures
+from .metrics.colour import colour_scores, lightness_above, procedural_regions, seam_regions, to_lab
+from .metrics.scoring import Distances, distances, truth_ranks
+from .probes import Readers
 from .trials import Trial, scores_per_face, trial_of
 
 FACES_AT_ONCE = 64

@@ -13,20 +13,20 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..config import DataConfig
-from ..data.dataset import ImageSet, load_categories, load_images
-from ..freed_memory import keep_freed_memory
-from ..pipeline import HalfFaceInpaintPipeline
-from . import realism as sets
-from .audit import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
+from ..config.schema import DataConfig
+from ..data.images import ImageSet, load_categories, load_images
+from ..inference.freed_memory import keep_freed_memory
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .baselines import NearestTraining
+from .cache import FOLDER, Completions
 from .catalogue import READING_SHIFT
 from .collect import Collected, collect
-from .completions import FOLDER, Completions
 from .features import load_features
 from .figures import draw_pictures
-from .readings import LEAST_CORRELATION, Readers, choose_readings, summarise_readings
-from .references import NearestTraining
+from .metrics import realism as sets
+from .probes import LEAST_CORRELATION, Readers, choose_readings, summarise_readings
 from .report import write_report
+from .slices import LEAST_FACES, MOST_VALUES, audit, choose, columns_of
 from .statistics import LEVEL, RESAMPLES
 from .summary import floor, summarise
 from .trials import held_factors, load_faces

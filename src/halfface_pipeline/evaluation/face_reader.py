@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..config import DataConfig
-from ..data.dataset import load_images
-from ..data.face_factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
+from ..config.schema import DataConfig
+from ..data.images import load_images
+from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
 from ..data.sources import PROCEDURAL_EVAL_START
 from .factors import CLASSES, labels_of
 from .trials import hair_colours

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ..data.face_factors import CLOTHING_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
 from ..data.procedural import render
+from ..data.procedural.factors import CLOTHING_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "clothing": tuple(CLOTHING_COLOURS),

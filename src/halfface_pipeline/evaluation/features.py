@@ -9,7 +9,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
-from ..provenance import weights_sha256
+from ..inference.png_metadata import weights_sha256
 from .face_reader import load_face_reader
 
 PIXELS_SIDE = 16

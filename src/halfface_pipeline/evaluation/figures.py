@@ -9,14 +9,14 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from ..completions import model_facts, model_name
-from ..data.dataset import ImageSet
-from ..halves import join
-from ..plots import sheet
-from ..provenance import save_png
+from ..data.images import ImageSet
+from ..inference.complete import model_facts, model_name
+from ..inference.png_metadata import save_png
+from ..inference.sheets import sheet
+from ..remote_code.halves import join
+from .cache import Completions
 from .collect import FACES_AT_ONCE, Collected
-from .completions import Completions
-from .readings import READ_ROWS
+from .probes import READ_ROWS
 from .trials import plain_trial
 
 MOST_COLUMNS = 12

@@ -7,7 +7,7 @@ from typing import Any
 
 from .audit_report import gaps_section, readings_section, slices_section
 from .catalogue import READING_SHIFT, describe
-from .readings import LEAST_CORRELATION
+from .probes import LEAST_CORRELATION
 from .significance import CHANCE
 from .statistics import LEVEL
 from .wording import ends, interval, number, probability, short, short_interval, table

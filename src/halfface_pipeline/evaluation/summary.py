@@ -6,11 +6,11 @@ from typing import Any
 
 import torch
 
-from .audit import dark_hair_measure
 from .catalogue import describe
 from .collect import RANKED, Collected
 from .factors import CLASSES, PROBABILITIES
 from .significance import exchange_test, uniform_ranks_test
+from .slices import dark_hair_measure
 from .statistics import mean_estimate, mean_estimates, ratio_estimate
 
 

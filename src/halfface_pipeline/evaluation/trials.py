@@ -8,16 +8,16 @@ import PIL.Image
 import torch
 from tqdm.auto import tqdm
 
-from ..config import DataConfig
-from ..data.dataset import ImageSet, load_images
-from ..data.face_factors import HAIR_COLOURS, Factors, draw_factors, redraw
+from ..config.schema import DataConfig
+from ..data.images import ImageSet, load_images
 from ..data.procedural import render
+from ..data.procedural.factors import HAIR_COLOURS, Factors, draw_factors, redraw
 from ..data.sources import PROCEDURAL_EVAL_START, Split
-from ..halves import split as cut_in_two
-from ..halves import turn
-from ..pictures import known_halves
-from ..pipeline import HalfFaceInpaintPipeline
-from . import measures
+from ..remote_code.halves import split as cut_in_two
+from ..remote_code.halves import turn
+from ..remote_code.image_io import known_halves
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .metrics import pixel as measures
 
 NUM_REDRAWS = 32
 """Exact redraws of each procedural face that tell its determined pixels."""

@@ -8,10 +8,10 @@ import PIL.Image
 import torch
 from matplotlib.figure import Figure
 
-from ..pictures import encode
-from ..plots import sheet
-from ..respaced_scheduler import RespacedDDPMScheduler
-from ..respacing import log_snr, mismatch
+from ..inference.sheets import sheet
+from ..remote_code.image_io import encode
+from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
+from ..remote_code.respacing import log_snr, mismatch
 from .results import Result, Row
 
 STEP_SIZES = (2, 10, 20, 40, 50)

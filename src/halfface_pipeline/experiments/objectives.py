@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from diffusers import SchedulerMixin
 
-from ..data.face_factors import HAIR_COLOURS
+from ..data.procedural.factors import HAIR_COLOURS
 from ..evaluation.trials import Trial, complete, hair_colours, region, scores
-from ..halves import predict_hidden, size_multiple
-from ..pipeline import HalfFaceInpaintPipeline
-from ..plots import sheet
+from ..inference.sheets import sheet
+from ..remote_code.halves import predict_hidden, size_multiple
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 
 HIGH_NOISE = 0.8

@@ -12,8 +12,8 @@ from typing import Any
 import PIL.Image
 from matplotlib.figure import Figure
 
-from ..completions import model_name
-from ..provenance import png_text
+from ..inference.complete import model_name
+from ..inference.png_metadata import png_text
 
 Row = dict[str, Any]
 PACKAGES = ("torch", "diffusers", "numpy")

@@ -7,11 +7,11 @@ from typing import Any
 import PIL.Image
 from diffusers import SchedulerMixin
 
+from ..diffusion.samplers import sampler
 from ..evaluation.trials import Trial, complete, scores
-from ..pipeline import HalfFaceInpaintPipeline
-from ..plots import sheet
-from ..respaced_scheduler import RespacedDDPMScheduler
-from ..schedules import sampler
+from ..inference.sheets import sheet
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
 from .noise_levels import steps_of_size
 from .results import Result, Row
 
@@ -130,7 +130,7 @@ def samplers(
         pipe: The model.
         trial: The faces.
         num_completions: Completions of each.
-        names: Keys of `halfface_pipeline.schedules.SAMPLERS`.
+        names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
         steps: Denoising steps.
         seed: Of the noise.
         batch_size: Completions computed at once.

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from ..config_files import from_yaml
-from ..plots import SPIKE, WINDOW, spike_ratios
-from ..runs import CONFIG_FILE, LOG_FILE, read_log
+from ..config.files import from_yaml
+from ..inference.sheets import SPIKE, WINDOW, spike_ratios
+from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
 from .results import Result, Row
 
 AFTER_RESTART = 10

@@ -1,8 +1,8 @@
 """Halves trained on beside halves never seen (the report's figure 18)."""
 
 from ..evaluation.trials import Trial, complete, scores_per_face
-from ..pipeline import HalfFaceInpaintPipeline
-from ..plots import sheet
+from ..inference.sheets import sheet
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 from .sampling import COLUMNS
 

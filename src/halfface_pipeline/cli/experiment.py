@@ -1,0 +1,222 @@
+"""`halfface experiment`: the report's figures and tables."""
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+from diffusers import SchedulerMixin
+
+from ..config.schema import DataConfig, NoiseConfig, SamplerName
+from ..data.images import load_images
+from ..diffusion.samplers import sampler, training_scheduler
+from ..evaluation.trials import Trial, load_trial
+from ..experiments import noise_levels, sampling
+from ..experiments.objectives import objectives
+from ..experiments.results import Result, as_markdown, write_result
+from ..experiments.training_curves import training_curves
+from ..experiments.unseen import unseen
+from ..hub.push import refresh_card
+from ..inference.load import evaluation_data, load_pipeline, output_folder
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+
+QUICK = {"num_faces": 4, "n": 2}
+THOROUGH = {"num_faces": 16, "n": 4}
+EXAMPLES = {
+    "forward": "--data photos",
+    "schedule": "--step-sizes 1 10 40",
+    "step-size": "--model runs/demo --quick",
+    "variance": "--model runs/demo --quick",
+    "unseen": "--model runs/demo --quick",
+    "samplers": "--model runs/demo --quick",
+    "objectives": "--model runs/v runs/epsilon",
+    "training": "--model runs/demo",
+}
+"""Words between the name of an experiment and --out."""
+
+
+def add_experiments(commands: Any) -> None:
+    """Adds the command `experiment` and its own commands.
+
+    Args:
+        commands: The sub-parsers of `halfface`.
+    """
+    parser = commands.add_parser(
+        "experiment",
+        help="repeat an experiment of the report",
+        description="Repeat an experiment of the report; writes a picture, a table (CSV, Markdown) and a JSON.",
+        example="halfface experiment step-size --model runs/demo --quick --out step-size",
+    )
+    kinds = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
+
+    def add(name: str, run: Callable[[argparse.Namespace], Result], text: str) -> argparse.ArgumentParser:
+        kind = kinds.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            example=f"halfface experiment {name} {EXAMPLES[name]} --out {name}",
+        )
+        kind.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+        kind.set_defaults(command=_command, run=run)
+        return kind
+
+    forward = add("forward", _forward, "the forward process on a face (figure 1)")
+    schedule = add("schedule", _schedule, "the schedule, shorter ones, and their mismatch (figures 4 and 11)")
+    steps = add("step-size", _step_size, "larger steps, matched and not (figures 10 and 12 to 14)")
+    variance = add("variance", _variance, "beta beside the posterior variance (figures 15 to 17)")
+    new = add("unseen", _unseen, "halves trained on beside held-out ones (figure 18)")
+    few = add("samplers", _samplers, "samplers of diffusers at few steps")
+    losses = add("objectives", _objectives, "models by noise-prediction error and by the colours they continue")
+    curves = add("training", _training, "loss and learning rate of runs, spikes counted (figures 5 to 9)")
+
+    for kind in (forward, schedule):
+        kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
+    forward.add_argument("--data", help="`procedural` or a folder of photos (default: the model's, or procedural)")
+    for kind in (steps, variance, new, few):
+        kind.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder, checkpoint or Hub id")
+    for kind in (losses, curves):
+        kind.add_argument("--model", required=True, nargs="+", metavar="RUN", help="run folders")
+    for kind in (steps, variance, few):
+        kind.add_argument("--data", help="`procedural` or a folder of photos (default: what the model was trained on)")
+    for kind in (steps, variance, new, few, losses):
+        kind.add_argument("--quick", action="store_true", help="4 faces and 2 completions: minutes on a CPU")
+        kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
+        kind.add_argument("-n", type=int, help=f"completions of each (default {THOROUGH['n']})")
+        kind.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
+    for kind in (forward, steps, variance, new, few, losses):
+        kind.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
+    names = ", ".join(get_args(SamplerName))
+    for kind in (new, losses):
+        kind.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
+        kind.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
+
+    sizes: dict[argparse.ArgumentParser, tuple[int, ...]] = {
+        schedule: noise_levels.STEP_SIZES,
+        steps: sampling.STEP_SIZES,
+        variance: sampling.VARIANCE_STEP_SIZES,
+    }
+    for kind, default in sizes.items():
+        shown = " ".join(str(size) for size in default)
+        kind.add_argument(
+            "--step-sizes", type=int, nargs="+", default=default, metavar="S", help=f"divisors of T (default {shown})"
+        )
+    steps.add_argument(
+        "--variance", default="fixed_large", help="fixed_large (beta), fixed_small (posterior) or a mix from 0 to 1"
+    )
+    variance.add_argument("--matching", default="proportional", help="proportional, log_snr or exact")
+    few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=names)
+    few.add_argument("--steps", type=int, nargs="+", default=sampling.STEPS, metavar="N", help="denoising steps")
+
+
+def _command(options: argparse.Namespace) -> None:
+    out = output_folder(options.out)
+    for name, value in (QUICK if getattr(options, "quick", False) else THOROUGH).items():
+        if getattr(options, name, 0) is None:
+            setattr(options, name, value)
+    result = options.run(options)
+    words = {name: getattr(options, name) for name in ("model", "data") if getattr(options, name, None) is not None}
+    result = Result(result.picture, result.rows, {**words, **result.settings}, result.columns, result.details)
+    files = write_result(out, options.experiment, result)
+    print(as_markdown(options.experiment, result))
+    if options.experiment == "samplers" and refresh_card(Path(options.model), out):
+        print(f"model card: {Path(options.model) / 'README.md'}")
+    print(f"picture: {files[0]}")
+
+
+def _forward(options: argparse.Namespace) -> Result:
+    if options.model is None:
+        photos = None if options.data in (None, "procedural") else options.data
+        data = DataConfig(height=112, width=88, num_eval_images=1)
+        if photos is not None:
+            data = DataConfig("imagefolder", photos, holdout=1.0, on_bad_image="skip", height=108, width=88)
+        return noise_levels.forward_process(_process(None), _first_face(data), seed=options.seed)
+    pipe = load_pipeline(options.model)
+    data = evaluation_data(options.data, options.model, pipe)
+    return noise_levels.forward_process(pipe.scheduler.config, _first_face(data), seed=options.seed)
+
+
+def _first_face(data: DataConfig) -> np.ndarray:
+    return load_images(data, "eval").images[0]
+
+
+def _process(model: str | None) -> Any:
+    return (training_scheduler(NoiseConfig(), "epsilon") if model is None else load_pipeline(model).scheduler).config
+
+
+def _schedule(options: argparse.Namespace) -> Result:
+    return noise_levels.schedules(_process(options.model), options.step_sizes)
+
+
+def _step_size(options: argparse.Namespace) -> Result:
+    kind = options.variance
+    if kind not in ("fixed_small", "fixed_large"):
+        try:
+            kind = float(kind)
+        except ValueError:
+            raise ValueError(
+                f"--variance is {kind!r}; it must be fixed_small, fixed_large or a number from 0 to 1"
+            ) from None
+    pipe, trial = _pipe_and_trial(options)
+    return sampling.step_size(pipe, trial, options.n, options.step_sizes, kind, options.seed, options.batch_size)
+
+
+def _variance(options: argparse.Namespace) -> Result:
+    if options.matching not in sampling.MATCHINGS:
+        raise ValueError(f"--matching is {options.matching!r}; it must be one of {', '.join(sampling.MATCHINGS)}")
+    pipe, trial = _pipe_and_trial(options)
+    return sampling.variance(
+        pipe, trial, options.n, options.step_sizes, options.matching, options.seed, options.batch_size
+    )
+
+
+def _samplers(options: argparse.Namespace) -> Result:
+    pipe, trial = _pipe_and_trial(options)
+    return sampling.samplers(
+        pipe, trial, options.n, options.schedulers, options.steps, options.seed, options.batch_size
+    )
+
+
+def _unseen(options: argparse.Namespace) -> Result:
+    pipe = load_pipeline(options.model)
+    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    data = evaluation_data(None, options.model, pipe)
+    trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
+    held_out = load_trial(pipe, data, options.num_faces, options.n)
+    return unseen(pipe, trained_on, held_out, options.n, options.steps, options.seed, options.batch_size)
+
+
+def _objectives(options: argparse.Namespace) -> Result:
+    models: dict[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]] = {}
+    trial: Trial | None = None
+    for name in options.model:
+        pipe = load_pipeline(name)
+        if trial is not None and (pipe.config.height, pipe.config.width) != trial.images.shape[1:3]:
+            raise ValueError(
+                f"--model {name} draws {pipe.config.height}x{pipe.config.width}; all models must be of one size"
+            )
+        if trial is None:
+            data = evaluation_data("procedural", name, pipe)
+            trial = load_trial(pipe, data, options.num_faces, options.n)
+        elif pipe.config.hidden_half != trial.hidden_half:
+            raise ValueError(f"--model {name} draws the {pipe.config.hidden_half} half; all must draw the same")
+        models[_short_name(name, models)] = (pipe, sampler(options.scheduler, pipe.scheduler))
+    assert trial is not None
+    return objectives(models, trial, options.n, options.steps, options.seed, options.batch_size)
+
+
+def _short_name(model: str, taken: dict[str, Any]) -> str:
+    """The run's name, with the step of a checkpoint; the whole word where that is taken."""
+    path = Path(model)
+    name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
+    return model if name in taken else name
+
+
+def _training(options: argparse.Namespace) -> Result:
+    return training_curves([Path(run) for run in options.model])
+
+
+def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, Trial]:
+    pipe = load_pipeline(options.model)
+    data = evaluation_data(options.data, options.model, pipe)
+    return pipe, load_trial(pipe, data, options.num_faces, options.n)

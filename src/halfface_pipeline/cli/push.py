@@ -1,0 +1,57 @@
+"""`halfface push`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..hub.push import EDITED, is_card_edited, keep_license, run_files
+from ..remote_code.hub_client import push_files, with_user
+
+
+def add_push(commands: Any) -> None:
+    """Adds the command `push`.
+
+    Args:
+        commands: The sub-parsers of `halfface`.
+    """
+    push = commands.add_parser(
+        "push",
+        help="put a run on the Hugging Face Hub",
+        description="Put a run on the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
+        "configuration, log, figures, and a card rendered with what has been measured. Log in before by "
+        "`hf auth login`, or set HF_TOKEN.",
+        example="halfface push runs/demo someone/halfface-demo --private",
+    )
+    push.add_argument("run", metavar="RUN", help="run folder")
+    push.add_argument(
+        "repo_id", metavar="REPO_ID", help="user/name on the Hub, or name alone for your own; made if it is not there"
+    )
+    push.add_argument("--private", action="store_true", help="nobody else may see the repository")
+    push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, made if it is not there")
+    push.add_argument("--message", metavar="TEXT", help="of the commit (default: names the run)")
+    push.add_argument("--license", metavar="ID", help="licence of the weights, as the Hub names it: apache-2.0, ...")
+    push.add_argument("--dry-run", action="store_true", help="list what would go up, and stop")
+    push.set_defaults(command=_push)
+
+
+def _push(options: argparse.Namespace) -> None:
+    run = Path(options.run)
+    repo_id = options.repo_id if options.dry_run else with_user(options.repo_id)
+    files = run_files(run, repo_id, options.license)
+    sizes = {
+        name: len(content) if isinstance(content, bytes) else content.stat().st_size for name, content in files.items()
+    }
+    if is_card_edited(run):
+        print(f"README.md goes as it is: it {EDITED}")
+    if options.dry_run:
+        for name, size in sizes.items():
+            print(f"{size:>13,} {name}")
+    total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB"
+    if options.dry_run:
+        print(f"{total}; nothing was sent")
+        return
+    if options.license is not None:
+        keep_license(run, options.license)
+    message = options.message or f"Upload {run.resolve().name}"
+    private = True if options.private else None
+    print(f"{total}: {push_files(files, repo_id, message, private, revision=options.revision)}")

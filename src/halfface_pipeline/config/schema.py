@@ -1,0 +1,305 @@
+"""Everything a training run can be told, as frozen dataclasses: one section each, checked when they are made."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .model import ModelConfig, require
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+SamplerName = Literal[
+    "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
+]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the faces come from and how they are cut to size.
+
+    Args:
+        source: `procedural` draws faces, `imagefolder` reads a folder of pictures, `hub` a data set of the Hub,
+            `celeba` the official CelebA folder, `mnist` the four files of handwritten digits as first published,
+            `digits` scikit-learn's small ones.
+        path: The folder, or the Hub id of the data set; `procedural` and `digits` need none.
+        name: Configuration name of a Hub data set that has several.
+        train_split: Split (or subfolder of an image folder) to train on.
+        eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
+        holdout: Fraction of the training images held out where the source has no `eval_split`; 1 to evaluate on all.
+        image_column: Column that holds the picture.
+        attribute_columns: Columns to keep beside each picture; none keeps every numeric or boolean column.
+        attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
+            gives 0/1; those of `celeba` are always signed.
+        channels: 3 for colour, 1 for grey.
+        height: Image height in pixels.
+        width: Image width in pixels.
+        horizontal_flip: Mirror half of the training images, chosen anew at each visit.
+        num_images: How many images to use; none means all (20,000 for `procedural`).
+        num_eval_images: How many held-out images to use; none means all (256 for `procedural`).
+        seed: Which procedural faces are drawn and which images `holdout` takes.
+        on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
+        cache_dir: Where prepared images are kept; none means `$XDG_CACHE_HOME/halfface_pipeline`.
+        license: Licence of the data, told in the model card.
+    """
+
+    source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
+    path: str | None = None
+    name: str | None = None
+    train_split: str = "train"
+    eval_split: str = "test"
+    holdout: float = 0.05
+    image_column: str = "image"
+    attribute_columns: tuple[str, ...] = ()
+    attribute_encoding: Literal["number", "binary", "signed"] = "number"
+    channels: Literal[1, 3] = 3
+    height: int = 48
+    width: int = 40
+    horizontal_flip: bool = True
+    num_images: int | None = None
+    num_eval_images: int | None = None
+    seed: int = 0
+    on_bad_image: Literal["error", "skip"] = "error"
+    cache_dir: str | None = None
+    license: str | None = None
+
+    def __post_init__(self) -> None:
+        embedded = self.source in ("procedural", "digits")
+        require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
+        require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
+        require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
+        for name in ("height", "width"):
+            require(16 <= getattr(self, name) <= 65_535, f"data.{name}", getattr(self, name), "from 16 to 65535")
+        for name in ("num_images", "num_eval_images"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
+        require(self.seed >= 0, "data.seed", self.seed, "0 or more")
+
+
+@dataclass(frozen=True)
+class NoiseConfig:
+    """The forward process q(x_t | x_{t-1}) = N(sqrt(1 - beta_t) x_{t-1}, beta_t I) (Ho et al. 2020, equation 2).
+
+    Args:
+        num_train_timesteps: T, the number of noise levels.
+        beta_schedule: Shape of beta over t.
+        beta_start: beta_1.
+        beta_end: beta_T.
+        variance_type: sigma_t^2 of ancestral sampling: `fixed_small` the posterior variance, `fixed_large` beta_t.
+        rescale_betas_zero_snr: Shift the schedule so that no signal is left at t = T (Lin et al. 2024).
+    """
+
+    num_train_timesteps: int = 1000
+    beta_schedule: Literal["linear", "scaled_linear", "squaredcos_cap_v2"] = "linear"
+    beta_start: float = 1e-4
+    beta_end: float = 0.02
+    variance_type: Literal["fixed_small", "fixed_large"] = "fixed_small"
+    rescale_betas_zero_snr: bool = False
+
+    def __post_init__(self) -> None:
+        require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
+        require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
+        require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the network learns to predict and how the timesteps are weighted.
+
+    Args:
+        prediction_type: `epsilon` the noise (L_simple, Ho et al. 2020, equation 14), `v_prediction` the velocity
+            (Salimans and Ho 2022), `sample` the clean half.
+        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); none weighs all timesteps alike.
+    """
+
+    prediction_type: PredictionType = "v_prediction"
+    min_snr_gamma: float | None = None
+
+    def __post_init__(self) -> None:
+        gamma = self.min_snr_gamma
+        require(gamma is None or gamma > 0, "objective.min_snr_gamma", gamma, "above 0, or null")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW (Loshchilov and Hutter 2019).
+
+    Args:
+        lr: Peak learning rate.
+        beta1: Decay of the first moment.
+        beta2: Decay of the second moment.
+        weight_decay: Decoupled weight decay.
+        eps: Added to the root of the second moment.
+        max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; none leaves them.
+    """
+
+    lr: float = 3e-4
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.01
+    eps: float = 1e-8
+    max_grad_norm: float | None = 1.0
+
+    def __post_init__(self) -> None:
+        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
+        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
+        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
+        norm = self.max_grad_norm
+        require(norm is None or norm > 0, "optimizer.max_grad_norm", norm, "above 0, or null")
+
+
+@dataclass(frozen=True)
+class LRScheduleConfig:
+    """How the learning rate moves from its peak.
+
+    Args:
+        kind: `constant`; `cosine` falls to `min_lr` at the end of training; `cosine_restarts` falls within a period
+            and starts again (Loshchilov and Hutter 2017).
+        warmup_steps: Optimizer steps of linear rise to the peak at the start.
+        first_period: Epochs in the first period of `cosine_restarts`.
+        period_multiplier: Each later period is this many times as long as the one before.
+        min_lr: The lowest learning rate.
+    """
+
+    kind: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
+    warmup_steps: int = 0
+    first_period: float = 2.0
+    period_multiplier: int = 2
+    min_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
+        require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
+        require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
+        require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How long and how to train.
+
+    Args:
+        epochs: Passes over the training images; used when `steps` is null.
+        steps: Optimizer steps; when set, it decides the length.
+        batch_size: Images of one optimizer step over all processes and accumulated parts.
+        gradient_accumulation_steps: Parts a process cuts its share of a batch into.
+        mixed_precision: `bf16`, `fp16` or `no`; none takes what `accelerate launch` or `accelerate config` says.
+        speed: `auto` takes bf16 where it is native and `mixed_precision` is none, and on a CPU keeps the memory that
+            a step frees for the next one; `safe` does neither.
+        ema_decay: Decay of the exponential moving average of the weights that is sampled and saved; none keeps none.
+        seed: Of the weights, the data order, the flips, the timesteps and the noise.
+        log_every: Optimizer steps between lines of log.jsonl.
+        checkpoint_every: Optimizer steps between checkpoints.
+        keep_last: How many of the newest checkpoints are kept.
+        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; none keeps no others.
+        sample_every: Optimizer steps between sample sheets; none draws one at the end only.
+        max_bad_steps: A step whose loss or gradient is not finite, or whose loss is above `max_loss`, is skipped; more
+            than this many in a row end the run. With fp16 the first steps may be skipped until the loss scale fits.
+        max_loss: The largest loss of one step that is believed; a network that answers 0 has a loss of about 1.
+    """
+
+    epochs: float = 100.0
+    steps: int | None = None
+    batch_size: int = 64
+    gradient_accumulation_steps: int = 1
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = None
+    speed: Literal["auto", "safe"] = "safe"
+    ema_decay: float | None = 0.999
+    seed: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 1000
+    keep_last: int = 2
+    keep_every: int | None = None
+    sample_every: int | None = 1000
+    max_bad_steps: int = 20
+    max_loss: float = 1000.0
+
+    def __post_init__(self) -> None:
+        require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
+        for name in ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last"):
+            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
+        for name in ("steps", "sample_every", "keep_every"):
+            value = getattr(self, name)
+            require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+        parts = self.gradient_accumulation_steps
+        require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
+        decay = self.ema_decay
+        require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
+        require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
+        require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
+        require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the sample sheets of a training are drawn; a saved model can be sampled in any other way.
+
+    Args:
+        scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        num_inference_steps: Denoising steps.
+        num_faces: Held-out faces on a sheet, one a row.
+        num_completions: Completions of each.
+        seed: Of the sheets' noise.
+    """
+
+    scheduler: SamplerName = "ddpm"
+    num_inference_steps: int = 50
+    num_faces: int = 4
+    num_completions: int = 6
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("num_inference_steps", "num_faces", "num_completions"):
+            require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
+        require(0 <= self.seed < 2**63, "sampling.seed", self.seed, "from 0 to 2**63 - 1")
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """Where a run goes.
+
+    Args:
+        dir: The run folder; none means runs/<name of the config file>.
+        overwrite: Delete what an earlier run with other settings or other images left there.
+        accept_changes: Go on with a run whose training images have changed, or with another `optimizer`,
+            `lr_schedule`, `training.seed`, `training.mixed_precision` or `data.path`.
+        tracker: Tracker of accelerate that also gets the log; `none` for log.jsonl alone.
+    """
+
+    dir: str | None = None
+    overwrite: bool = False
+    accept_changes: bool = False
+    tracker: Literal["tensorboard", "none"] = "tensorboard"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole training run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    noise: NoiseConfig = field(default_factory=NoiseConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    output: OutputConfig = field(default_factory=OutputConfig)
+
+    def __post_init__(self) -> None:
+        name, hidden = self.sampling.scheduler, self.model.hidden_half
+        if hidden == "all":
+            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all (DDPMPipeline)")
+        else:
+            side = "height" if hidden in ("bottom", "top") else "width"
+            pixels = getattr(self.data, side)
+            require(pixels % 2 == 0, f"data.{side}", pixels, "even, so that the cut is whole")
+            allowed = "3, or model.hidden_half all: halves are completed in colour"
+            require(self.data.channels == 3, "data.channels", self.data.channels, allowed)
+        lowest, peak = self.lr_schedule.min_lr, self.optimizer.lr
+        require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
+        steps, most = self.sampling.num_inference_steps, self.noise.num_train_timesteps
+        require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
+        kind, zero_snr = self.objective.prediction_type, self.noise.rescale_betas_zero_snr
+        allowed = "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image"
+        require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)

@@ -1,0 +1,1 @@
+"""The diffusion process, the networks and the loss."""

@@ -1,0 +1,91 @@
+"""Noise levels: the training scheduler and the samplers that can take its place."""
+
+import inspect
+from typing import Any, get_args
+
+import diffusers
+import torch
+from diffusers import DDPMScheduler, SchedulerMixin
+
+from ..config.schema import NoiseConfig, PredictionType, SamplerName
+
+SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ddpm": ("DDPMScheduler", {}),
+    "ddim": ("DDIMScheduler", {}),
+    "dpm++": ("DPMSolverMultistepScheduler", {}),
+    "dpm++-single": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
+    "dpm-sde": ("DPMSolverSDEScheduler", {}),
+    "unipc": ("UniPCMultistepScheduler", {}),
+    "euler": ("EulerDiscreteScheduler", {}),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "kdpm2": ("KDPM2DiscreteScheduler", {}),
+    "kdpm2-a": ("KDPM2AncestralDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+}
+"""Short name of each sampler, its class in diffusers and the settings it needs to be exact at its last step."""
+FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
+"""What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
+NOT_FOR_SAMPLE = ("dpm-sde", "euler-a", "kdpm2", "kdpm2-a")
+"""Samplers whose classes in diffusers cannot use a network that predicts the clean image."""
+
+
+def training_scheduler(noise: NoiseConfig, prediction_type: PredictionType) -> DDPMScheduler:
+    """The scheduler a model is trained under and saved with.
+
+    `timestep_spacing` is explicit: left implicit, a sampler swapped in after saving and loading would start elsewhere.
+
+    Args:
+        noise: The forward process.
+        prediction_type: What the network predicts.
+
+    Returns:
+        A scheduler whose images live in [-1, 1].
+    """
+    return DDPMScheduler(
+        num_train_timesteps=noise.num_train_timesteps,
+        beta_schedule=noise.beta_schedule,
+        beta_start=noise.beta_start,
+        beta_end=noise.beta_end,
+        variance_type=noise.variance_type,
+        rescale_betas_zero_snr=noise.rescale_betas_zero_snr,
+        prediction_type=prediction_type,
+        timestep_spacing="trailing",
+    )
+
+
+def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+    """A sampler by its short name, with the trained scheduler's noise levels.
+
+    Args:
+        name: A key of `SAMPLERS`.
+        trained: The scheduler saved with the model.
+
+    Returns:
+        A scheduler to put in the pipeline's place of the trained one.
+
+    Raises:
+        ValueError: If the name is unknown, the sampler cannot use the model's kind of prediction, or what it needs is
+            not installed.
+    """
+    if name not in SAMPLERS:
+        raise ValueError(f"scheduler is {name!r}; it must be one of {', '.join(get_args(SamplerName))}")
+    if trained.config.prediction_type == "sample" and name in NOT_FOR_SAMPLE:
+        raise ValueError(
+            f"scheduler is {name!r}; a model that predicts the clean image needs another one, such as dpm++"
+        )
+    class_name, settings = SAMPLERS[name]
+    sampler_class = getattr(diffusers, class_name)
+    zero_snr = "rescale_betas_zero_snr"
+    if trained.config.get(zero_snr) and zero_snr not in inspect.signature(sampler_class.__init__).parameters:
+        raise ValueError(f"scheduler is {name!r}; a model trained with {zero_snr} needs another one, such as ddpm")
+    try:
+        return sampler_class.from_config(trained.config, **settings)
+    except ImportError as error:
+        raise ValueError(f"scheduler {name!r} needs a package that is not installed: {error}") from error
+
+
+def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:
+    """SNR(t) = abar_t / (1 - abar_t) (Kingma et al. 2021), one value a timestep."""
+    abar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
+    return abar / (1 - abar)

@@ -1,0 +1,1 @@
+"""Completing photos with a trained model."""

@@ -1,0 +1,126 @@
+"""Completions that can be drawn again one by one: each from a seed of its own, told in its PNG."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import torch
+
+from ..remote_code.image_io import Picture, known_halves
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .png_metadata import fingerprint
+
+
+@dataclass(frozen=True)
+class Completion:
+    """A whole face and how it was drawn.
+
+    Args:
+        image: The face.
+        facts: What `save_png` takes, by keyword.
+    """
+
+    image: PIL.Image.Image
+    facts: Mapping[str, Any]
+
+
+def model_name(model: str) -> str:
+    """How a picture names its model: a Hub id as it is, a folder without where it lies."""
+    path = Path(model)
+    if not path.exists():
+        return model
+    path = path.resolve()
+    return f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
+
+
+def model_facts(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
+    """What every picture of a model says of it.
+
+    Args:
+        pipe: The model.
+        model: Its name.
+
+    Returns:
+        Facts for `save_png`, by keyword.
+    """
+    return {
+        "model": model,
+        "hidden_half": pipe.config.hidden_half,
+        "weights": fingerprint(pipe.unet),
+        "torch": torch.__version__,
+        "dtype": str(pipe.unet.dtype).removeprefix("torch."),
+    }
+
+
+def complete_halves(
+    pipe: HalfFaceInpaintPipeline,
+    halves: Sequence[Picture],
+    num_completions: int,
+    num_inference_steps: int,
+    seed: int,
+    batch_size: int,
+    model: str,
+    sampler: str,
+) -> list[Completion]:
+    """Completes each half; completion k of every half is the first one drawn from seed + k.
+
+    Args:
+        pipe: The model with the sampler to use.
+        halves: Visible halves.
+        num_completions: Completions of each.
+        num_inference_steps: Denoising steps.
+        seed: Of the first completion of each half.
+        batch_size: Completions computed at once.
+        model: What the pictures say they come from.
+        sampler: Its short name.
+
+    Returns:
+        The completions of one half together, in the order of the halves.
+
+    Raises:
+        ValueError: If a number is out of range or a half does not fit.
+    """
+    if num_completions < 1 or seed < 0:
+        name, value, least = ("seed", seed, 0) if seed < 0 else ("num_completions", num_completions, 1)
+        raise ValueError(f"{name} is {value}; it must be at least {least}")
+    seeds = [seed + k for _ in halves for k in range(num_completions)]
+    generators = [torch.Generator().manual_seed(each) for each in seeds]
+    images = pipe(halves, num_completions, num_inference_steps, generators, batch_size=batch_size).images
+    shared = {"sampler": sampler, "steps": num_inference_steps, **model_facts(pipe, model)}
+    completions = []
+    for index, (image, own) in enumerate(zip(images, seeds, strict=True)):
+        first = index - index % batch_size
+        batch = min(batch_size, len(seeds) - first)
+        completions.append(Completion(image, {**shared, "seed": own, "batch": batch}))
+    return completions
+
+
+def draw_again(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, facts: Mapping[str, Any]) -> PIL.Image.Image:
+    """Draws a completion from what its PNG says; on the same machine and versions, with the same bits.
+
+    Args:
+        pipe: The model it names, with the sampler it names.
+        image: The picture; only its visible half is used.
+        facts: From `read_png`.
+
+    Returns:
+        The completion.
+
+    Raises:
+        ValueError: If the picture or its facts do not belong to this model.
+    """
+    size = (pipe.config.height, pipe.config.width)
+    if (image.height, image.width) != size:
+        raise ValueError(f"the picture is {image.height}x{image.width}; the model draws {size[0]}x{size[1]}")
+    weights = fingerprint(pipe.unet)
+    if facts.get("weights", weights) != weights:
+        raise ValueError(f"the picture was drawn by weights {facts['weights']}; the model has {weights}")
+    half = known_halves(np.array(image.convert("RGB"))[None], pipe.config.hidden_half)[0]
+    # Kernels may add in another order for a batch of another size, so that the batch is filled up with copies.
+    copies = int(facts.get("batch", 1))
+    generators = [torch.Generator().manual_seed(facts["seed"]) for _ in range(copies)]
+    result: PIL.Image.Image = pipe(half, copies, facts["steps"], generators).images[0]
+    return result

@@ -1,0 +1,1 @@
+"""What is stored in a run folder, and how it is written so that nothing is lost."""

@@ -1,0 +1,203 @@
+"""What the processes of one training share: the batch, the wish to stop, and a process group that ends well."""
+
+import contextlib
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any, TextIO
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType
+
+from ..config.schema import Config
+
+LONGEST_WAIT = timedelta(hours=6)
+"""How long processes wait for one another. Rank 0 alone prepares images and draws sheets, and NCCL's own ten minutes
+may be too short for that; a process that has died is noticed at once all the same."""
+
+
+SAME_REQUEST_SECONDS = 2.0
+"""Signals this close are one request: batch systems signal every process, and launchers hand on what they get."""
+SIGNS_OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
+"""In the errors of gloo and NCCL when the other end of a reduction has died."""
+
+NO_MEMORY = "DefaultCPUAllocator:"
+"""In the error of torch when the memory of a CPU has run out; that of a GPU is an error of its own."""
+
+
+class LostProcess(Exception):  # noqa: N818 -- the error is the other process's
+    """Another process of this training has ended."""
+
+
+class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is no error
+    """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
+
+
+class _LastingStream:
+    """A stream that falls silent, instead of raising, once nobody reads it any more."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self.stream.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self.stream.flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        # What is still buffered goes there too, or flushing it would fail again at the end of the process.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.stream.fileno())
+        os.close(nowhere)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
+@contextlib.contextmanager
+def lasting_output() -> Iterator[None]:
+    """Lets standard output and error lose their reader inside the context, and the program go on.
+
+    Ctrl-C also ends the `tee` that reads a training, and a closed terminal is gone before the checkpoint is saved.
+    """
+    streams: list[Any] = [_LastingStream(sys.stdout), _LastingStream(sys.stderr)]
+    with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
+        yield
+
+
+@contextlib.contextmanager
+def ending(accelerator: Accelerator) -> Iterator[None]:
+    """Ends trackers and process group after the context, whether it returned or raised.
+
+    The data-parallel wrapper must be gone by then. It holds the last reference to the process group otherwise, and
+    its destructor joins gloo's threads without giving up the interpreter lock that they may be waiting for.
+    """
+    print_error = threading.excepthook
+
+    def print_unless_raised(error: threading.ExceptHookArgs) -> None:
+        # Tensorboard writes in a thread of its own; what fails there is raised again where the next line is logged.
+        if not issubclass(error.exc_type, OSError):
+            print_error(error)
+
+    threading.excepthook = print_unless_raised
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and NO_MEMORY in str(error):
+            raise MemoryError(str(error).splitlines()[0].partition(NO_MEMORY)[2].strip()) from None
+        if accelerator.num_processes > 1:
+            traceback.clear_frames(error.__traceback__)
+            if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PROCESS):
+                raise LostProcess(
+                    f"process {accelerator.process_index} lost another one, whose message tells why"
+                ) from None
+        raise
+    finally:
+        accelerator.free_memory()
+        gc.collect()
+        try:
+            accelerator.end_training()
+        except OSError as error:
+            warnings.warn(f"the tracker lost its last lines: {error}", stacklevel=2)
+        finally:
+            threading.excepthook = print_error
+
+
+def share_of_batch(config: Config, accelerator: Accelerator) -> int:
+    """Images of one step that each process takes.
+
+    Args:
+        config: The run's configuration.
+        accelerator: Of the run.
+
+    Returns:
+        Images a process.
+
+    Raises:
+        ValueError: If accelerate is set up to compute something else than the configuration says.
+    """
+    kind, num_processes = accelerator.distributed_type, accelerator.num_processes
+    if kind not in (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU):
+        raise ValueError(f"accelerate's distributed_type is {kind.value}; it must be one process, or data parallel")
+    if accelerator.gradient_accumulation_steps != 1:
+        raise ValueError(
+            f"accelerate's gradient_accumulation_steps is {accelerator.gradient_accumulation_steps}; leave it at 1 "
+            "and set training.gradient_accumulation_steps"
+        )
+    batch, parts = config.training.batch_size, config.training.gradient_accumulation_steps
+    if batch % (num_processes * parts):
+        raise ValueError(
+            f"training.batch_size is {batch}; it must be a multiple of {num_processes} processes x {parts} parts"
+        )
+    return batch // num_processes
+
+
+class StopRequest:
+    """Remembers a Ctrl-C, SIGTERM or SIGHUP until the step is whole; another one, later, stops at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self.first = 0.0
+
+    def __call__(self, signal_number: int, frame: object) -> None:
+        if not self.requested:
+            self.requested, self.first = True, time.monotonic()
+        elif time.monotonic() - self.first > SAME_REQUEST_SECONDS:
+            raise KeyboardInterrupt
+
+
+def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+    """For each flag, whether it is raised in any process; all processes ask together."""
+    if accelerator.num_processes == 1:
+        return flags
+    raised = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device))
+    return tuple((raised > 0).tolist())
+
+
+def require_same(accelerator: Accelerator, what: str, value: int) -> None:
+    """Checks that a number is the same in all processes, which may stand on several machines.
+
+    Args:
+        accelerator: Of the run.
+        what: The number, and what to do where it differs.
+        value: Here, below 2**63.
+
+    Raises:
+        ValueError: If it differs, in every process.
+    """
+    if accelerator.num_processes > 1:
+        values = accelerator.gather(torch.tensor([value], device=accelerator.device)).tolist()
+        if len(set(values)) > 1:
+            raise ValueError(f"{what}; the processes have {', '.join(map(str, values))}")
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[StopRequest]:
+    """Turns Ctrl-C, SIGTERM and a closed terminal into a request inside the context."""
+    request = StopRequest()
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    hangup = getattr(signal, "SIGHUP", None)
+    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup has it ignored
+        numbers.append(hangup)
+    before = {number: signal.signal(number, request) for number in numbers}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

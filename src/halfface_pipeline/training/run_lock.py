@@ -1,0 +1,163 @@
+"""Who may train in a run folder: one training at a time, with the settings and the images it began with."""
+
+import contextlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from ..config.files import differences, from_yaml, to_yaml
+from ..config.schema import Config
+from ..data.images import ImageSet
+from ..run_folder.files import PARTIAL, clear_leftovers, write_whole
+from ..run_folder.log import CONFIG_FILE
+from .save_model import list_skipped
+
+LOCK_FILE = ".lock"
+IMAGES_FILE = "checkpoints/images.json"
+"""Names and CRC-32 of the training images, in order."""
+NAMES_TOLD = 3
+
+
+def check_run_folder(run: Path, config: Config) -> None:
+    """Checks that this configuration may train in the run folder.
+
+    Args:
+        run: The folder.
+        config: The run's configuration.
+
+    Raises:
+        ValueError: If something else is there, or a run that was configured otherwise.
+    """
+    if (run / CONFIG_FILE).exists():
+        changed = _changed_settings(run, config)
+        if changed and not config.output.overwrite:
+            raise ValueError(
+                f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
+                "choose another folder, or give --output.overwrite true to delete that run"
+            )
+    elif run.exists() and (not run.is_dir() or _strangers(run)):
+        raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
+
+
+@contextlib.contextmanager
+def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -> Iterator[None]:
+    """Makes the folder this training's own inside the context; under `output.overwrite` another run is deleted.
+
+    The lock is the system's, so it ends with the process, however that ends.
+
+    Args:
+        run: The folder, as `check_run_folder` passed it.
+        config: The run's configuration.
+        train_set: The images it trains on.
+        *others: Further images whose left-out pictures are to be listed.
+
+    Yields:
+        None: Nothing; the folder is locked, and holds the configuration.
+
+    Raises:
+        ValueError: If another training runs in the folder, it cannot be written to, or the run in it began with other
+            settings or other images.
+    """
+    lock = filelock.FileLock(run / LOCK_FILE)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        lock.acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise ValueError(
+            f"output.dir is {str(run)!r}, in which another training is running; stop it, or choose another folder"
+        ) from error
+    except OSError as error:
+        raise ValueError(f"output.dir is {str(run)!r}; it must be a folder that can be written to: {error}") from error
+    try:
+        # Another training may have come and gone since the first look.
+        check_run_folder(run, config)
+        changed = _changed_images(run, train_set) if _has_begun(run) else None
+        if changed and not (config.output.overwrite or config.output.accept_changes):
+            raise ValueError(
+                f"output.dir is {str(run)!r}, whose run began with other training images: {changed}; bring them back, "
+                "choose another folder, or give --output.accept_changes true to go on with the new ones or "
+                "--output.overwrite true to delete that run"
+            )
+        if config.output.overwrite and (changed or _changed_settings(run, config)):
+            _empty(run)
+        clear_leftovers(run, run / "checkpoints", run / "samples")
+        write_whole(run / CONFIG_FILE, to_yaml(config))
+        _record_images(run, train_set)
+        list_skipped(run, train_set, *others)
+        yield
+    finally:
+        lock.release()
+
+
+def _changed_settings(run: Path, config: Config) -> list[str]:
+    """The settings that the run in the folder, if one has begun, cannot go on with; or that they cannot be told."""
+    try:
+        return differences(from_yaml(run / CONFIG_FILE), config) if _has_begun(run) else []
+    except ValueError as error:
+        return [str(error)]
+
+
+def _has_begun(run: Path) -> bool:
+    """Whether there is anything in the folder that a run would lose."""
+    return any((run / "checkpoints").glob("step-*")) or (run / "model_index.json").exists()
+
+
+def _strangers(run: Path) -> list[Path]:
+    """What is not left over from a training that was cut off before it had written its configuration."""
+    return [path for path in run.iterdir() if path.name != LOCK_FILE and not path.name.startswith(PARTIAL)]
+
+
+def _empty(run: Path) -> None:
+    """Deletes a run, its configuration last: cut short, it still says whose the rest is."""
+    for path in sorted(run.iterdir(), key=lambda path: path.name == CONFIG_FILE):
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != LOCK_FILE:
+            path.unlink()
+
+
+def _digests(images: ImageSet) -> dict[str, int]:
+    return {name: zlib.crc32(image) for name, image in zip(images.names, images.images, strict=True)}
+
+
+def _record(run: Path) -> dict[str, Any] | None:
+    """What images.json says; none where it is missing or unreadable, as in runs of earlier versions."""
+    try:
+        record = json.loads((run / IMAGES_FILE).read_text())
+        return record if {"fingerprint", "images"} <= record.keys() else None
+    except (OSError, ValueError, AttributeError):
+        return None
+
+
+def _record_images(run: Path, images: ImageSet) -> None:
+    record = _record(run)
+    if record is None or record["fingerprint"] != images.fingerprint:
+        (run / IMAGES_FILE).parent.mkdir(exist_ok=True)
+        write_whole(run / IMAGES_FILE, json.dumps({"fingerprint": images.fingerprint, "images": _digests(images)}))
+
+
+def _changed_images(run: Path, images: ImageSet) -> str | None:
+    """How the training images differ from those the run began with; none if every pixel is the same."""
+    record = _record(run)
+    # The fingerprint also changes with file times and places, which alone change no pixel.
+    if record is None or record["fingerprint"] == images.fingerprint:
+        return None
+    before, now = record["images"], _digests(images)
+    kinds = {
+        "gone": [name for name in before if name not in now],
+        "new": [name for name in now if name not in before],
+        "changed": [name for name in now if name in before and now[name] != before[name]],
+    }
+    told = [f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds.items() if names]
+    if told:
+        return f"of {len(before)}, " + ", ".join(told)
+    return "their order is another" if list(before) != list(now) else None
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")

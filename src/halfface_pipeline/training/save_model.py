@@ -1,0 +1,153 @@
+"""What stands in a run folder: the log, and the model, pictures and card of a step."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+
+import PIL.Image
+import torch
+from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
+from safetensors import SafetensorError
+
+from ..config.files import to_yaml
+from ..config.schema import Config
+from ..data.images import ImageSet
+from ..data.sources import open_source
+from ..diffusion.networks import num_parameters, training_cost
+from ..diffusion.samplers import sampler
+from ..hub.card import write_card
+from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
+from ..inference.sheets import grid, save_loss_plot, sheet
+from ..remote_code.image_io import known_halves
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from ..remote_code.shipping import ship_components
+from ..run_folder.files import PARTIAL, flush, replacing, write_whole
+from ..run_folder.log import KEPT, LOG_FILE, read_log
+
+BYTES_PER_PARAMETER = 20
+"""Weight, gradient, two moments of AdamW and the average, each in float32."""
+
+
+def num_steps(config: Config, num_images: int) -> int:
+    """Optimizer steps of the whole training."""
+    if config.training.steps is not None:
+        return config.training.steps
+    return max(1, math.ceil(config.training.epochs * num_images / config.training.batch_size))
+
+
+def describe(config: Config) -> str:
+    """What a run would be: the resolved configuration, parameters, steps and memory."""
+    parameters, operations, activations = training_cost(
+        config.model, config.data.height, config.data.width, config.data.channels
+    )
+    part = config.training.batch_size // config.training.gradient_accumulation_steps
+    memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
+    try:
+        images = len(open_source(config.data, "train").names)
+        length = f"{images} images, {num_steps(config, images)} steps of {config.training.batch_size}"
+    except ValueError as error:
+        length = f"not known: {error}"
+    return (
+        f"{to_yaml(config)}\n"
+        f"parameters: {parameters:,} ({parameters / 1e6:.1f}M)\n"
+        f"forward pass: {operations / 1e9:.1f} GFLOP an image\n"
+        f"training: {length}\n"
+        f"memory: about {memory:.1f} GiB in float32 on one process ({part} images at once)"
+    )
+
+
+def list_skipped(run: Path, *parts: ImageSet) -> None:
+    """Lists the pictures left out under `data.on_bad_image` skip, with the reason, in skipped_images.txt."""
+    lines = [f"{name}: {reason}\n" for part in parts for name, reason in part.skipped]
+    if lines:
+        write_whole(run / "skipped_images.txt", "".join(lines))
+
+
+def published(run: Path, step: int) -> bool:
+    """Whether the model in the run folder is that of this step."""
+    return (run / _sheet_of(step)).exists() and (run / "model_index.json").exists()
+
+
+def _sheet_of(step: int) -> str:
+    return f"samples/step-{step:07d}.png"
+
+
+def publish(
+    config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
+) -> None:
+    """Puts the model as it is now into the run folder, with a sheet of samples, the loss and the card.
+
+    Args:
+        config: The run's configuration.
+        run: The run folder.
+        network: Holding the weights to sample with.
+        scheduler: The training scheduler, saved with the model.
+        eval_set: Held-out faces for the sheet; one of whole images needs none.
+        step: Optimizer steps done.
+    """
+    height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
+    saved = DDPMScheduler.from_config(scheduler.config)
+    network.eval()
+    pipe: DiffusionPipeline
+    if hidden == "all":
+        pipe = DDPMPipeline(network, saved)
+    else:
+        pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
+    _replace_model(pipe, run)
+
+    sampling = config.sampling
+    pipe.scheduler = sampler(sampling.scheduler, saved)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(sampling.seed)
+    if hidden == "all":
+        num_images = sampling.num_faces * sampling.num_completions
+        images = pipe(num_images, generator, num_inference_steps=sampling.num_inference_steps).images
+        picture = grid(images, sampling.num_completions)
+    else:
+        originals = eval_set.images[: sampling.num_faces]
+        images = pipe(
+            known_halves(originals, hidden),
+            num_completions=sampling.num_completions,
+            num_inference_steps=sampling.num_inference_steps,
+            generator=generator,
+        ).images
+        picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
+    log, samples = read_log(run / LOG_FILE), _sheet_of(step)
+    with replacing(run / "loss.png") as partial:
+        save_loss_plot(log, partial)
+    write_card(run, config, step, num_parameters(network), log, samples)
+    # Last, because `published` looks for it.
+    (run / "samples").mkdir(exist_ok=True)
+    with replacing(run / samples) as partial:
+        save_png(
+            picture,
+            partial,
+            model=f"{run.resolve().name} step {step}",
+            sampler=sampling.scheduler,
+            steps=sampling.num_inference_steps,
+            seed=sampling.seed,
+            comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+        )
+
+
+def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
+    """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
+    partial = run / f"{PARTIAL}model"
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        pipe.save_pretrained(partial)
+        ship_components(pipe, partial)
+        files = [file for file in partial.rglob("*") if file.is_file()]
+        for file in files:
+            file.chmod(0o644)  # safetensors leaves files that only their owner may read
+            flush(file)
+    except (OSError, SafetensorError) as error:
+        # safetensors reports a full disk by an error of its own.
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(f"the model cannot be written to {run}: {error}; {KEPT}") from error
+    for file in sorted(files, key=lambda file: file.name == "model_index.json"):
+        target = run / file.relative_to(partial)
+        target.parent.mkdir(exist_ok=True)
+        os.replace(file, target)
+    shutil.rmtree(partial)

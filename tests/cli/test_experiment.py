@@ -1,0 +1,137 @@
+"""`halfface experiment`, called as the shell calls it."""
+
+import csv
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from halfface_pipeline.cli.main import main
+from halfface_pipeline.config.schema import Config, DataConfig, OutputConfig, TrainingConfig
+from halfface_pipeline.training.loop import train
+from tests.conftest import TINY_MODEL
+
+FEW = ["--num-faces", "2", "-n", "2"]
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory):
+    """A run of a few steps with a checkpoint half way."""
+    folder = tmp_path_factory.mktemp("experiment") / "run"
+    config = Config(
+        data=DataConfig(height=20, width=16, num_images=8, num_eval_images=4),
+        model=TINY_MODEL,
+        training=TrainingConfig(steps=30, batch_size=2, log_every=1, checkpoint_every=15, sample_every=None),
+        output=OutputConfig(dir=str(folder), tracker="none"),
+    )
+    sampling = dataclasses.replace(config.sampling, num_inference_steps=2, num_faces=1, num_completions=1)
+    return train(dataclasses.replace(config, sampling=sampling))
+
+
+def run(*words):
+    return main(["experiment", *(str(word) for word in words)])
+
+
+EXPERIMENTS = {
+    "forward": [],
+    "schedule": ["--step-sizes", "10", "40"],
+    "step-size": [*FEW, "--step-sizes", "50", "--variance", "0.5"],
+    "variance": [*FEW, "--step-sizes", "50"],
+    "unseen": [*FEW, "--steps", "2"],
+    "samplers": [*FEW, "--schedulers", "ddim", "dpm++", "--steps", "2", "4"],
+    "objectives": [*FEW, "--steps", "2"],
+    "training": [],
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_leaves_picture_table_and_json(run_folder, tmp_path, capsys, name):
+    assert run(name, "--model", run_folder, "--out", tmp_path, *EXPERIMENTS[name]) == 0
+    stem = name.replace("-", "_")
+    for ending in ("png", "csv", "md", "json"):
+        assert (tmp_path / f"{stem}.{ending}").stat().st_size > 0
+    whole = json.loads((tmp_path / f"{stem}.json").read_text())
+    assert whole["experiment"] == name and str(run_folder) in str(whole["settings"]["model"])
+    with (tmp_path / f"{stem}.csv").open() as opened:
+        assert len(list(csv.DictReader(opened))) == len(whole["rows"])
+    assert (tmp_path / f"{stem}.md").read_text() in capsys.readouterr().out
+
+
+def test_the_same_words_give_the_same_table(run_folder, tmp_path):
+    for out in ("a", "b"):
+        words = ["--model", run_folder / "checkpoints" / "step-15", *FEW, "--schedulers", "ddpm", "--steps", "2"]
+        assert run("samplers", *words, "--out", tmp_path / out) == 0
+    assert (tmp_path / "a" / "samplers.csv").read_bytes() == (tmp_path / "b" / "samplers.csv").read_bytes()
+
+
+def test_samplers_measured_inside_a_run_enter_its_card(run_folder, tmp_path, capsys):
+    folder = shutil.copytree(run_folder, tmp_path / "run")
+    words = ["--model", folder, *FEW, "--schedulers", "dpm++", "--steps", "2"]
+    assert run("samplers", *words, "--out", tmp_path / "elsewhere") == 0
+    assert "How many steps are enough was not measured" in (folder / "README.md").read_text()
+    assert run("samplers", *words, "--out", folder / "samplers") == 0
+    assert f"model card: {folder / 'README.md'}" in capsys.readouterr().out
+    assert "| dpm++ | 2 |" in (folder / "README.md").read_text()
+
+
+def test_checkpoints_are_models_beside_the_run(run_folder, tmp_path):
+    checkpoint = run_folder / "checkpoints" / "step-30"
+    words = ["--model", run_folder, checkpoint, *FEW, "--steps", "2", "--out", tmp_path]
+    assert run("objectives", *words) == 0
+    rows = json.loads((tmp_path / "objectives.json").read_text())["rows"]
+    assert [row["model"] for row in rows[:2]] == ["run", "run step-30"]
+    assert list(rows[0].values())[1:] == list(rows[1].values())[1:]
+
+
+def test_without_a_model_the_reports_schedule_is_taken(tmp_path):
+    assert run("schedule", "--out", tmp_path, "--step-sizes", 40) == 0
+    settings = json.loads((tmp_path / "schedule.json").read_text())["settings"]
+    assert (settings["num_train_timesteps"], settings["beta_start"], settings["beta_end"]) == (1000, 1e-4, 0.02)
+
+
+BAD = {
+    "step size is 3; it must divide the 1000 trained timesteps": ["step-size", "--step-sizes", "3"],
+    "it must be below 50.2": ["step-size", "--step-sizes", "100"],
+    "--variance is 'big'; it must be fixed_small, fixed_large": ["step-size", "--variance", "big"],
+    "variance_type is 2.0; it must be fixed_small": ["step-size", "--variance", "2"],
+    "--matching is 'none'; it must be one of proportional": ["variance", "--matching", "none"],
+    "scheduler is 'fast'; it must be one of ddpm": ["samplers", "--schedulers", "fast"],
+    "num_inference_steps is 0": ["samplers", "--steps", "0"],
+    "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],
+    "num_faces is 9; the part trained on has 8": ["unseen", "--num-faces", "9"],
+    "num_completions is 0": ["samplers", "-n", "0"],
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_mistakes_end_in_one_line(run_folder, tmp_path, capsys, message):
+    name, *words = BAD[message]
+    few = [] if "--num-faces" in words else ["--num-faces", "2"]
+    assert run(name, *words, *few, "--model", run_folder, "--out", tmp_path / "out") == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert message in lines[-1] and lines[-1].startswith("halfface experiment: error:")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["unseen", "objectives"])
+def test_a_model_without_what_is_needed_is_refused(tiny_pipeline, tmp_path, capsys, name):
+    model = tmp_path / "model"
+    tiny_pipeline(hidden_half="left").save_pretrained(model)
+    assert run(name, "--model", model, *FEW, "--out", tmp_path / "out") == 2
+    message = {"unseen": "holds no config.yaml", "objectives": "hidden_half is 'left'"}[name]
+    assert message in capsys.readouterr().err
+
+
+def test_a_damaged_checkpoint_is_no_model(tmp_path, capsys):
+    (tmp_path / "run" / "checkpoints" / "step-1").mkdir(parents=True)
+    (tmp_path / "run" / "config.yaml").write_text("{}")
+    assert run("samplers", "--model", tmp_path / "run" / "checkpoints" / "step-1", "--out", tmp_path / "out") == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_a_checkpoint_that_draws_whole_images_is_refused(tiny_config, tmp_path, capsys):
+    config = dataclasses.replace(tiny_config, model=dataclasses.replace(TINY_MODEL, hidden_half="all"))
+    checkpoint = train(config) / "checkpoints" / f"step-{config.training.steps}"
+    assert run("samplers", "--model", checkpoint, "--out", tmp_path / "out") == 2
+    assert "completes no half" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""Every sampler that can take the trained scheduler's place, against denoisers whose samples are known."""
+
+import re
+from typing import get_args
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteScheduler
+
+from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline.config.schema import NoiseConfig, SamplerName
+from halfface_pipeline.diffusion.samplers import NOT_FOR_SAMPLE, SAMPLERS, sampler, training_scheduler
+from tests.oracles import GaussianDenoiser
+
+CALLS = {"heun": lambda n: 2 * n - 1, "kdpm2": lambda n: 2 * n - 1, "kdpm2-a": lambda n: 2 * n - 1}
+CALLS["dpm-sde"] = CALLS["heun"]
+
+
+@pytest.fixture(params=["fresh", "reloaded"])
+def pipe_with(request, tiny_pipeline, tmp_path):
+    """Makes a pipeline around an exact denoiser, new or after saving and loading."""
+
+    def make(name, mean, deviation, prediction_type="epsilon"):
+        pipe = tiny_pipeline(prediction_type=prediction_type)
+        if request.param == "reloaded":
+            pipe.save_pretrained(tmp_path / "model")
+            pipe = HalfFaceInpaintPipeline.from_pretrained(tmp_path / "model")
+            pipe.set_progress_bar_config(disable=True)
+        abar = pipe.scheduler.alphas_cumprod
+        pipe.unet = GaussianDenoiser(pipe.unet, abar, mean, deviation, prediction_type)
+        pipe.scheduler = sampler(name, pipe.scheduler)
+        return pipe
+
+    return make
+
+
+def test_names_are_those_of_the_configuration():
+    assert tuple(SAMPLERS) == get_args(SamplerName)
+
+
+PREDICTIONS = [(name, "epsilon") for name in SAMPLERS] + [(name, "v_prediction") for name in SAMPLERS]
+PREDICTIONS += [(name, "sample") for name in SAMPLERS if name not in NOT_FOR_SAMPLE]
+
+
+@pytest.mark.parametrize("name", NOT_FOR_SAMPLE)
+def test_samplers_that_cannot_use_predictions_of_the_image_are_refused(tiny_pipeline, name):
+    with pytest.raises(ValueError, match=f"scheduler is '{name}'"):
+        sampler(name, tiny_pipeline(prediction_type="sample").scheduler)
+
+
+@pytest.mark.parametrize(("name", "prediction_type"), PREDICTIONS)
+def test_a_constant_image_is_drawn_exactly(pipe_with, name, prediction_type):
+    pipe = pipe_with(name, mean=0.4, deviation=0.0, prediction_type=prediction_type)
+    out = pipe(
+        torch.zeros(3, 10, 16), num_inference_steps=10, output_type="pt", generator=torch.Generator().manual_seed(0)
+    )
+    assert float((out.hidden_halves - 0.4).abs().max()) < 2e-3
+    assert type(pipe.scheduler).__name__ == SAMPLERS[name][0]
+    assert pipe.unet.timesteps == [float(t) for t in pipe.scheduler.timesteps]
+    assert len(pipe.unet.timesteps) == CALLS.get(name, lambda n: n)(10)
+    assert pipe.unet.timesteps[0] == 999
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_gaussian_data_keep_their_mean_and_spread(pipe_with, name):
+    pipe = pipe_with(name, mean=0.3, deviation=0.2)
+    out = pipe(
+        torch.zeros(3, 10, 16),
+        num_completions=20,
+        num_inference_steps=200,
+        output_type="pt",
+        generator=torch.Generator().manual_seed(0),
+    )
+    assert float(out.hidden_halves.mean()) == pytest.approx(0.3, abs=0.01)
+    assert float(out.hidden_halves.std()) == pytest.approx(0.2, rel=0.08)
+
+
+def test_samplers_that_do_not_work_on_the_trained_noise_levels_are_refused(tiny_pipeline):
+    pipe = tiny_pipeline()
+    for other in (EDMEulerScheduler(), FlowMatchEulerDiscreteScheduler()):
+        pipe.scheduler = other
+        with pytest.raises(ValueError, match=type(other).__name__):
+            pipe(torch.zeros(3, 10, 16), num_inference_steps=2)
+
+
+def test_ddim_is_refused_where_it_would_step_to_other_timesteps_than_it_lists(tiny_pipeline):
+    pipe = tiny_pipeline()
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    with pytest.raises(ValueError, match="num_inference_steps is 30; DDIMScheduler needs a divisor of 1000"):
+        pipe(torch.zeros(3, 10, 16), num_inference_steps=30)
+
+
+def test_eta_goes_to_the_sampler_that_takes_it_and_is_refused_by_others(tiny_pipeline):
+    pipe = tiny_pipeline()
+    arguments = {"num_inference_steps": 4, "output_type": "pt"}
+    with pytest.raises(ValueError, match=r"eta is 1.0; DDPMScheduler"):
+        pipe(torch.zeros(3, 10, 16), eta=1.0, **arguments)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    draws = [
+        pipe(torch.zeros(3, 10, 16), eta=eta, generator=torch.Generator().manual_seed(0), **arguments).images
+        for eta in (None, 0.0, 1.0)
+    ]
+    assert torch.equal(draws[0], draws[1])
+    assert not torch.equal(draws[1], draws[2])
+
+
+def test_samplers_that_would_drop_zero_terminal_snr_are_refused_and_the_others_keep_it():
+    trained = training_scheduler(NoiseConfig(rescale_betas_zero_snr=True), "v_prediction")
+    assert float(trained.alphas_cumprod[-1]) == 0
+    for name in SAMPLERS:
+        if name in ("dpm++-single", "dpm-sde", "heun", "kdpm2", "kdpm2-a", "lms"):
+            with pytest.raises(
+                ValueError, match=re.escape(f"scheduler is '{name}'; a model trained with rescale_betas")
+            ):
+                sampler(name, trained)
+        else:
+            torch.testing.assert_close(sampler(name, trained).alphas_cumprod[:-1], trained.alphas_cumprod[:-1])
+
+
+def test_an_unknown_sampler_is_refused_with_the_known_ones_named(tiny_pipeline):
+    with pytest.raises(ValueError, match=r"scheduler is 'dpm'; it must be one of ddpm, ddim"):
+        sampler("dpm", tiny_pipeline().scheduler)

@@ -1,0 +1,189 @@
+"""What a card tells of a run's figures, and that the Hub reads them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, NoiseConfig
+from halfface_pipeline.diffusion.samplers import SAMPLERS, sampler, training_scheduler
+from halfface_pipeline.hub.card import is_as_rendered, render_card
+from halfface_pipeline.hub.card_metrics import Measured, read_evaluation, training_cost_words
+from halfface_pipeline.remote_code.shipping import addressed
+from tests.hub_server import card_faults
+
+DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
+
+
+def rendered(run, config=None, **named):
+    log = [{"loss": 0.5, "step": 1, "images_seen": 640, "images_per_second": 2.0}]
+    return render_card(run, config or Config(), 10, 37_808_451, log, "s.png", "someone/model", **named)
+
+
+def evaluated(run, metrics, pictures=()):
+    (run / "evaluation").mkdir(exist_ok=True)
+    (run / "evaluation" / "metrics.json").write_text(json.dumps(metrics))
+    for name in pictures:
+        (run / "evaluation" / name).touch()
+
+
+def test_figures_of_an_evaluation_are_in_the_table_and_in_the_model_index(tmp_path):
+    (tmp_path / "evaluation").mkdir()
+    shutil.copyfile(DEMO, tmp_path / "evaluation" / "metrics.json")
+    text = rendered(tmp_path, Config(data=DataConfig(source="hub", path="someone/faces")))
+    assert card_faults(text) == []
+    metrics = json.loads(DEMO.read_text())
+    rows = metrics["measures"]["determined_pixel_error"]["rows"]
+    cells = ["{value:.4g} ({low:.4g} to {high:.4g})".format(**rows[row]) for row in ("model", "exact", "other_face")]
+    assert f"| determined pixel error | {' | '.join(cells)} | mean absolute error" in text
+    told = "num faces 64, num completions 4, scheduler DDPMScheduler, num inference steps 50, seeds 0, features pixels"
+    assert told in text
+    data = yaml.safe_load(ModelCard(text).data.to_yaml())
+    results = {result.metric_type: result for result in model_index_to_eval_results(data["model-index"])[1]}
+    signed = {name for name, measure in metrics["measures"].items() if measure["group"] == "shift"}
+    assert signed and results.keys() == (metrics["measures"].keys() | metrics["real"]["measures"].keys()) - signed
+    seam = results["seam_gradient"]
+    assert seam.metric_value == pytest.approx(metrics["measures"]["seam_gradient"]["rows"]["model"]["value"], rel=1e-5)
+    assert (seam.dataset_type, seam.task_type) == ("someone/faces", "image-to-image")
+    settings = {
+        "num_faces": 64,
+        "num_completions": 4,
+        "scheduler": "DDPMScheduler",
+        "num_inference_steps": 50,
+        "seeds": "0",
+        "features": "pixels",
+    }
+    assert seam.metric_args == settings
+
+
+def test_intervals_groups_slices_and_pictures_of_failures_are_told(tmp_path):
+    metrics = {
+        "schema_version": 1,
+        "command": "halfface evaluate",
+        "intervals": {"level": 0.95, "method": "percentile bootstrap over faces", "resamples": 10},
+        "settings": {"num_faces": 9, "seed": 3},
+        "data": {"path": "/private/faces"},
+        "measures": {
+            "belongs": {"energy_score": {"model": {"value": 0.25, "low": 0.2, "high": 0.3}, "meaning": "ES"}},
+            "spread": {"value": 2, "interval": [1.5, 2.5], "num_faces": 9},
+            "broken": {"model": None},
+        },
+        "slices": {"long_hair": {"1": {"spread": {"model": 0.5}}}},
+    }
+    evaluated(tmp_path, metrics, ["best.png", "worst.png"])
+    found = read_evaluation(tmp_path)
+    assert [figure.name for figure in found.figures] == ["belongs.energy_score", "spread"]
+    assert found.figures[1].model == Measured(2, 1.5, 2.5)
+    text = rendered(tmp_path)
+    assert "another face's half. In brackets: 95% intervals, percentile bootstrap over faces." in text
+    assert "| belongs, energy score | 0.25 (0.2 to 0.3) |  |  | ES |" in text
+    assert "Held-out faces of faces: num faces 9, seed 3." in text and "/private" not in text
+    assert "| long_hair, 1 | spread | 0.5 |" in text
+    failures = text[text.index("### Failure cases") :]
+    assert "![evaluation/worst.png]" in failures and "best.png" not in failures
+    evaluated(tmp_path, {"slices": [{"column": "Male", "slice": "0", "measure": "seam_gradient", "value": 0.1}]})
+    assert read_evaluation(tmp_path).slices == [("seam gradient", "Male, 0", Measured(0.1))]
+
+
+def test_signed_shifts_are_told_where_they_are_not_chance(tmp_path):
+    def shift(low, high):
+        model = {"value": (low + high) / 2, "low": low, "high": high}
+        return {"group": "shift", "meaning": "completed less true", "unit": "L*", "rows": {"model": model}}
+
+    measures = {"older": shift(1.0, 3.0), "sad": shift(-3.0, -1.0), "by_chance": shift(-1.0, 2.0)}
+    measures["of_no_face"] = {"group": "shift", "rows": {"model": None}}
+    evaluated(tmp_path, {"measures": measures})
+    text = rendered(tmp_path)
+    assert "| older | 2 (1 to 3) | completed less true (L*) |" in text and "| sad | -2 (-3 to -1) |" in text
+    assert "by chance" not in text and "of no face" not in text and card_faults(text) == []
+    assert read_evaluation(tmp_path).figures == []
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{", '{"measures": 3, "slices": [1], "data": null}', '{"measures": {"a": {}}}']
+)
+def test_an_evaluation_that_cannot_be_read_stops_no_card_and_says_that_nothing_was_measured(tmp_path, content):
+    (tmp_path / "evaluation").mkdir()
+    (tmp_path / "evaluation" / "metrics.json").write_text(content)
+    text = rendered(tmp_path)
+    assert "Not measured." in text and "No audit by age" in text and "model-index" not in text
+    assert card_faults(text) == []
+
+
+def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
+    config = Config(data=DataConfig(source="celeba", path="x/celeba", height=108, width=88))
+    text = rendered(tmp_path, config, model_license="cc-by-nc-4.0")
+    assert ModelCard(text).data.license == "cc-by-nc-4.0"
+    for words in (
+        'pipe = HalfFaceInpaintPipeline.from_pretrained("someone/model")',
+        'from_pretrained("someone/model", custom_pipeline="someone/model", trust_remote_code=True)',
+        "| image | 108x88 (height x width), colour |",
+        "the top half is given, the bottom half is drawn",
+        "NumPy 54x88x3 (uint8, or float in [0, 1]), torch 3x54x88 in [-1, 1]",
+        "| heun | HeunDiscreteScheduler | 2N - 1 |",
+        "| dpm++ | DPMSolverMultistepScheduler | N |",
+        "CelebA: non-commercial research only",
+        "AdamW, peak learning rate 0.0003",
+        "640 images in 5 minutes, 2.0 a second",
+        "nor for surveillance",
+        "identifies nobody",
+    ):
+        assert words in text, words
+    few = Config(data=DataConfig(num_images=1500))
+    assert "faces drawn by halfface_pipeline, up to 1,500, mirrored" in rendered(tmp_path, few) and "up to" not in text
+    own = Config(data=DataConfig(source="imagefolder", path="x", license="CC BY 4.0"))
+    assert "| licence of the data | CC BY 4.0 |" in rendered(tmp_path, own)
+    unknown = Config(data=DataConfig(source="imagefolder", path="x"))
+    assert "| licence of the data | not stated here;" in rendered(tmp_path, unknown)
+
+
+def test_the_calls_in_the_table_of_samplers_are_those_that_are_made(tmp_path):
+    text = rendered(tmp_path)
+    for name in SAMPLERS:
+        scheduler = sampler(name, training_scheduler(NoiseConfig(), "epsilon"))
+        scheduler.set_timesteps(10)
+        calls = {10: "N", 19: "2N - 1"}[len(scheduler.timesteps)]
+        assert f"| {name} | {type(scheduler).__name__} | {calls} |" in text
+
+
+def test_measured_samplers_are_told_where_the_experiment_was_run(tmp_path):
+    (tmp_path / "samplers").mkdir()
+    rows = [{"scheduler": "dpm++", "steps": 10, "residual_noise": 0.00123456}]
+    (tmp_path / "samplers" / "samplers.json").write_text(json.dumps({"rows": rows}))
+    assert "| scheduler | steps | residual noise |\n| --- | --- | --- |\n| dpm++ | 10 | 0.001235 |" in rendered(
+        tmp_path
+    )
+
+
+@pytest.mark.parametrize("family", ["unet2d", "report"])
+def test_a_card_of_whole_images_speaks_of_no_halves(tmp_path, family):
+    model = ModelConfig(family=family, hidden_half="all", block_out_channels=(32, 64))
+    text = rendered(tmp_path, Config(model=model, data=DataConfig(channels=1)))
+    assert card_faults(text) == [] and "half" not in text.lower().replace("halfface", "")
+    assert ("trust_remote_code=True" in text) == (family == "report")
+
+
+def test_an_edit_is_noticed(tmp_path):
+    text = rendered(tmp_path)
+    assert is_as_rendered(text) and is_as_rendered(text + "\n")
+    assert not is_as_rendered(text.replace("invented", "real"))
+    assert not is_as_rendered("# A card of somebody's own\n")
+
+
+def test_the_time_of_a_training_is_added_up_over_its_log():
+    log = [{"images_seen": 100, "images_per_second": 10.0}, {"images_seen": 700, "images_per_second": 0.05}]
+    assert training_cost_words(log).startswith("700 images in 3.3 hours, 0.1 a second")
+    assert training_cost_words([{"step": 1}]) == "not logged"
+
+
+def test_a_card_is_addressed_anew_only_where_it_names_the_model():
+    card = 'P.from_pretrained("runs/demo")\n--model runs/demo -n 8; see runs/demo2, xruns/demo and runs/demo/a'
+    assert (
+        addressed(card, "a/b")
+        == 'P.from_pretrained("a/b")\n--model a/b -n 8; see runs/demo2, xruns/demo and runs/demo/a'
+    )
+    assert addressed("no code", "a/b") == "no code"

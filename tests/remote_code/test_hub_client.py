@@ -1,0 +1,374 @@
+"""Pushing to and loading from the Hub, against a stand-in that speaks its protocol (tests/hub_server.py)."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+import yaml
+from huggingface_hub import ModelCard
+from huggingface_hub.repocard_data import model_index_to_eval_results
+
+from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
+from halfface_pipeline.cli.main import main
+from halfface_pipeline.config.schema import (
+    Config,
+    DataConfig,
+    NoiseConfig,
+    OutputConfig,
+    SamplingConfig,
+    TrainingConfig,
+)
+from halfface_pipeline.diffusion.networks import build_network
+from halfface_pipeline.diffusion.samplers import training_scheduler
+from halfface_pipeline.hub.push import keep_license, refresh_card, run_files
+from halfface_pipeline.inference.png_metadata import read_png
+from halfface_pipeline.remote_code.shipping import without_folders
+from halfface_pipeline.training.loop import train
+from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
+from tests.hub_server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
+
+CODE = {"pipeline.py", "halves.py", "image_io.py", "seeds.py", "shipping.py", "hub_client.py"}
+FAULTS = (
+    Fault("POST /api/repos/create create-500", 500),
+    Fault("POST .*/commit-503/commit/", 503),
+    Fault("PUT /lfs/someone/put-500/", 500, times=2),
+    Fault("POST .*/cut-commit/commit/", "cut"),
+    Fault("POST .*/cut-after-commit/commit/", "cut after"),
+    Fault(" .*/slow", "slow", times=4),
+    Fault("POST /api/models/someone/yaml-500/preupload", "cut", times=2),
+    Fault("POST /api/repos/create all-500", 500, times=99),
+    Fault("PUT /lfs/someone/lfs-cut/.*/3", "cut", times=18),
+    Fault("POST .*/commit-502/commit/", 502, times=99),
+    Fault("POST .*/tree-500/commit/", 403),
+    Fault("GET .*/tree-500/tree/", 500, times=99),
+    Fault("POST .*/echo/preupload", 418),
+    Fault("POST .*/cli-403/commit/", 403),
+)
+
+
+def tiny(model):
+    torch.manual_seed(0)
+    network = build_network(model, 20, 16).eval()
+    return HalfFaceInpaintPipeline(network, training_scheduler(NoiseConfig(), "epsilon"), 20, 16)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with both models, and a card with a picture beside one."""
+    folder = tmp_path_factory.mktemp("hub")
+    tiny(TINY_MODEL).save_pretrained(folder / "unet2d")
+    (folder / "unet2d" / "README.md").write_text(
+        "---\ntags: [mine]\n---\n\n# Mine\n\n![a sheet](samples/a.png)\n\n"
+        '```python\nHalfFaceInpaintPipeline.from_pretrained("runs/mine")\n```\n\n'
+        "`halfface complete --model runs/mine`\n"
+    )
+    (folder / "unet2d" / "samples").mkdir()
+    PIL.Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(folder / "unet2d" / "samples" / "a.png")
+    report = tiny(TINY_REPORT_MODEL)
+    report.scheduler = RespacedDDPMScheduler.from_config(report.scheduler.config)
+    report.save_pretrained(folder / "report")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def hub():
+    with HubServer() as server:
+        yield server
+
+
+def environment(hub, folder, **more):
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("HF_", "PYTHONPATH"))},
+        "HF_ENDPOINT": hub.url,
+        "HF_TOKEN": WRITE_TOKEN,
+        "HF_HUB_DISABLE_XET": "1",
+        "HF_HOME": str(folder / "hf"),
+        **more,
+    }
+
+
+def client(name, hub, folder, python=sys.executable, source=True, **more):
+    """Runs a function of tests/hub_client.py in a process of its own."""
+    paths = {"PYTHONPATH": str(Path(__file__).parents[2] / "src")} if source else {}
+    command = [python, Path(__file__).parents[1] / "hub_client.py", name, folder]
+    done = subprocess.run(
+        command, env=environment(hub, folder, **paths, **more), cwd=folder, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    for token in (WRITE_TOKEN, READ_TOKEN, "hf_wrongToken"):
+        assert token not in done.stderr + done.stdout
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def pushed(hub, place):
+    return client("push_and_load", hub, place)
+
+
+@pytest.mark.parametrize("name", ["unet2d", "report"])
+def test_what_is_pushed_loads_by_class_and_by_its_own_code_and_draws_the_same_bits(pushed, hub, name):
+    found = pushed[name]
+    assert len(set(found["drawn"])) == 1, found
+    own = ["halfface_pipeline", "halfface_pipeline", "diffusers_modules", "halfface_pipeline", "diffusers_modules"]
+    assert found["modules"] == (["diffusers"] * 5 if name == "unet2d" else own)
+    files = hub.repos[f"someone/{name}"].files()
+    parts = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
+    assert files.keys() >= CODE | parts | {"unet/diffusion_pytorch_model.safetensors", "README.md"}
+    components = {"unet/report_network.py", "scheduler/respaced_ddpm.py", "scheduler/respacing.py"}
+    assert components <= files.keys() if name == "report" else not components & files.keys()
+    assert hub.repos[f"someone/{name}"].messages[:2] == ["initial commit", f"Put up {name}"]
+    assert found["url"].startswith(f"{hub.url}/someone/{name}/commit/")
+
+
+def test_weights_go_by_large_file_storage_and_small_files_do_not(pushed, hub):
+    commits = hub.repos["someone/unet2d"].commits
+    large = {path for path, (_, is_large) in next(reversed(commits.values())).items() if is_large}
+    assert large == {"unet/diffusion_pytorch_model.safetensors"}
+    assert hub.seen("PUT /lfs/someone/unet2d/") == 1  # the push to a branch sent them no second time
+
+
+def test_the_card_arrives_as_written_and_goes_on_to_where_the_model_goes(pushed, hub):
+    card = hub.repos["someone/unet2d"].files()["README.md"].decode()
+    assert "# Mine" in card and 'from_pretrained("someone/unet2d")' in card
+    assert "--model someone/unet2d`" in card and "runs/mine" not in card
+    copy = hub.repos["someone/copy"].files()
+    assert copy["README.md"].decode() == card.replace("someone/unet2d", "someone/copy")
+    assert copy["samples/a.png"] == hub.repos["someone/unet2d"].files()["samples/a.png"]
+    assert hub.repos["someone/third"].files()["README.md"].decode() == card.replace("someone/unet2d", "someone/third")
+    assert hub.repos["someone/third"].messages[-1] == "Third"
+    plain = hub.repos["someone/report"].files()["README.md"].decode()
+    assert "bottom half of a 20x16" in plain and 'from_pretrained("someone/report"' in plain
+    assert "must not be used to identify" in plain
+
+
+def test_a_push_can_be_private_and_go_to_a_branch(pushed, hub):
+    assert hub.repos["someone/copy"].private and not hub.repos["someone/unet2d"].private
+    assert pushed["schedulers"] == ["DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"]
+    assert hub.repos["someone/unet2d"].files("dpm") != hub.repos["someone/unet2d"].files("main")
+
+
+def test_no_path_of_this_machine_goes_along(pushed, hub, place):
+    for name, repo in hub.repos.items():
+        for path, content in repo.files().items():
+            assert str(place).encode() not in content, (name, path)
+
+
+@pytest.fixture(scope="module")
+def clean_python(tmp_path_factory):
+    """The python of a new environment with all that is installed here, but for our package.
+
+    It sees the installed packages as a folder on its path, so that the file by which ours is installed there, which
+    names the source folder, is not read.
+    """
+    folder = tmp_path_factory.mktemp("clean")
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next(folder.glob("lib/python*/site-packages"))
+    (site / "packages.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return folder / "bin" / "python"
+
+
+def test_without_the_package_models_load_draw_and_are_pushed_again(pushed, hub, place, clean_python):
+    found = client("without_package", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+    assert found["package"] is False
+    for name in ("unet2d", "report"):
+        assert set(found[name]["drawn"]) == set(pushed[name]["drawn"])
+        assert "trust_remote_code=True" in found[name]["untrusted"]
+        there, first = (hub.repos[repo].files() for repo in (f"someone/{name}-elsewhere", f"someone/{name}"))
+        assert there.keys() == first.keys()
+        code = {path for path in first if path.endswith(".py")}
+        assert {path: there[path] for path in code} == {path: first[path] for path in code}
+
+
+def test_what_was_loaded_once_loads_offline(pushed, hub, place):
+    seen = len(hub.requests)
+    found = client("offline", hub, place, HF_HUB_OFFLINE="1")
+    for name in ("unet2d", "report"):
+        assert set(found[name]) == set(pushed[name]["drawn"])
+    assert len(hub.requests) == seen
+
+
+# ----------------------------------------------------------------------------------------------------------- failures
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory, place):
+    """A run of two steps with an evaluation, at place/run."""
+    config = Config(
+        data=DataConfig(height=20, width=16, num_images=24, num_eval_images=4, cache_dir=str(place / "private cache")),
+        model=TINY_MODEL,
+        training=TrainingConfig(steps=2, batch_size=4, log_every=1, sample_every=None),
+        sampling=SamplingConfig(scheduler="unipc", num_inference_steps=3, num_faces=1, num_completions=1),
+        output=OutputConfig(dir=str(place / "run"), tracker="none"),
+    )
+    run = train(config)
+    (run / "evaluation").mkdir()
+    shutil.copyfile(Path(__file__).parents[2] / "docs" / "results" / "demo.json", run / "evaluation" / "metrics.json")
+    return run
+
+
+@pytest.fixture(scope="module")
+def failed(hub, place, run_folder):
+    hub.faults += FAULTS
+    return client("fail", hub, place)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["create-500", "commit-503", "put-500", "cut-commit", "cut-after-commit", "slow", "yaml-500", "lfs-cut again"],
+)
+def test_what_fails_for_a_while_is_tried_again_until_all_is_there(failed, hub, name):
+    assert failed[name].startswith(f"{hub.url}/someone/{name.removesuffix(' again')}")
+    repo = hub.repos[f"someone/{name.removesuffix(' again')}"]
+    assert repo.files().keys() >= {"README.md", "config.json", "weights.safetensors"}
+    assert len(repo.messages) == 2, "one commit, whatever was repeated"
+
+
+def test_a_failed_push_changes_nothing_says_what_is_missing_and_goes_on_when_repeated(failed, hub):
+    assert hub.repos["someone/commit-502"].messages == ["initial commit"]
+    message = failed["commit-502"]
+    assert message.startswith("The Hub failed (502), 3 times and more. In someone/commit-502, 3 of 3 files are ")
+    assert message.endswith("README.md, config.json, weights.safetensors. The same call again goes on from there.")
+    assert failed["all-500"] == "The Hub failed (500), 3 times and more. Nothing was sent."
+    assert "which of the 3 files are there could not be asked" in failed["tree-500"]
+    assert "someone/all-500" not in hub.repos
+    assert failed["lfs-cut"].startswith("The connection to the Hub was lost, 3 times and more (")
+    assert hub.seen("PUT /lfs/someone/commit-502/") == 5  # as many as it has parts: nothing was sent twice
+
+
+def test_refusals_say_what_to_do_and_never_show_the_token(failed):
+    assert failed["401"].startswith("The Hub does not accept the token (401); log in by `hf auth login`, or set ")
+    assert failed["403"].startswith("The token may not write to someone/denied (403)")
+    assert "injected" in failed["echo"] and "Bearer ***" in failed["echo"]
+    assert "private is True, and someone/slow is there already for all to see" in failed["not private"]
+    assert "no user!/name" in failed["bad name"]
+    assert failed["no user"] == "repo_id is 'name'; it must be user/name"
+    assert failed["whose"].startswith(
+        "repo_id is 'name', without a user, and the Hub was asked for yours. The Hub does "
+    )
+    assert failed["no model"].endswith("could not be loaded from the Hub: it has none of this name that you may read")
+    assert "Invalid metadata in README.md" in failed["bad card"] and '"tags" must be an array' in failed["bad card"]
+    assert failed["offline"].startswith("HF_HUB_OFFLINE is set; unset it")
+    assert not re.search(r"hf_\w", json.dumps(failed))
+
+
+def test_the_command_puts_up_a_run_with_a_card_of_what_was_measured(failed, hub, place):
+    assert failed["cli"]["codes"] == [0, 0, 2]
+    repo = hub.repos["someone/run"]
+    assert repo.private and repo.messages == ["initial commit", "Upload run", "A later one"]
+    files = repo.files()
+    assert files.keys() >= CODE | {"config.yaml", "log.jsonl", "loss.png", "evaluation/metrics.json"}
+    assert "samples/step-0000002.png" in files and not any("checkpoint" in path for path in files)
+    card = ModelCard(files["README.md"].decode())
+    later = ModelCard(repo.files("later")["README.md"].decode())
+    assert (card.data.license, later.data.license) == ("apache-2.0", "mit")
+    model_name, results = model_index_to_eval_results(yaml.safe_load(card.data.to_yaml())["model-index"])
+    assert model_name == "Half-face completion, run"
+    errors = {result.metric_type: result for result in results}
+    measured = json.loads(files["evaluation/metrics.json"])["measures"]["determined_pixel_error"]["rows"]["model"]
+    assert errors["determined_pixel_error"].metric_value == pytest.approx(measured["value"], rel=1e-5)
+    assert errors["determined_pixel_error"].metric_args["num_faces"] == 64
+    assert 'from_pretrained("someone/run", custom_pipeline="someone/run", trust_remote_code=True)' in card.content
+    assert (
+        "cache_dir: private cache" in files["config.yaml"].decode() and str(place).encode() not in files["config.yaml"]
+    )
+    assert read_png(place / "run" / "samples" / "step-0000002.png")["model"] == "run step 2"
+    assert failed["cli"]["out"].count(f"{hub.url}/someone/run/commit/") == 2
+
+
+def test_the_code_of_a_card_runs_as_it_stands_with_the_package_and_without(failed, hub, place, clean_python):
+    (place / "stranger").mkdir()
+    PIL.Image.effect_noise((90, 60), 50).save(place / "stranger" / "face.jpg")  # grey, and of another shape
+    here = client("run_card", hub, place)
+    there = client("run_card", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+    assert (here["blocks"], there["blocks"]) == (4, 3)
+    for found in (here, there):
+        assert found["same"] == [True] * 8
+        assert found["schedulers"] == ["UniPCMultistepScheduler"] * (found["blocks"] - 2) + [
+            "DPMSolverMultistepScheduler"
+        ]
+
+
+def test_the_command_ends_in_one_line(failed):
+    errors = [line for line in failed["cli"]["err"].splitlines() if "error:" in line]
+    assert errors == [failed["cli"]["err"].splitlines()[-1]]
+    assert errors[0].startswith("halfface push: error: The token may not write to someone/cli-403 (403)")
+    assert "Traceback" not in failed["cli"]["err"]
+
+
+def test_a_run_that_is_not_whole_is_refused_before_anything_is_sent(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "copy")
+    whole = run_files(run, "someone/run")
+    (run / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    (run / "halves.py").unlink()
+    with pytest.raises(ValueError, match=r"copy is not whole: unet/\*.safetensors, halves.py missing"):
+        run_files(run, "someone/run")
+    run = shutil.copytree(run_folder, tmp_path / "second")
+    (run / "loss.png").unlink()
+    with pytest.raises(ValueError, match=r"README.md shows pictures that are not there: loss.png"):
+        run_files(run, "someone/run")
+    with pytest.raises(ValueError, match=r"nowhere'; it must be a run folder"):
+        run_files(tmp_path / "nowhere", "someone/run")
+    with pytest.raises(ValueError, match=r"evaluation is no saved model: model_index.json is missing"):
+        run_files(run / "evaluation", "someone/run")
+    run = shutil.copytree(run_folder, tmp_path / "third")
+    index = (
+        (run / "model_index.json")
+        .read_text()
+        .replace('"diffusers"', '"halfface_pipeline.remote_code.report_network"', 1)
+    )
+    (run / "model_index.json").write_text(index)
+    with pytest.raises(
+        ValueError, match=r"halfface_pipeline.remote_code.report_network.py missing; load it and save it again"
+    ):
+        run_files(run, "someone/run")
+    assert b"rendered by halfface_pipeline" in whole["README.md"]
+
+
+def test_an_evaluation_inside_a_run_renders_its_card_anew_unless_it_was_edited(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    shutil.rmtree(run / "evaluation")
+    (run / "README.md").unlink()
+    assert not refresh_card(run, run / "evaluation")
+    keep_license(run, "mit")
+    words = ["evaluate", "--model", str(run), "--num-faces", "2", "-n", "2", "--steps", "1", "--out"]
+    assert main([*words, str(tmp_path / "elsewhere")]) == 0
+    assert "Not measured." in (run / "README.md").read_text()
+    assert main([*words, str(run / "evaluation")]) == 0
+    card = ModelCard.load(run / "README.md")
+    assert card.data.eval_results and card.data.license == "mit" and "| seam gradient |" in card.content
+    (run / "README.md").write_text("# My own\n")
+    assert not refresh_card(run, run / "evaluation")
+    assert (run / "README.md").read_text() == "# My own\n"
+
+
+def test_paths_lose_their_folders_and_nothing_else_changes():
+    told = {
+        "path": "/home/my user/faces",
+        "numbers": [1, 0.5, None, True],
+        "command": "halfface evaluate --data /home/me/faces --out '/srv/x/y'",
+        "same": ["https://host/a/b", "a/b", "1/2", "<b>/</b>", "someone/model"],
+    }
+    expected = {**told, "path": "faces", "command": "halfface evaluate --data faces --out 'y'"}
+    assert without_folders(told) == expected
+
+
+def test_a_card_that_was_edited_goes_as_it_is(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    card = (run / "README.md").read_text()
+    (run / "README.md").write_text(card.replace("## Limits and misuse", "## My own words\n\n## Limits and misuse"))
+    sent = run_files(run, "someone/run")["README.md"].decode()
+    assert "## My own words" in sent and 'from_pretrained("someone/run")' in sent
+    with pytest.raises(
+        ValueError, match=r"--license is 'mit'; it must be written into README.md, which has been edited"
+    ):
+        run_files(run, "someone/run", "mit")

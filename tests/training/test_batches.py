@@ -1,0 +1,51 @@
+"""Random numbers of training: each a function of (seed, step, place in the global batch)."""
+
+import numpy as np
+import pytest
+import torch
+
+from halfface_pipeline.training.batches import batch_indices, draw_step, seed_dropout
+
+STEP = {"num_images": 10, "batch_size": 8, "num_timesteps": 1000, "shape": (3, 2, 4), "flip": True}
+
+
+def test_every_epoch_visits_every_image_once_in_an_order_of_its_own():
+    visits = np.concatenate([batch_indices(0, step, num_images=10, batch_size=4) for step in range(5)])
+    assert sorted(visits[:10]) == sorted(visits[10:]) == list(range(10))
+    assert list(visits[:10]) != list(visits[10:])
+
+
+def test_batches_larger_than_the_data_hold_whole_epochs():
+    assert np.bincount(batch_indices(0, 0, num_images=3, batch_size=9)).tolist() == [3, 3, 3]
+
+
+def test_a_step_is_the_same_whenever_it_is_drawn_and_other_steps_and_seeds_differ():
+    first, again = draw_step(0, 5, **STEP), draw_step(0, 5, **STEP)
+    assert np.array_equal(first.indices, again.indices) and torch.equal(first.flips, again.flips)
+    assert torch.equal(first.timesteps, again.timesteps) and torch.equal(first.noise, again.noise)
+    for other in (draw_step(0, 6, **STEP), draw_step(1, 5, **STEP)):
+        assert not torch.equal(first.noise, other.noise)
+        assert not torch.equal(first.timesteps, other.timesteps)
+
+
+def test_draws_have_their_distributions():
+    draw = draw_step(0, 0, num_images=10, batch_size=4000, num_timesteps=1000, shape=(3, 2, 2), flip=True)
+    assert (int(draw.timesteps.min()), int(draw.timesteps.max())) == (0, 999)
+    assert float(draw.timesteps.double().mean()) == pytest.approx(499.5, abs=4 * 289 / 4000**0.5)
+    assert float(draw.flips.double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
+    assert float(draw.noise.std()) == pytest.approx(1, abs=4 / (2 * 48000) ** 0.5)
+    assert float(draw.noise.mean()) == pytest.approx(0, abs=4 / 48000**0.5)
+
+
+def test_without_flip_no_image_is_mirrored():
+    assert not draw_step(0, 0, **{**STEP, "flip": False}).flips.any()
+
+
+def test_dropout_is_seeded_by_step_and_process():
+    def drawn(*words):
+        seed_dropout(*words)
+        return torch.rand(3)
+
+    assert torch.equal(drawn(0, 1, 0), drawn(0, 1, 0))
+    assert not torch.equal(drawn(0, 1, 0), drawn(0, 1, 1))
+    assert not torch.equal(drawn(0, 1, 0), drawn(0, 2, 0))
