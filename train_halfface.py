@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 
 from halfface_pipeline.config.files import parse_arguments
-from halfface_pipeline.training.distributed import LostProcess, TrainingStopped, lasting_output
+from halfface_pipeline.training.distributed import PeerProcessDied, TrainingStopped, ignore_broken_pipe
 from halfface_pipeline.training.loop import train
 from halfface_pipeline.training.save_model import describe
 
 
-@lasting_output()
+@ignore_broken_pipe()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parses the words, the process's own if none are given, trains and gives the exit status."""
     try:
@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(describe(config))
         else:
             print(f"model saved in {train(config)}")
-    except (ValueError, OSError, FloatingPointError, LostProcess) as error:
+    except (ValueError, OSError, FloatingPointError, PeerProcessDied) as error:
         print(f"train_halfface.py: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except (torch.OutOfMemoryError, MemoryError) as error:

@@ -23,7 +23,7 @@ from halfface_pipeline.evaluation.metrics.realism import realism
 from halfface_pipeline.evaluation.probes import Readers, summarise_readings
 from halfface_pipeline.evaluation.slices import audit, columns_of
 from halfface_pipeline.evaluation.summary import floor, summarise
-from halfface_pipeline.evaluation.trials import Trial, held_factors
+from halfface_pipeline.evaluation.trials import EvaluationBatch, held_factors
 from halfface_pipeline.inference.freed_memory import keep_freed_memory
 from halfface_pipeline.remote_code.halves import split
 
@@ -42,7 +42,7 @@ def main() -> None:
     data = drawn if source == "procedural" else DataConfig("imagefolder", ".", height=HEIGHT, width=WIDTH)
     faces = ImageSet(faces.images, faces.names, faces.attributes, faces.fingerprint, faces.skipped)
 
-    def draw(trial: Trial, first: int, seed: int) -> Drawn:
+    def draw(trial: EvaluationBatch, first: int, seed: int) -> Drawn:
         rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(trial.images), K))
         halves = split(torch.from_numpy(training.images[rows]).permute(0, 1, 4, 2, 3), "bottom")[1]
         return Drawn(halves, torch.ones(halves.shape[:2], dtype=torch.bool))

@@ -21,7 +21,7 @@ from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.files import parse_arguments
 from halfface_pipeline.config.schema import Config
 from halfface_pipeline.diffusion.networks import build_network, num_parameters
-from halfface_pipeline.diffusion.samplers import sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.inference.speed import prepare_for_sampling
 
 FORMS = {"eager": None, "compiled": "default", "graphs": "reduce-overhead"}
@@ -107,7 +107,7 @@ def _sampling(config: Config, completions: int, steps: int, form: str) -> dict[s
         _network(config).eval(), scheduler, data.height, data.width, model.hidden_half, model.known_layout
     )
     prepare_for_sampling(pipe, "auto").set_progress_bar_config(disable=True)
-    pipe.scheduler = sampler("ddpm" if steps > 100 else "dpm++", scheduler)
+    pipe.scheduler = make_sampler("ddpm" if steps > 100 else "dpm++", scheduler)
     if FORMS[form]:
         pipe.unet.compile(mode=FORMS[form])
     half = torch.zeros(3, *pipe.half_size)

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.files import parse_arguments
-from halfface_pipeline.diffusion.networks import build_network, drawn_shape, num_parameters
-from halfface_pipeline.diffusion.samplers import sampler, training_scheduler
+from halfface_pipeline.diffusion.networks import build_network, num_parameters, sample_shape
+from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.inference.speed import prepare_for_sampling
-from halfface_pipeline.remote_code.halves import predict_hidden, size_multiple
+from halfface_pipeline.remote_code.halves import predict, size_multiple
 
 DIFFUSERS_HEAD_DIM = 8
 STEPS = 10
@@ -43,14 +43,14 @@ def main() -> None:
     ).eval()
     whole_size = tuple(side + -side % size_multiple(network) for side in (height, width))
     whole = UNet2DModel.from_config({**narrow_heads.config, "sample_size": whole_size}).eval()
-    noise = torch.randn(options.batch, *drawn_shape(model, height, width))
+    noise = torch.randn(options.batch, *sample_shape(model, height, width))
     picture = torch.randn(options.batch, 6, *whole_size)
     timestep = torch.tensor(500)
     outputs: dict[str, torch.Tensor] = {}
 
     def evaluation(name: str, net: torch.nn.Module) -> None:
         given = noise.to(net.dtype)
-        outputs[name] = predict_hidden(net, given, given, timestep, model.known_layout, size_multiple(net)).float()
+        outputs[name] = predict(net, given, given, timestep, model.known_layout, size_multiple(net)).float()
 
     fast = copy.deepcopy(network)
     half = copy.deepcopy(network).to(torch.bfloat16)
@@ -110,7 +110,7 @@ def _pipeline(network: torch.nn.Module, config) -> HalfFaceInpaintPipeline:
 
 def _completion(pipe: HalfFaceInpaintPipeline, batch: int) -> dict[str, float]:
     """Seconds of whole calls, and the share of them spent outside the network."""
-    pipe.scheduler = sampler("dpm++", pipe.scheduler)
+    pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
     pipe.set_progress_bar_config(disable=True)
     inside: list[float] = []
     half = torch.zeros(3, *pipe.half_size)

@@ -19,9 +19,9 @@ import torch
 from diffusers import SchedulerMixin
 from timing import machine
 
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.metrics.scoring import distances
-from halfface_pipeline.evaluation.trials import Trial, complete, load_trial, scores
+from halfface_pipeline.evaluation.trials import EvaluationBatch, complete, load_trial, scores
 from halfface_pipeline.experiments.noise_levels import steps_of_size
 from halfface_pipeline.inference.load import evaluation_data, load_pipeline
 
@@ -37,19 +37,21 @@ def cases(trained: SchedulerMixin, reference: int) -> Iterator[tuple[str, int, S
         return getattr(diffusers, name).from_config(trained.config, **settings)
 
     solver = "DPMSolverMultistepScheduler"
-    yield from (("ddpm", steps, sampler("ddpm", trained)) for steps in (reference, 50, 20, 10) if steps <= reference)
+    yield from (
+        ("ddpm", steps, make_sampler("ddpm", trained)) for steps in (reference, 50, 20, 10) if steps <= reference
+    )
     if trained.config.num_train_timesteps % 40 == 0:
         for matching in ("proportional", "log_snr", "exact"):
             for variance in ("fixed_large", "fixed_small"):
                 name = f"report s=40 {matching} {variance}"
                 steps = trained.config.num_train_timesteps // 40
                 yield name, steps, steps_of_size(trained.config, 40, matching, variance)
-    yield from (("ddim", steps, sampler("ddim", trained)) for steps in (5, 10, 20, 50))
-    yield from (("dpm++ 2M", steps, sampler("dpm++", trained)) for steps in (5, 6, 8, 10, 15, 20, 50))
+    yield from (("ddim", steps, make_sampler("ddim", trained)) for steps in (5, 10, 20, 50))
+    yield from (("dpm++ 2M", steps, make_sampler("dpm++", trained)) for steps in (5, 6, 8, 10, 15, 20, 50))
     yield from (("dpm++ 3M", steps, other(solver, solver_order=3)) for steps in (5, 8, 10, 15, 20))
-    yield from (("unipc", steps, sampler("unipc", trained)) for steps in (5, 8, 10, 15, 20))
+    yield from (("unipc", steps, make_sampler("unipc", trained)) for steps in (5, 8, 10, 15, 20))
     yield from (("deis", steps, other("DEISMultistepScheduler")) for steps in (5, 8, 10, 15, 20))
-    yield from (("heun", steps, sampler("heun", trained)) for steps in (3, 5, 10))
+    yield from (("heun", steps, make_sampler("heun", trained)) for steps in (3, 5, 10))
     yield from (
         (f"dpm++ 2M {spacing}", 10, other(solver, timestep_spacing=spacing)) for spacing in ("linspace", "leading")
     )
@@ -59,7 +61,7 @@ def cases(trained: SchedulerMixin, reference: int) -> Iterator[tuple[str, int, S
     yield from (("sde-dpm++ 2M", steps, other(solver, algorithm_type="sde-dpmsolver++")) for steps in (10, 20, 50))
 
 
-def energy_scores(trial: Trial, hidden: torch.Tensor) -> torch.Tensor:
+def energy_scores(trial: EvaluationBatch, hidden: torch.Tensor) -> torch.Tensor:
     """Energy score of each face in pixels from 0 to 1, averaged over its truth and its exact samples; (N,)."""
     truths = torch.cat([trial.truth[:, None], trial.exact], dim=1).flatten(2) / 255
     completed = hidden.flatten(2) / 255

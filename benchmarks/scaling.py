@@ -12,8 +12,8 @@ import torch
 from timing import interleaved, machine, product_peak
 
 from halfface_pipeline.config.files import parse_arguments
-from halfface_pipeline.diffusion.networks import build_network, drawn_shape, num_parameters, training_cost
-from halfface_pipeline.remote_code.halves import predict_hidden, size_multiple
+from halfface_pipeline.diffusion.networks import build_network, num_parameters, sample_shape, training_cost
+from halfface_pipeline.remote_code.halves import predict, size_multiple
 
 SIZES = ((48, 40), (64, 52), (112, 88), (218, 178))
 WIDTHS = (0.5, 1, 2)
@@ -43,15 +43,15 @@ def main() -> None:
     for name, (model, (height, width), number) in cases.items():
         torch.manual_seed(0)
         network = build_network(model, height, width)
-        shown = torch.randn(number, *drawn_shape(model, height, width))
+        shown = torch.randn(number, *sample_shape(model, height, width))
         costs[name] = (num_parameters(network), training_cost(model, height, width)[1], number)
 
         def evaluate(network=network, shown=shown, layout=model.known_layout):
             with torch.inference_mode():
-                predict_hidden(network, shown, shown, torch.tensor(500), layout, size_multiple(network))
+                predict(network, shown, shown, torch.tensor(500), layout, size_multiple(network))
 
         def step(network=network, shown=shown, layout=model.known_layout):
-            prediction = predict_hidden(network, shown, shown, torch.tensor(500), layout, size_multiple(network))
+            prediction = predict(network, shown, shown, torch.tensor(500), layout, size_multiple(network))
             prediction.square().mean().backward()
 
         runs[name], steps[name] = evaluate, step

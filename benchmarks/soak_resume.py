@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from forked import ended, start, wait_for
 from timing import machine
 
-from halfface_pipeline.run_folder.checkpoints import damage
+from halfface_pipeline.run_folder.checkpoints import find_corruption
 from halfface_pipeline.run_folder.files import PARTIAL
 from halfface_pipeline.run_folder.log import LOG_FILE, read_log
 
@@ -75,7 +75,7 @@ def soak(kills: int, folder: Path, seed: int = 0) -> dict[str, Any]:
         process.kill()
         process.join()
         struck.append(_moment(killed, life_began))
-        damaged = [path.name for path in _checkpoints(killed) if damage(path)]
+        damaged = [path.name for path in _checkpoints(killed) if find_corruption(path)]
         assert not damaged, f"kill {life} left {damaged} damaged"
         newest = max((int(path.name.split("-")[1]) for path in _checkpoints(killed)), default=0)
         assert newest >= life_began, f"kill {life} lost the checkpoint of step {life_began}"

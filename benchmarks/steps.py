@@ -7,9 +7,9 @@ import torch
 from diffusers.training_utils import EMAModel
 
 from halfface_pipeline.config.schema import Config
-from halfface_pipeline.diffusion.networks import drawn_shape
+from halfface_pipeline.diffusion.networks import sample_shape
 from halfface_pipeline.diffusion.samplers import training_scheduler
-from halfface_pipeline.training.batches import draw_step
+from halfface_pipeline.training.batches import sample_batch
 from halfface_pipeline.training.loop import denoising_loss
 from halfface_pipeline.training.state import move_average
 
@@ -48,8 +48,8 @@ class Step:
 
     def loss(self, images: torch.Tensor) -> torch.Tensor:
         """The loss of one batch."""
-        shape = drawn_shape(self.config.model, *images.shape[-2:])
-        draw = draw_step(0, 0, len(images), len(images), 1000, shape, True, self.device)
+        shape = sample_shape(self.config.model, *images.shape[-2:])
+        draw = sample_batch(0, 0, len(images), len(images), 1000, shape, True, self.device)
         with self._precision():
             return denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
 

@@ -9,7 +9,7 @@ import torch
 
 from halfface_pipeline.app import drawing
 from halfface_pipeline.app.drawing import draw, with_scheduler
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def half():
 
 
 def own(pipe, name="ddpm"):
-    return with_scheduler(pipe, sampler(name, pipe.scheduler))
+    return with_scheduler(pipe, make_sampler(name, pipe.scheduler))
 
 
 @pytest.mark.parametrize("name", ["ddpm", "dpm++", "euler-a", "heun"])

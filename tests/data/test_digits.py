@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from halfface_pipeline.data import load_images
-from halfface_pipeline.data.sources import open_source
+from halfface_pipeline.data.sources import load_source
 
 
 def idx(values):
@@ -77,16 +77,16 @@ def test_files_that_are_not_mnist_are_refused(config, tmp_path, file, content, m
     if content is not None:
         (tmp_path / "mnist" / file).write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        open_source(mnist_of(config, tmp_path / "mnist"), "train")
+        load_source(mnist_of(config, tmp_path / "mnist"), "train")
 
 
 def test_a_broken_archive_and_an_unknown_split_are_refused(config, tmp_path):
     write_mnist(tmp_path / "mnist", 3, packed=True)
     with pytest.raises(ValueError, match=r"data.eval_split is 'valid'; it must be one of train, test"):
-        open_source(mnist_of(config, tmp_path / "mnist", eval_split="valid"), "train")
+        load_source(mnist_of(config, tmp_path / "mnist", eval_split="valid"), "train")
     (tmp_path / "mnist" / "train-images-idx3-ubyte.gz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte.gz cannot be read"):
-        open_source(mnist_of(config, tmp_path / "mnist"), "train")
+        load_source(mnist_of(config, tmp_path / "mnist"), "train")
 
 
 def test_the_embedded_digits_are_scikit_learns_and_a_part_is_held_out(config):
@@ -105,4 +105,4 @@ def test_the_embedded_digits_are_scikit_learns_and_a_part_is_held_out(config):
 def test_without_scikit_learn_the_extra_is_named(config, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "sklearn.datasets", None)
     with pytest.raises(ValueError, match=r"data.source is 'digits'.* install halfface-pipeline\[digits\]"):
-        open_source(config("digits"), "train")
+        load_source(config("digits"), "train")

@@ -9,7 +9,7 @@ from PIL import Image
 
 from halfface_pipeline.data import load_images, procedural
 from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
-from halfface_pipeline.data.sources import open_source
+from halfface_pipeline.data.sources import load_source
 
 NAMES = [f"{number:02d}.png" for number in range(20)]
 
@@ -35,15 +35,15 @@ def test_procedural_gives_the_faces_of_its_seed_and_never_the_same_in_both_parts
 
 
 def test_procedural_has_20000_and_256_images_unless_told(config):
-    assert len(open_source(config("procedural"), "train").names) == 20_000
-    assert len(open_source(config("procedural"), "eval").names) == 256
+    assert len(load_source(config("procedural"), "train").names) == 20_000
+    assert len(load_source(config("procedural"), "eval").names) == 256
 
 
 def test_procedural_says_what_it_cannot_draw(config):
     with pytest.raises(ValueError, match=r"data\.height is 17; it must be even"):
-        open_source(config("procedural", height=17), "train")
+        load_source(config("procedural", height=17), "train")
     with pytest.raises(ValueError, match=r"data\.num_images is 10000001; it must be at most 10000000"):
-        open_source(config("procedural", num_images=10_000_001), "train")
+        load_source(config("procedural", num_images=10_000_001), "train")
 
 
 # ------------------------------------------------------------------------------------------------------ imagefolder
@@ -52,9 +52,9 @@ def test_procedural_says_what_it_cannot_draw(config):
 def test_imagefolder_takes_every_picture_in_order_and_nothing_else(config, pictures):
     names = ["b.PNG", "a/z.webp", "a/b/c.tiff", "d.jpeg", ".hidden.png", ".hidden/e.png", "notes.txt", "g.gif"]
     data = config("imagefolder", pictures(names), holdout=0.001)
-    both = [*open_source(data, "train").names, *open_source(data, "eval").names]
+    both = [*load_source(data, "train").names, *load_source(data, "eval").names]
     assert sorted(both) == ["a/b/c.tiff", "a/z.webp", "b.PNG", "d.jpeg", "g.gif"]
-    assert list(open_source(data, "train").names) == sorted(open_source(data, "train").names)
+    assert list(load_source(data, "train").names) == sorted(load_source(data, "train").names)
 
 
 def test_imagefolder_with_both_folders_holds_nothing_out(config, pictures):
@@ -66,7 +66,7 @@ def test_imagefolder_with_both_folders_holds_nothing_out(config, pictures):
 
 def test_imagefolder_with_a_training_folder_alone_holds_out_from_it(config, pictures):
     data = config("imagefolder", pictures([f"train/{name}" for name in NAMES] + ["other.png"]), holdout=0.3)
-    train, held_out = open_source(data, "train").names, open_source(data, "eval").names
+    train, held_out = load_source(data, "train").names, load_source(data, "eval").names
     assert sorted(train + held_out) == NAMES
 
 
@@ -74,27 +74,27 @@ def test_the_held_out_part_is_stable_disjoint_and_of_the_size_asked_for(config, 
     names = [f"{number}.png" for number in range(400)]
     folder = pictures(names)
     data = config("imagefolder", folder, holdout=0.2)
-    train, held_out = set(open_source(data, "train").names), set(open_source(data, "eval").names)
+    train, held_out = set(load_source(data, "train").names), set(load_source(data, "eval").names)
     assert not train & held_out and train | held_out == set(names)
     assert 50 <= len(held_out) <= 110  # 80 expected, 8 a standard deviation
     pictures(["new.png", "0000.png"])
-    assert set(open_source(data, "eval").names) - {"new.png", "0000.png"} == held_out
-    assert set(open_source(config("imagefolder", folder, holdout=0.2, seed=1), "eval").names) != held_out
+    assert set(load_source(data, "eval").names) - {"new.png", "0000.png"} == held_out
+    assert set(load_source(config("imagefolder", folder, holdout=0.2, seed=1), "eval").names) != held_out
 
 
 @pytest.mark.parametrize("holdout", [0.0001, 0.9999])
 def test_at_least_one_image_is_on_each_side(config, pictures, holdout):
     data = config("imagefolder", pictures(["a.png", "b.png", "c.png"]), holdout=holdout)
-    assert {len(open_source(data, split).names) for split in ("train", "eval")} == {1, 2}
+    assert {len(load_source(data, split).names) for split in ("train", "eval")} == {1, 2}
 
 
 def test_num_images_takes_the_first_and_not_more_than_there_are(config, pictures):
     folder = pictures(["train/a.png", "train/b.png", "test/c.png"])
-    assert open_source(config("imagefolder", folder, num_images=1), "train").names == ("a.png",)
+    assert load_source(config("imagefolder", folder, num_images=1), "train").names == ("a.png",)
     with pytest.raises(ValueError, match=r"data\.num_images is 3; it must be at most 2"):
-        open_source(config("imagefolder", folder, num_images=3), "train")
+        load_source(config("imagefolder", folder, num_images=3), "train")
     with pytest.raises(ValueError, match=r"data\.num_eval_images is 2; it must be at most 1"):
-        open_source(config("imagefolder", folder, num_eval_images=2), "eval")
+        load_source(config("imagefolder", folder, num_eval_images=2), "eval")
 
 
 @pytest.mark.parametrize("place", ["folder", "root"])
@@ -143,17 +143,17 @@ def test_metadata_that_does_not_fit_is_named(config, pictures, text, columns, me
 def test_folders_that_cannot_be_used_are_named(config, pictures, tmp_path):
     folder = pictures(["notes.txt", "one/a.png", "odd/test/a.png"])
     with pytest.raises(ValueError, match=r"data\.path is .*does not exist"):
-        open_source(config("imagefolder", tmp_path / "none"), "train")
+        load_source(config("imagefolder", tmp_path / "none"), "train")
     with pytest.raises(ValueError, match=r"data\.path is .*is a file"):
-        open_source(config("imagefolder", folder / "notes.txt"), "train")
+        load_source(config("imagefolder", folder / "notes.txt"), "train")
     with pytest.raises(ValueError, match=r"data\.path is .*holds no picture"):
-        open_source(config("imagefolder", pictures(["notes.txt"], "empty")), "train")
+        load_source(config("imagefolder", pictures(["notes.txt"], "empty")), "train")
     with pytest.raises(ValueError, match=r"data\.path is .*needs at least 2, and it has 1"):
-        open_source(config("imagefolder", folder / "one"), "train")
+        load_source(config("imagefolder", folder / "one"), "train")
     with pytest.raises(ValueError, match=r"data\.train_split is 'train'"):
-        open_source(config("imagefolder", folder / "odd"), "train")
+        load_source(config("imagefolder", folder / "odd"), "train")
     with pytest.raises(ValueError, match=r"data\.eval_split is 'train'; it must not be data\.train_split"):
-        open_source(config("imagefolder", folder, eval_split="train"), "train")
+        load_source(config("imagefolder", folder, eval_split="train"), "train")
 
 
 # ----------------------------------------------------------------------------------------------------------- celeba
@@ -199,7 +199,7 @@ def test_celeba_names_what_is_missing(config, celeba, tmp_path, gone):
     shutil.copytree(celeba[0], copy)
     (shutil.rmtree if gone == "img_align_celeba" else type(copy).unlink)(copy / gone)
     with pytest.raises(ValueError, match=rf"data\.path is .*it lacks {gone}: the official CelebA folder has"):
-        open_source(config("celeba", copy), "train")
+        load_source(config("celeba", copy), "train")
 
 
 def test_celeba_with_damage_says_where(config, celeba, tmp_path):
@@ -207,7 +207,7 @@ def test_celeba_with_damage_says_where(config, celeba, tmp_path):
     shutil.copytree(celeba[0], copy)
     (copy / "img_align_celeba" / "000002.jpg").unlink()
     with pytest.raises(ValueError, match=r"lacks 1 of the 8 pictures of 'train', 000002\.jpg first"):
-        open_source(config("celeba", copy), "train")
+        load_source(config("celeba", copy), "train")
     with pytest.warns(UserWarning, match=r"left out 1 of 8 train pictures .*000002\.jpg"):
         images = load_images(config("celeba", copy, on_bad_image="skip"), "train", progress=False)
     assert len(images) == len(images.attributes["Young"]) == 7
@@ -221,14 +221,14 @@ def test_celeba_with_damage_says_where(config, celeba, tmp_path):
         load_images(config("celeba", copy), "eval", progress=False)
     (copy / "list_eval_partition.txt").write_text("000001.jpg 1\n")
     with pytest.raises(ValueError, match="lists no picture of 'train'"):
-        open_source(config("celeba", copy), "train")
+        load_source(config("celeba", copy), "train")
 
 
 def test_celeba_knows_its_splits(config, celeba):
     with pytest.raises(ValueError, match=r"data\.eval_split is 'dev'; it must be one of train, valid"):
-        open_source(config("celeba", celeba[0], eval_split="dev"), "train")
+        load_source(config("celeba", celeba[0], eval_split="dev"), "train")
     with pytest.raises(ValueError, match=r"data\.eval_split is 'valid'; it must not be data\.train_split"):
-        open_source(config("celeba", celeba[0], train_split="val", eval_split="valid"), "train")
+        load_source(config("celeba", celeba[0], train_split="val", eval_split="valid"), "train")
 
 
 # -------------------------------------------------------------------------------------------------------------- hub
@@ -290,7 +290,7 @@ def test_hub_without_the_eval_split_holds_out_rows(config, hub):
         assert images.names == tuple(f"train-{row}" for row in rows)
         np.testing.assert_array_equal(images.attributes["age"], np.float32([row or np.nan for row in rows]))
     lacking = config("hub", hub / "parquet", image_column="picture", eval_split="dev")
-    assert len(open_source(lacking, "train").names) + len(open_source(lacking, "eval").names) == 8
+    assert len(load_source(lacking, "train").names) + len(load_source(lacking, "eval").names) == 8
 
 
 @pytest.mark.parametrize(
@@ -331,11 +331,11 @@ def test_hub_says_when_a_data_set_cannot_be_had(config, celeba, tmp_path, monkey
     monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     with pytest.raises(ValueError, match=r"data\.path is 'nobody/no-such-faces'.*not found, is unreachable"):
-        open_source(config("hub", "nobody/no-such-faces"), "train")
+        load_source(config("hub", "nobody/no-such-faces"), "train")
     with pytest.raises(ValueError, match=r"data\.path is .*must be a Hub id or an existing folder"):
-        open_source(config("hub", tmp_path / "none"), "train")
+        load_source(config("hub", tmp_path / "none"), "train")
     with pytest.raises(ValueError, match=r"is a CelebA folder, which data\.source celeba reads"):
-        open_source(config("hub", celeba[0]), "train")
+        load_source(config("hub", celeba[0]), "train")
 
 
 # ------------------------------------------------------------------------------------------------------- attributes
@@ -370,6 +370,6 @@ def test_an_attribute_outside_its_encoding_is_named(config, pictures, encoding, 
 
 
 def test_pictures_are_opened_from_their_own_folder(config, pictures):
-    source = open_source(config("imagefolder", pictures(["train/a.png", "train/b.png", "test/c.png"])), "train")
+    source = load_source(config("imagefolder", pictures(["train/a.png", "train/b.png", "test/c.png"])), "train")
     with source.open(1) as image:
         assert isinstance(image, Image.Image) and image.getpixel((0, 0)) == (1, 100, 200)

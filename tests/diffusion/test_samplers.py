@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, EDMEulerScheduler, FlowMatchEulerDiscreteSc
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import NoiseConfig, SamplerName
-from halfface_pipeline.diffusion.samplers import NOT_FOR_SAMPLE, SAMPLERS, sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import NOT_FOR_SAMPLE, SAMPLERS, make_sampler, training_scheduler
 from tests.oracles import GaussianDenoiser
 
 CALLS = {"heun": lambda n: 2 * n - 1, "kdpm2": lambda n: 2 * n - 1, "kdpm2-a": lambda n: 2 * n - 1}
@@ -28,7 +28,7 @@ def pipe_with(request, tiny_pipeline, tmp_path):
             pipe.set_progress_bar_config(disable=True)
         abar = pipe.scheduler.alphas_cumprod
         pipe.unet = GaussianDenoiser(pipe.unet, abar, mean, deviation, prediction_type)
-        pipe.scheduler = sampler(name, pipe.scheduler)
+        pipe.scheduler = make_sampler(name, pipe.scheduler)
         return pipe
 
     return make
@@ -45,7 +45,7 @@ PREDICTIONS += [(name, "sample") for name in SAMPLERS if name not in NOT_FOR_SAM
 @pytest.mark.parametrize("name", NOT_FOR_SAMPLE)
 def test_samplers_that_cannot_use_predictions_of_the_image_are_refused(tiny_pipeline, name):
     with pytest.raises(ValueError, match=f"scheduler is '{name}'"):
-        sampler(name, tiny_pipeline(prediction_type="sample").scheduler)
+        make_sampler(name, tiny_pipeline(prediction_type="sample").scheduler)
 
 
 @pytest.mark.parametrize(("name", "prediction_type"), PREDICTIONS)
@@ -112,11 +112,11 @@ def test_samplers_that_would_drop_zero_terminal_snr_are_refused_and_the_others_k
             with pytest.raises(
                 ValueError, match=re.escape(f"scheduler is '{name}'; a model trained with rescale_betas")
             ):
-                sampler(name, trained)
+                make_sampler(name, trained)
         else:
-            torch.testing.assert_close(sampler(name, trained).alphas_cumprod[:-1], trained.alphas_cumprod[:-1])
+            torch.testing.assert_close(make_sampler(name, trained).alphas_cumprod[:-1], trained.alphas_cumprod[:-1])
 
 
 def test_an_unknown_sampler_is_refused_with_the_known_ones_named(tiny_pipeline):
     with pytest.raises(ValueError, match=r"scheduler is 'dpm'; it must be one of ddpm, ddim"):
-        sampler("dpm", tiny_pipeline().scheduler)
+        make_sampler("dpm", tiny_pipeline().scheduler)

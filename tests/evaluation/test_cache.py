@@ -7,7 +7,7 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.cache import Completions
 from halfface_pipeline.evaluation.trials import complete, load_trial, plain_trial
 
@@ -60,7 +60,7 @@ def test_whatever_changes_a_completion_changes_the_folder(tiny_pipeline, tmp_pat
         next(pipe.unet.parameters()).data[0] += 1e-3
 
     def other_sampler(pipe):
-        pipe.scheduler = sampler("dpm++", pipe.scheduler)
+        pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
 
     folders = [
         folder(),

@@ -7,7 +7,7 @@ import torch
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import render
 from halfface_pipeline.data.procedural.factors import HAIR_COLOURS
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.trials import (
     complete,
     exact_redraws,
@@ -74,7 +74,7 @@ def test_a_seed_gives_the_same_initial_noise_to_every_sampler(tiny_pipeline):
     pipe.unet.register_forward_pre_hook(lambda module, given: starts.append(given[0][:, :3].clone()))
     for name in ("ddpm", "dpm++"):
         starts.clear()
-        pipe.scheduler = sampler(name, trained)
+        pipe.scheduler = make_sampler(name, trained)
         images, hidden = complete(pipe, trial, 2, 2, seed=3, batch_size=6)
         assert len(images) == 6 and hidden.shape == (3, 2, 3, 24, 40) and hidden.dtype == torch.uint8
         first = starts[0] if first is None else first

@@ -3,7 +3,7 @@
 import pytest
 
 from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.trials import hair_colours, load_trial, region
 from halfface_pipeline.experiments.objectives import _by_hair_colour, noise_prediction_error, objectives
 from tests.oracles import GaussianDenoiser
@@ -49,7 +49,7 @@ def test_models_stand_beside_exact_samples_and_another_face(tiny_pipeline):
     models = {}
     for name in ("epsilon", "v_prediction"):
         pipe = tiny_pipeline(48, 40, prediction_type=name)
-        models[name] = (pipe, sampler("ddim", pipe.scheduler))
+        models[name] = (pipe, make_sampler("ddim", pipe.scheduler))
     result = objectives(models, trial, num_completions=2, num_inference_steps=2)
     assert [row["model"] for row in result.rows] == ["epsilon", "v_prediction", "exact samples", "another face"]
     exact, wrong = result.rows[2], result.rows[3]

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.trials import load_trial
 from halfface_pipeline.experiments.sampling import samplers, step_size, variance
 from halfface_pipeline.experiments.unseen import unseen
@@ -80,7 +80,7 @@ def test_samplers_are_exact_on_one_grey_in_few_steps(exact_pipeline, trial):
 
 def test_unseen_takes_both_parts_and_their_gap(exact_pipeline):
     pipe = exact_pipeline
-    pipe.scheduler = sampler("ddim", pipe.scheduler)
+    pipe.scheduler = make_sampler("ddim", pipe.scheduler)
     parts = [load_trial(pipe, DATA, 3, 2, split) for split in ("train", "eval")]
     assert not torch.equal(parts[0].truth, parts[1].truth)
     result = unseen(pipe, *parts, num_completions=2, num_inference_steps=2)

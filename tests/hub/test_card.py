@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, NoiseConfig
-from halfface_pipeline.diffusion.samplers import SAMPLERS, sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import SAMPLERS, make_sampler, training_scheduler
 from halfface_pipeline.hub.card import is_as_rendered, render_card
 from halfface_pipeline.hub.card_metrics import Measured, read_evaluation, training_cost_words
 from halfface_pipeline.remote_code.shipping import addressed
@@ -144,7 +144,7 @@ def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
 def test_the_calls_in_the_table_of_samplers_are_those_that_are_made(tmp_path):
     text = rendered(tmp_path)
     for name in SAMPLERS:
-        scheduler = sampler(name, training_scheduler(NoiseConfig(), "epsilon"))
+        scheduler = make_sampler(name, training_scheduler(NoiseConfig(), "epsilon"))
         scheduler.set_timesteps(10)
         calls = {10: "N", 19: "2N - 1"}[len(scheduler.timesteps)]
         assert f"| {name} | {type(scheduler).__name__} | {calls} |" in text

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from halfface_pipeline.cli.main import main
-from halfface_pipeline.diffusion.samplers import sampler
-from halfface_pipeline.inference.complete import complete_halves, draw_again, model_name
+from halfface_pipeline.diffusion.samplers import make_sampler
+from halfface_pipeline.inference.complete import complete_halves, model_name, reproduce
 from halfface_pipeline.inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, fingerprint, read_png, save_png
 from halfface_pipeline.inference.speed import use_dtype
 
@@ -135,11 +135,11 @@ def test_nothing_a_picture_says_tells_where_files_lie(model, photos, tmp_path):
 
 def test_completions_carry_what_their_pngs_say(tiny_pipeline):
     pipe = tiny_pipeline()
-    pipe.scheduler = sampler("dpm++", pipe.scheduler)
+    pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
     drawn = complete_halves(pipe, [PIL.Image.new("RGB", (16, 10))], 3, 2, 11, 2, "someone/model", "dpm++")
     assert [(each.facts["seed"], each.facts["batch"]) for each in drawn] == [(11, 2), (12, 2), (13, 1)]
     batches = []
     pipe.unet.register_forward_pre_hook(lambda network, given: batches.append(len(given[0])))
     for each in drawn:
-        assert np.array_equal(np.array(draw_again(pipe, each.image, each.facts)), np.array(each.image))
+        assert np.array_equal(np.array(reproduce(pipe, each.image, each.facts)), np.array(each.image))
     assert batches == [2, 2, 2, 2, 1, 1]  # as they were: rounding depends on the batch

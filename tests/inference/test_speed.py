@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.diffusion.samplers import sampler
-from halfface_pipeline.inference.speed import multiplies_bfloat16, prepare_for_sampling, training_precision, use_dtype
+from halfface_pipeline.diffusion.samplers import make_sampler
+from halfface_pipeline.inference.speed import has_native_bf16, prepare_for_sampling, training_precision, use_dtype
 from halfface_pipeline.inference.upsampling import FoldedUpsample
 from tests.oracles import GaussianDenoiser
 
@@ -25,7 +25,7 @@ def test_safe_leaves_the_network_as_it_is(tiny_pipeline):
 
 def test_auto_takes_the_number_format_the_device_multiplies_and_draws_the_same(tiny_pipeline):
     pipe = prepare_for_sampling(tiny_pipeline(), "auto")
-    native = multiplies_bfloat16(pipe.device)
+    native = has_native_bf16(pipe.device)
     assert {weight.dtype for weight in pipe.unet.parameters()} == {torch.bfloat16 if native else torch.float32}
     fast, safe = drawn(tiny_pipeline(), "auto"), drawn(tiny_pipeline(), "safe")
     assert fast.dtype == safe.dtype == np.float32
@@ -49,7 +49,7 @@ def test_exact_denoisers_in_bfloat16_draw_what_they_draw_in_float32(tiny_pipelin
     for dtype in (torch.float32, torch.bfloat16):
         pipe = tiny_pipeline()
         pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, 0.4, deviation, dtype=dtype)
-        pipe.scheduler = sampler(name, pipe.scheduler)
+        pipe.scheduler = make_sampler(name, pipe.scheduler)
         generator = torch.Generator().manual_seed(0)
         drawn[dtype] = pipe(torch.zeros(3, 10, 16), 16, 20, generator, output_type="pt").hidden_halves
     one_level = 2 / 255
@@ -59,8 +59,8 @@ def test_exact_denoisers_in_bfloat16_draw_what_they_draw_in_float32(tiny_pipelin
 def test_bfloat16_is_taken_only_where_it_is_native(tiny_pipeline, monkeypatch):
     for name, native in (("avx512_bf16", True), ("avx2", False)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda name=name: {name: True}, raising=False)
-        assert multiplies_bfloat16(torch.device("cpu")) is native
-    assert not multiplies_bfloat16(torch.device("meta"))
+        assert has_native_bf16(torch.device("cpu")) is native
+    assert not has_native_bf16(torch.device("meta"))
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ def test_split_gives_the_named_half_and_join_is_its_inverse(hidden_half):
         "left": (image[..., 2:], image[..., :2]),
         "right": (image[..., :2], image[..., 2:]),
     }[hidden_half]
-    assert known.shape[-2:] == halves.turned_size(6, 4, hidden_half)
-    assert torch.equal(halves.turn_back(known, hidden_half), wanted[0])
-    assert torch.equal(halves.turn_back(hidden, hidden_half), wanted[1])
+    assert known.shape[-2:] == halves.canonical_size(6, 4, hidden_half)
+    assert torch.equal(halves.from_canonical(known, hidden_half), wanted[0])
+    assert torch.equal(halves.from_canonical(hidden, hidden_half), wanted[1])
     assert all(torch.equal(a, b) for a, b in zip(halves.cut(image, hidden_half), wanted, strict=True))
     assert halves.half_size(6, 4, hidden_half) == wanted[0].shape[-2:]
     assert torch.equal(halves.join(known, hidden, hidden_half), image)
@@ -65,7 +65,7 @@ class Recorder(torch.nn.Module):
 def test_network_input_has_noisy_then_known_channels_padded_away_from_the_seam(layout):
     noisy, known = torch.rand(2, 3, 5, 6) + 1, torch.rand(2, 3, 5, 6) + 3
     network = Recorder()
-    answer = halves.predict_hidden(network, noisy, known, torch.tensor(3), layout, multiple=8)
+    answer = halves.predict(network, noisy, known, torch.tensor(3), layout, multiple=8)
     assert torch.equal(answer, noisy)
     assert network.seen.shape == (2, 6, 8, 8)
     assert torch.equal(network.seen[:, :3, :5, 1:7], noisy)
@@ -79,13 +79,13 @@ def test_network_input_has_noisy_then_known_channels_padded_away_from_the_seam(l
 
 def test_fitting_halves_are_not_padded():
     network = Recorder()
-    halves.predict_hidden(network, torch.ones(1, 3, 8, 16), torch.ones(1, 3, 8, 16), torch.tensor(0), "stacked", 8)
+    halves.predict(network, torch.ones(1, 3, 8, 16), torch.ones(1, 3, 8, 16), torch.tensor(0), "stacked", 8)
     assert network.seen.shape == (1, 6, 8, 16)
 
 
 def test_a_network_without_a_known_half_sees_the_noisy_image_alone():
     network, noisy = Recorder(), torch.rand(2, 3, 8, 16)
-    assert torch.equal(halves.predict_hidden(network, noisy, None, torch.tensor(0), "mirrored", 8), noisy)
+    assert torch.equal(halves.predict(network, noisy, None, torch.tensor(0), "mirrored", 8), noisy)
     assert torch.equal(network.seen, noisy)
 
 

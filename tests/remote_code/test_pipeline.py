@@ -7,7 +7,7 @@ import torch
 from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, UNet2DModel
 
 from halfface_pipeline import HalfFaceInpaintPipeline, HalfFaceOutput
-from halfface_pipeline.diffusion.samplers import sampler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.remote_code.halves import cut
 
 HIDDEN = ("bottom", "top", "left", "right")
@@ -104,7 +104,7 @@ def test_batches_and_order_of_completions(tiny_pipeline):
 @pytest.mark.parametrize("name", ["ddpm", "dpm++", "euler-a", "dpm-sde"])
 def test_a_completion_does_not_depend_on_the_batch_it_is_drawn_in(tiny_pipeline, name):
     pipe = tiny_pipeline(prediction_type="v_prediction")
-    pipe.scheduler = sampler(name, pipe.scheduler)
+    pipe.scheduler = make_sampler(name, pipe.scheduler)
     half = torch.rand(3, 10, 16, generator=seeded(1)) * 2 - 1
 
     def draw(**arguments):

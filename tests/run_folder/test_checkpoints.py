@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from halfface_pipeline.run_folder.checkpoints import Checkpoint, damage, load_newest_checkpoint, save_checkpoint
+from halfface_pipeline.run_folder.checkpoints import (
+    Checkpoint,
+    find_corruption,
+    load_newest_checkpoint,
+    save_checkpoint,
+)
 
 
 def checkpoint(step):
@@ -82,7 +87,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(tmp_path, faul
         manifest.unlink()
     else:
         manifest.write_text("{")
-    assert damage(tmp_path / "step-1") is None
+    assert find_corruption(tmp_path / "step-1") is None
     with pytest.warns(UserWarning, match="step-2 is damaged"):
         assert load_newest_checkpoint(tmp_path).step == 1
 
@@ -113,7 +118,7 @@ def test_a_whole_checkpoint_that_is_not_ours_is_passed_over_and_runs_no_code(tmp
         for file in files
     }
     (folder / "manifest.json").write_text(json.dumps(digests))
-    assert damage(folder) is None
+    assert find_corruption(folder) is None
     with pytest.warns(UserWarning, match="step-2 is damaged"):
         assert load_newest_checkpoint(tmp_path).step == 1
     assert not ran.exists()
@@ -145,7 +150,7 @@ def test_a_process_killed_before_any_operation_on_a_file_leaves_whole_checkpoint
         folder = tmp_path / str(event)
         save_checkpoint(folder, checkpoint(1), keep_last=1)
         killed = save_killed_before(event, folder)
-        assert all(damage(path) is None for path in folder.glob("step-*"))
+        assert all(find_corruption(path) is None for path in folder.glob("step-*"))
         newest.append(load_newest_checkpoint(folder).step)
         save_checkpoint(folder, checkpoint(3), keep_last=1)
         assert [path.name for path in folder.iterdir()] == ["step-3"]
@@ -195,7 +200,7 @@ def test_an_old_checkpoint_that_cannot_be_deleted_ends_no_training():
         (stuck / "optimizer.pt").touch()
         os.seteuid(NOBODY)
         try:
-            assert damage(save_checkpoint(Path(name), checkpoint(2), keep_last=1)) is None
+            assert find_corruption(save_checkpoint(Path(name), checkpoint(2), keep_last=1)) is None
         finally:
             os.seteuid(0)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.training.batches import batch_indices, draw_step, seed_dropout
+from halfface_pipeline.training.batches import batch_indices, sample_batch, seed_dropout
 
 STEP = {"num_images": 10, "batch_size": 8, "num_timesteps": 1000, "shape": (3, 2, 4), "flip": True}
 
@@ -20,16 +20,16 @@ def test_batches_larger_than_the_data_hold_whole_epochs():
 
 
 def test_a_step_is_the_same_whenever_it_is_drawn_and_other_steps_and_seeds_differ():
-    first, again = draw_step(0, 5, **STEP), draw_step(0, 5, **STEP)
+    first, again = sample_batch(0, 5, **STEP), sample_batch(0, 5, **STEP)
     assert np.array_equal(first.indices, again.indices) and torch.equal(first.flips, again.flips)
     assert torch.equal(first.timesteps, again.timesteps) and torch.equal(first.noise, again.noise)
-    for other in (draw_step(0, 6, **STEP), draw_step(1, 5, **STEP)):
+    for other in (sample_batch(0, 6, **STEP), sample_batch(1, 5, **STEP)):
         assert not torch.equal(first.noise, other.noise)
         assert not torch.equal(first.timesteps, other.timesteps)
 
 
 def test_draws_have_their_distributions():
-    draw = draw_step(0, 0, num_images=10, batch_size=4000, num_timesteps=1000, shape=(3, 2, 2), flip=True)
+    draw = sample_batch(0, 0, num_images=10, batch_size=4000, num_timesteps=1000, shape=(3, 2, 2), flip=True)
     assert (int(draw.timesteps.min()), int(draw.timesteps.max())) == (0, 999)
     assert float(draw.timesteps.double().mean()) == pytest.approx(499.5, abs=4 * 289 / 4000**0.5)
     assert float(draw.flips.double().mean()) == pytest.approx(0.5, abs=4 * 0.5 / 4000**0.5)
@@ -38,7 +38,7 @@ def test_draws_have_their_distributions():
 
 
 def test_without_flip_no_image_is_mirrored():
-    assert not draw_step(0, 0, **{**STEP, "flip": False}).flips.any()
+    assert not sample_batch(0, 0, **{**STEP, "flip": False}).flips.any()
 
 
 def test_dropout_is_seeded_by_step_and_process():

@@ -12,8 +12,8 @@ import torch
 from accelerate import Accelerator
 from forked import ended, start, start_together, wait_for
 
-from halfface_pipeline.run_folder.checkpoints import damage
-from halfface_pipeline.training.distributed import ending, lasting_output
+from halfface_pipeline.run_folder.checkpoints import find_corruption
+from halfface_pipeline.training.distributed import ignore_broken_pipe, process_group_guard
 
 CONFIG = """
 data: {height: 20, width: 16, num_images: 30, num_eval_images: 4}
@@ -69,7 +69,7 @@ def test_a_killed_process_ends_the_run_in_one_line_and_one_process_may_go_on_alo
     line = last_line(tmp_path / "out-0")
     assert line == "train_halfface.py: error: process 0 lost another one, whose message tells why"
     checkpoints = list((tmp_path / "run").glob("checkpoints/step-*"))
-    assert checkpoints and all(damage(path) is None for path in checkpoints)
+    assert checkpoints and all(find_corruption(path) is None for path in checkpoints)
     step = max(int(path.name.split("-")[1]) for path in checkpoints)
     assert ended(start(tmp_path / "alone.txt", *words, "--training.steps", step + 2)) == 0
     assert f", steps {step} to {step + 2} of 8 images on 1 x cpu" in (tmp_path / "alone.txt").read_text()
@@ -108,7 +108,7 @@ def test_sigterm_to_any_process_saves_and_ends_all_of_them_at_the_same_step(word
     first, second = (last_line(tmp_path / f"out-{rank}") for rank in range(2))
     assert first == second and "the same command goes on from there" in first
     step = int(first.split("stopped at step ")[1].split()[0])
-    assert damage(tmp_path / "run" / "checkpoints" / f"step-{step}") is None
+    assert find_corruption(tmp_path / "run" / "checkpoints" / f"step-{step}") is None
 
 
 def test_the_number_format_of_the_launcher_counts_unless_the_configuration_has_one(words, tmp_path):
@@ -126,7 +126,7 @@ def test_a_program_outlives_who_reads_what_it_says():
         read, write = os.pipe()
         os.close(read)
         buffering = 1 if failing == "write" else -1
-        with open(write, "w", buffering) as stream, contextlib.redirect_stdout(stream), lasting_output():
+        with open(write, "w", buffering) as stream, contextlib.redirect_stdout(stream), ignore_broken_pipe():
             print("a line")
             sys.stdout.flush()
             print("another")
@@ -134,5 +134,5 @@ def test_a_program_outlives_who_reads_what_it_says():
 
 def test_memory_that_runs_out_on_a_cpu_is_told_in_one_line():
     message = r"^can't allocate memory: you tried to allocate \d+ bytes"
-    with pytest.raises(MemoryError, match=message), ending(Accelerator(cpu=True)):
+    with pytest.raises(MemoryError, match=message), process_group_guard(Accelerator(cpu=True)):
         torch.empty(2**60, dtype=torch.uint8)

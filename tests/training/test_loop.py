@@ -19,7 +19,7 @@ from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import Config, NoiseConfig, ObjectiveConfig
 from halfface_pipeline.diffusion.networks import build_network, num_parameters, training_cost
 from halfface_pipeline.diffusion.samplers import training_scheduler
-from halfface_pipeline.training.batches import draw_step
+from halfface_pipeline.training.batches import sample_batch
 from halfface_pipeline.training.distributed import stop_signals
 from halfface_pipeline.training.loop import TrainingStopped, denoising_loss, train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
@@ -44,9 +44,9 @@ def interrupt_at(monkeypatch, step):
         if index == step - 1 and not sent:
             sent.append(index)
             os.kill(os.getpid(), signal.SIGINT)
-        return draw_step(seed, index, *others)
+        return sample_batch(seed, index, *others)
 
-    monkeypatch.setattr("halfface_pipeline.training.loop.draw_step", draw)
+    monkeypatch.setattr("halfface_pipeline.training.loop.sample_batch", draw)
 
 
 def run_folder(config):
@@ -122,10 +122,10 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
     def draw(seed, index, *others):
         if index == 5:
             raise RuntimeError("cut")
-        return draw_step(seed, index, *others)
+        return sample_batch(seed, index, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr("halfface_pipeline.training.loop.draw_step", draw)
+        patched.setattr("halfface_pipeline.training.loop.sample_batch", draw)
         with pytest.raises(RuntimeError, match="cut"):
             train(tiny_config)
     assert [line["step"] for line in log_of(tiny_config)] == [2, 4]

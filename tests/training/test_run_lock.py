@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from halfface_pipeline.config.files import to_yaml
-from halfface_pipeline.run_folder.checkpoints import damage
+from halfface_pipeline.run_folder.checkpoints import find_corruption
 from halfface_pipeline.training.loop import train
 
 NOBODY = 65534
@@ -102,7 +102,9 @@ def test_a_second_training_in_a_folder_is_refused_until_the_first_has_ended(tiny
     assert ended(third) == 130
     last = (tmp_path / "third.txt").read_text().strip().splitlines()[-1]
     step = int(last.split("stopped at step ")[1].split()[0])
-    assert "the same command goes on from there" in last and damage(run / "checkpoints" / f"step-{step}") is None
+    assert (
+        "the same command goes on from there" in last and find_corruption(run / "checkpoints" / f"step-{step}") is None
+    )
 
 
 # -------------------------------------------------------------------------------------------------------- changed data
@@ -198,7 +200,7 @@ def test_a_write_that_fails_loses_no_checkpoint_and_the_same_command_goes_on(tin
                 train(config)
         except OSError as error:
             failed.add(str(error).split("run/")[-1].split("'")[0] if "Errno" in str(error)[:7] else str(error)[:14])
-        assert all(damage(folder) is None for folder in run.glob("checkpoints/step-*"))
+        assert all(find_corruption(folder) is None for folder in run.glob("checkpoints/step-*"))
         assert not list(run.glob("**/.partial-*/*"))
         shutil.rmtree(run, ignore_errors=True) if size < sizes[len(sizes) // 2] else None
     assert failed >= {"config.yaml", "the checkpoint", "the model cann"}

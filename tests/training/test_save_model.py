@@ -12,7 +12,7 @@ from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, Tra
 from halfface_pipeline.data.images import ImageSet
 from halfface_pipeline.hub.card import write_card
 from halfface_pipeline.inference.sheets import SPIKE, save_loss_plot, sheet, spike_ratios
-from halfface_pipeline.run_folder.log import forget_log_after, read_log
+from halfface_pipeline.run_folder.log import read_log, truncate_log
 from halfface_pipeline.training.save_model import describe, list_skipped, num_steps
 
 
@@ -29,9 +29,9 @@ def test_log_forgets_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_pat
     assert [line["step"] for line in read_log(file)] == [10, 20, 30]
     with file.open("ab") as log:
         log.write(b"\0\xff\n")  # what a file system may leave after the power went
-    forget_log_after(file, 20)
+    truncate_log(file, 20)
     assert [line["step"] for line in read_log(file)] == [10, 20]
-    forget_log_after(tmp_path / "new.jsonl", 0)
+    truncate_log(tmp_path / "new.jsonl", 0)
     assert (tmp_path / "new.jsonl").read_text() == ""
 
 

@@ -17,8 +17,8 @@ import gradio as gr
 import numpy as np
 
 from ..config.schema import SamplerName
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, sampler
-from ..inference.complete import model_facts
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..inference.complete import model_metadata
 from ..inference.png_metadata import save_png
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -63,7 +63,7 @@ class Answers:
     @functools.cached_property
     def facts(self) -> dict[str, Any]:
         """What every picture says of the model."""
-        return model_facts(self.pipe, self.name)
+        return model_metadata(self.pipe, self.name)
 
     @property
     def most_steps(self) -> int:
@@ -76,7 +76,7 @@ class Answers:
         usable = []
         for name in get_args(SamplerName):
             with contextlib.suppress(ValueError):
-                sampler(name, self.pipe.scheduler)
+                make_sampler(name, self.pipe.scheduler)
                 usable.append(name)
         return usable
 
@@ -133,7 +133,7 @@ class Answers:
             steps = _whole("Steps", steps, 1, self.most_steps)
             seed = _whole("Seed", seed, 0, LARGEST_SEED)
             completions = _whole("Completions", completions, 1, MOST_COMPLETIONS)
-            pipe = with_scheduler(self.pipe, sampler(sampler_name, self.pipe.scheduler))
+            pipe = with_scheduler(self.pipe, make_sampler(sampler_name, self.pipe.scheduler))
             picture = read_upload(photo["path"])
             original = resize_to(picture.crop(frame(picture.size, self.shape, zoom, across, down)), *self.shape)
             half = known_halves(np.array(original)[None], self.hidden)[0]

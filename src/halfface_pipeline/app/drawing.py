@@ -11,7 +11,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..remote_code.halves import join, turn
+from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import encode
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
@@ -58,7 +58,7 @@ def draw(
     moments: queue.SimpleQueue[Moment | BaseException | None] = queue.SimpleQueue()
     stopped = threading.Event()
     start = looked = time.monotonic()
-    known = turn(torch.tensor(half).permute(2, 0, 1), pipe.config.hidden_half)
+    known = to_canonical(torch.tensor(half).permute(2, 0, 1), pipe.config.hidden_half)
 
     def work() -> None:
         finished = 0

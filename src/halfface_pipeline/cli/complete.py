@@ -12,13 +12,13 @@ import PIL.Image
 import torch
 
 from ..config.schema import SamplerName
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, sampler
-from ..inference.complete import complete_halves, draw_again, model_name
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..inference.complete import complete_halves, model_name, reproduce
 from ..inference.load import add_speed, crop_box, load_pipeline, open_photo, output_folder
 from ..inference.png_metadata import read_png, save_png
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
-from ..remote_code.halves import join, turn
+from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
 
 SAMPLERS = ", ".join(get_args(SamplerName))
@@ -78,7 +78,7 @@ def _complete(options: argparse.Namespace) -> None:
     photos = [open_photo(file, crop) for file in options.photos]
     out = output_folder(options.out)
     pipe = prepare_for_sampling(load_pipeline(options.model), options.speed)
-    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     dtype = str(pipe.unet.dtype).removeprefix("torch.")
     print(f"{options.scheduler}, {options.steps} steps, {dtype}", file=sys.stderr)
     height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
@@ -112,10 +112,10 @@ def _redraw(options: argparse.Namespace) -> None:
         options.pictures, facts, dtypes, _different_names(options.pictures), strict=True
     ):
         pipe = pipes[dtype]
-        pipe.scheduler = sampler(told["sampler"], trained[dtype])
+        pipe.scheduler = make_sampler(told["sampler"], trained[dtype])
         with PIL.Image.open(file) as image:
             try:
-                again = draw_again(pipe, image, told)
+                again = reproduce(pipe, image, told)
             except ValueError as error:
                 raise ValueError(f"PICTURE is {file!r}; {error}") from error
             difference = np.abs(np.array(again).astype(int) - np.array(image.convert("RGB")))
@@ -133,7 +133,7 @@ def _redraw(options: argparse.Namespace) -> None:
 
 def _beside_grey(half: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
     """A known half in its place, the hidden one grey."""
-    known = turn(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
+    known = to_canonical(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
     whole = join(known, torch.full_like(known, 128), hidden_half)
     return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
 

@@ -10,8 +10,8 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import DataConfig, NoiseConfig, SamplerName
 from ..data.images import load_images
-from ..diffusion.samplers import sampler, training_scheduler
-from ..evaluation.trials import Trial, load_trial
+from ..diffusion.samplers import make_sampler, training_scheduler
+from ..evaluation.trials import EvaluationBatch, load_trial
 from ..experiments import noise_levels, sampling
 from ..experiments.objectives import objectives
 from ..experiments.results import Result, as_markdown, write_result
@@ -179,7 +179,7 @@ def _samplers(options: argparse.Namespace) -> Result:
 
 def _unseen(options: argparse.Namespace) -> Result:
     pipe = load_pipeline(options.model)
-    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(None, options.model, pipe)
     trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
     held_out = load_trial(pipe, data, options.num_faces, options.n)
@@ -188,7 +188,7 @@ def _unseen(options: argparse.Namespace) -> Result:
 
 def _objectives(options: argparse.Namespace) -> Result:
     models: dict[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]] = {}
-    trial: Trial | None = None
+    trial: EvaluationBatch | None = None
     for name in options.model:
         pipe = load_pipeline(name)
         if trial is not None and (pipe.config.height, pipe.config.width) != trial.images.shape[1:3]:
@@ -200,7 +200,7 @@ def _objectives(options: argparse.Namespace) -> Result:
             trial = load_trial(pipe, data, options.num_faces, options.n)
         elif pipe.config.hidden_half != trial.hidden_half:
             raise ValueError(f"--model {name} draws the {pipe.config.hidden_half} half; all must draw the same")
-        models[_short_name(name, models)] = (pipe, sampler(options.scheduler, pipe.scheduler))
+        models[_short_name(name, models)] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
     assert trial is not None
     return objectives(models, trial, options.n, options.steps, options.seed, options.batch_size)
 
@@ -216,7 +216,7 @@ def _training(options: argparse.Namespace) -> Result:
     return training_curves([Path(run) for run in options.model])
 
 
-def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, Trial]:
+def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch]:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
     return pipe, load_trial(pipe, data, options.num_faces, options.n)

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..config.schema import SamplerName
 from ..data.procedural import faces
 from ..data.procedural.factors import records
-from ..diffusion.samplers import sampler
+from ..diffusion.samplers import make_sampler
 from ..evaluation.evaluate import NUM_TRAINING, evaluate
 from ..evaluation.features import NAMES
 from ..evaluation.report import as_markdown
@@ -77,7 +77,7 @@ def _faces(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     pipe = load_pipeline(options.model)
-    pipe.scheduler = sampler(options.scheduler, pipe.scheduler)
+    pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     out = output_folder(options.out)
     given = {name: value for name, value in vars(options).items() if name not in ("command", "name", "n")}

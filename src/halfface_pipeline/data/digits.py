@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
+from halfface_pipeline.data.splits import Source, Split, cache_dir_of, holdout_indices, take
 
 MNIST_PARTS = {"train": "train", "test": "t10k"}
 IDX_OF_UNSIGNED_BYTES = 0x08
@@ -29,7 +29,7 @@ def mnist(data: DataConfig, split: Split) -> Source:
     Raises:
         ValueError: If a file is missing or is no idx file of what it is named after, or a split is unknown.
     """
-    folder = folder_of(data)
+    folder = cache_dir_of(data)
     for field in ("train_split", "eval_split"):
         if getattr(data, field) not in MNIST_PARTS:
             raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(MNIST_PARTS)}")
@@ -39,7 +39,7 @@ def mnist(data: DataConfig, split: Split) -> Source:
     images, labels = _read_idx(image_file, 3), _read_idx(label_file, 1)
     if len(images) != len(labels):
         raise ValueError(f"{image_file} holds {len(images)} images and {label_file.name} {len(labels)} labels")
-    rows = first_of(list(range(len(images))), data, split)
+    rows = take(list(range(len(images))), data, split)
     return _source(f"mnist-{part}", images, labels, rows)
 
 
@@ -64,8 +64,8 @@ def digits(data: DataConfig, split: Split) -> Source:
         ) from error
     images, labels = load_digits(return_X_y=True)
     images = np.rint(images.reshape(-1, 8, 8) * (255 / LARGEST_EMBEDDED_VALUE)).astype(np.uint8)
-    rows = share_of([str(row) for row in range(len(images))], data, split)
-    return _source("digits", images, labels, first_of(rows, data, split))
+    rows = holdout_indices([str(row) for row in range(len(images))], data, split)
+    return _source("digits", images, labels, take(rows, data, split))
 
 
 def _source(name: str, images: np.ndarray, labels: np.ndarray, rows: list[int]) -> Source:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.attributes import read_attributes
-from halfface_pipeline.data.sources import open_source
+from halfface_pipeline.data.sources import load_source
 from halfface_pipeline.data.splits import Source, Split
 from halfface_pipeline.remote_code.image_io import resize_to
 
@@ -80,7 +80,7 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
             its encoding; a picture, or under `data.on_bad_image` skip every picture, cannot be read; or the cache
             cannot be written.
     """
-    source = open_source(data, split)
+    source = load_source(data, split)
     fingerprint = _fingerprint(data, source)
     cache = _cache_folder(data)
     entry = cache / fingerprint
@@ -119,7 +119,7 @@ def load_categories(data: DataConfig, split: Split, names: Sequence[str], most: 
     """
     if data.source != "imagefolder":
         return {}
-    source = open_source(data, split)
+    source = load_source(data, split)
     table, row_of = source.table(), {name: row for row, name in enumerate(source.names)}
     rows = [row_of[name] for name in names]
     found = {}

@@ -21,7 +21,7 @@ from halfface_pipeline.data.digits import digits, mnist
 from halfface_pipeline.data.procedural import canvas as face_canvas
 from halfface_pipeline.data.procedural import factors as face_factors
 from halfface_pipeline.data.procedural import renderer as face_renderer
-from halfface_pipeline.data.splits import Source, Split, first_of, folder_of, share_of
+from halfface_pipeline.data.splits import Source, Split, cache_dir_of, holdout_indices, take
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 PROCEDURAL_EVAL_START = 10_000_000
@@ -30,7 +30,7 @@ CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test
 CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_partition.txt and list_attr_celeba.txt"
 
 
-def open_source(data: DataConfig, split: Split) -> Source:
+def load_source(data: DataConfig, split: Split) -> Source:
     """List the pictures that `data` asks for.
 
     Args:
@@ -78,7 +78,7 @@ def _procedural(data: DataConfig, split: Split) -> Source:
 
 def _imagefolder(data: DataConfig, split: Split) -> Source:
     """A plain walk: `datasets`' imagefolder adds a bogus label, follows its own split names and hides broken files."""
-    root = folder_of(data)
+    root = cache_dir_of(data)
     train, held_out = root / data.train_split, root / data.eval_split
     if held_out.is_dir() and not train.is_dir():
         raise ValueError(
@@ -90,8 +90,8 @@ def _imagefolder(data: DataConfig, split: Split) -> Source:
     if not names:
         raise ValueError(f"data.path is {data.path!r}; {folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     if shares:
-        names = [names[row] for row in share_of(names, data, split)]
-    names = first_of(names, data, split)
+        names = [names[row] for row in holdout_indices(names, data, split)]
+    names = take(names, data, split)
     places = [base / file for base in (folder, root) for file in ("metadata.csv", "metadata.jsonl")]
     metadata = next((place for place in places if place.is_file()), None)
 
@@ -123,7 +123,7 @@ def _metadata(file: Path, folder: Path, names: Sequence[str]) -> pa.Table:
 
 
 def _celeba(data: DataConfig, split: Split) -> Source:
-    root = folder_of(data)
+    root = cache_dir_of(data)
     for field in ("train_split", "eval_split"):
         if getattr(data, field) not in CELEBA_PARTS:
             raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(CELEBA_PARTS)}")
@@ -144,7 +144,7 @@ def _celeba(data: DataConfig, split: Split) -> Source:
     names = [row[0] for row in rows if len(row) == 2 and row[1] == part]
     if not names:
         raise ValueError(f"{partition} lists no picture of {part_name!r}; a row of it is '000001.jpg {part}'")
-    names = first_of(names, data, split)
+    names = take(names, data, split)
     there = set(os.listdir(folder))
     missing = [name for name in names if name not in there]
     if missing and data.on_bad_image == "error":
@@ -192,8 +192,8 @@ def _hub(data: DataConfig, split: Split) -> Source:
     pictures = dataset.select_columns([data.image_column]).cast_column(data.image_column, encoded)
     rows = list(range(len(dataset)))
     if shares:
-        rows = share_of([str(row) for row in rows], data, split)
-    rows = first_of(rows, data, split)
+        rows = holdout_indices([str(row) for row in rows], data, split)
+    rows = take(rows, data, split)
 
     def table() -> pa.Table:
         schema = dataset.features.arrow_schema

@@ -39,7 +39,7 @@ class Source:
     draw: Callable[[range], np.ndarray] | None = None
 
 
-def folder_of(data: DataConfig) -> Path:
+def cache_dir_of(data: DataConfig) -> Path:
     """The folder `data.path`; ValueError if it is none."""
     assert data.path is not None
     folder = Path(data.path).expanduser()
@@ -49,7 +49,7 @@ def folder_of(data: DataConfig) -> Path:
     return folder
 
 
-def share_of(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
+def holdout_indices(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
     """The rows of this split, at least one, where the source has a single part."""
     if data.holdout == 1:
         if split == "train":
@@ -64,7 +64,7 @@ def share_of(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
     return np.flatnonzero(held_out == (split == "eval")).tolist()
 
 
-def first_of(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
+def take(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
     """As many of the split's items as `data` asks for, from the first; ValueError if there are too few."""
     field = "num_images" if split == "train" else "num_eval_images"
     wanted = getattr(data, field)

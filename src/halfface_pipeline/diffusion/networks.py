@@ -5,14 +5,14 @@ from diffusers import ModelMixin, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..config.schema import ModelConfig
-from ..remote_code.halves import level_multiple, predict_hidden, size_multiple, turned_size
+from ..remote_code.halves import canonical_size, level_multiple, predict, size_multiple
 from ..remote_code.report_network import ReportNetwork
 
 
-def drawn_shape(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
+def sample_shape(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
     """Channels, height and width of what the network draws: a hidden half in the turned frame, or a whole image."""
     whole = model.hidden_half == "all"
-    return (channels, *((height, width) if whole else turned_size(height, width, model.hidden_half)))
+    return (channels, *((height, width) if whole else canonical_size(height, width, model.hidden_half)))
 
 
 def build_network(
@@ -34,7 +34,7 @@ def build_network(
         ValueError: If the side across the cut is odd, or the image is too small or, without a cut, not a multiple of
             what the network halves.
     """
-    _, rows, columns = drawn_shape(model, height, width, channels)
+    _, rows, columns = sample_shape(model, height, width, channels)
     levels = len(model.block_out_channels)
     multiple = level_multiple(levels, model.family == "report" and ReportNetwork.halves_every_level)
     if model.hidden_half == "all" and (height % multiple or width % multiple):
@@ -97,7 +97,7 @@ def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3
     """
     with torch.device("meta"):
         network = build_network(model, height, width, channels)
-        drawn = torch.zeros(1, *drawn_shape(model, height, width, channels))
+        drawn = torch.zeros(1, *sample_shape(model, height, width, channels))
         timestep = torch.zeros(1, dtype=torch.long)
     known = None if model.hidden_half == "all" else drawn
     weights = {id(parameter) for parameter in network.parameters()}
@@ -109,7 +109,7 @@ def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        prediction = predict_hidden(network, drawn, known, timestep, model.known_layout, size_multiple(network))
+        prediction = predict(network, drawn, known, timestep, model.known_layout, size_multiple(network))
     assert prediction.shape == drawn.shape
     activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     return num_parameters(network), counter.get_total_flops(), activations

@@ -54,7 +54,7 @@ def training_scheduler(noise: NoiseConfig, prediction_type: PredictionType) -> D
     )
 
 
-def sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
+def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     """A sampler by its short name, with the trained scheduler's noise levels.
 
     Args:

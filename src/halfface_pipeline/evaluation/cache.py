@@ -14,7 +14,7 @@ import torch
 from ..inference.png_metadata import weights_sha256
 from ..remote_code.halves import split as cut_in_two
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .trials import Trial, complete
+from .trials import EvaluationBatch, complete
 
 FOLDER = "completions"
 
@@ -74,7 +74,7 @@ class Completions:
         """Faces completed, and kept, together."""
         return max(1, self.batch_size // self.num_completions)
 
-    def draw(self, trial: Trial, first: int, seed: int) -> Drawn:
+    def draw(self, trial: EvaluationBatch, first: int, seed: int) -> Drawn:
         """Completions of some faces.
 
         Args:

@@ -19,11 +19,11 @@ from .metrics import pixel as measures
 from .metrics.colour import colour_scores, lightness_above, procedural_regions, seam_regions, to_lab
 from .metrics.scoring import Distances, distances, truth_ranks
 from .probes import Readers
-from .trials import Trial, scores_per_face, trial_of
+from .trials import EvaluationBatch, scores_per_face, trial_of
 
 FACES_AT_ONCE = 64
 """Faces whose pixels are in memory at once."""
-Draw = Callable[[Trial, int, int], Drawn]
+Draw = Callable[[EvaluationBatch, int, int], Drawn]
 """Gives the completions of a trial's faces; further arguments are the first face's number and the seed."""
 RANKED = {
     "lightness": "mean lightness L* of the hidden half",
@@ -49,7 +49,7 @@ class Prepared:
         readers: What reads age and the like off features; none if nothing is to be read.
     """
 
-    trial: Trial
+    trial: EvaluationBatch
     features: FeatureNetwork
     known_lab: torch.Tensor
     truth_lab: torch.Tensor
@@ -143,13 +143,13 @@ def collect(
     return _together(parts)
 
 
-def part_of(trial: Trial, rows: range) -> Trial:
+def part_of(trial: EvaluationBatch, rows: range) -> EvaluationBatch:
     """Some of a trial's faces, without the exact samples."""
     some = slice(rows.start, rows.stop)
-    return Trial(trial.images[some], trial.hidden_half, trial.known[some], trial.truth[some])
+    return EvaluationBatch(trial.images[some], trial.hidden_half, trial.known[some], trial.truth[some])
 
 
-def prepare(trial: Trial, features: FeatureNetwork, readers: Readers | None = None) -> Prepared:
+def prepare(trial: EvaluationBatch, features: FeatureNetwork, readers: Readers | None = None) -> Prepared:
     """Colours, regions and features of a trial's true faces."""
     known_lab, truth_lab = to_lab(trial.known / 255), to_lab(trial.truth / 255)
     height, width = trial.images.shape[1:3]

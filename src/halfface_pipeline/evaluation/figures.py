@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data.images import ImageSet
-from ..inference.complete import model_facts, model_name
+from ..inference.complete import model_metadata, model_name
 from ..inference.png_metadata import save_png
 from ..inference.sheets import sheet
 from ..remote_code.halves import join
@@ -49,7 +49,7 @@ def draw_pictures(
         save_readings(metrics, out / "readings.png")
     hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
     facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
-    facts |= model_facts(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
+    facts |= model_metadata(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
 
     def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
         originals, completed = [], []

@@ -14,7 +14,7 @@ from ..data.procedural import render
 from ..data.procedural.factors import HAIR_COLOURS, Factors, draw_factors, redraw
 from ..data.sources import PROCEDURAL_EVAL_START, Split
 from ..remote_code.halves import split as cut_in_two
-from ..remote_code.halves import turn
+from ..remote_code.halves import to_canonical
 from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .metrics import pixel as measures
@@ -24,7 +24,7 @@ NUM_REDRAWS = 32
 
 
 @dataclass(frozen=True, eq=False)
-class Trial:
+class EvaluationBatch:
     """Faces to complete. Halves are uint8 in the turned frame; N faces, halves of h by w.
 
     Attributes:
@@ -58,7 +58,7 @@ def load_trial(
     num_completions: int,
     split: Split = "eval",
     num_redraws: int = NUM_REDRAWS,
-) -> Trial:
+) -> EvaluationBatch:
     """The first faces of a part of the data, with exact samples for procedural faces whose bottom is hidden.
 
     Args:
@@ -100,7 +100,7 @@ def trial_of(
     num_completions: int,
     split: Split = "eval",
     num_redraws: int = NUM_REDRAWS,
-) -> Trial:
+) -> EvaluationBatch:
     """Some of the faces as a trial, so that many can be gone through a few at a time.
 
     Args:
@@ -125,11 +125,11 @@ def trial_of(
     return replace(plain, factors=factors, exact=exact, determined=determined)
 
 
-def plain_trial(faces: ImageSet, hidden_half: str, rows: range) -> Trial:
+def plain_trial(faces: ImageSet, hidden_half: str, rows: range) -> EvaluationBatch:
     """Some of the faces as a trial without exact samples."""
     images = np.array(faces.images[rows.start : rows.stop])
     known, truth = cut_in_two(torch.from_numpy(images).permute(0, 3, 1, 2), hidden_half)
-    return Trial(images, hidden_half, known, truth)
+    return EvaluationBatch(images, hidden_half, known, truth)
 
 
 def held_factors(data: DataConfig, num_faces: int, split: Split = "eval", first: int = 0) -> Factors:
@@ -158,7 +158,7 @@ def exact_redraws(factors: Factors, height: int, width: int, num_redraws: int, s
 
 def complete(
     pipe: HalfFaceInpaintPipeline,
-    trial: Trial,
+    trial: EvaluationBatch,
     num_completions: int,
     num_inference_steps: int,
     seed: int = 0,
@@ -210,7 +210,7 @@ def complete(
             completed += result.images
             drawn += [torch.tensor(np.array(half)).permute(2, 0, 1) for half in result.hidden_halves]
             bar.update(len(result.images))
-    return completed, turn(torch.stack(drawn), trial.hidden_half).unflatten(0, (len(halves), num_completions))
+    return completed, to_canonical(torch.stack(drawn), trial.hidden_half).unflatten(0, (len(halves), num_completions))
 
 
 def _check_finite(pipe: HalfFaceInpaintPipeline, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def _check_finite(pipe: HalfFaceInpaintPipeline, step: int, timestep: Any, tenso
     return {}
 
 
-def scores_per_face(trial: Trial, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+def scores_per_face(trial: EvaluationBatch, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
     """Every measure that can be taken, for each face.
 
     Args:
@@ -250,7 +250,7 @@ def scores_per_face(trial: Trial, hidden: torch.Tensor) -> dict[str, torch.Tenso
     return values
 
 
-def scores(trial: Trial, hidden: torch.Tensor) -> dict[str, float]:
+def scores(trial: EvaluationBatch, hidden: torch.Tensor) -> dict[str, float]:
     """Means over the faces of `scores_per_face`."""
     return {name: float(value.mean()) for name, value in scores_per_face(trial, hidden).items()}
 

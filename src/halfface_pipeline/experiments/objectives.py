@@ -6,9 +6,9 @@ import torch
 from diffusers import SchedulerMixin
 
 from ..data.procedural.factors import HAIR_COLOURS
-from ..evaluation.trials import Trial, complete, hair_colours, region, scores
+from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
 from ..inference.sheets import sheet
-from ..remote_code.halves import predict_hidden, size_multiple
+from ..remote_code.halves import predict, size_multiple
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 
@@ -21,7 +21,7 @@ SHOWN_FACES = 6
 
 def objectives(
     models: Mapping[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]],
-    trial: Trial,
+    trial: EvaluationBatch,
     num_completions: int,
     num_inference_steps: int,
     seed: int = 0,
@@ -99,7 +99,7 @@ def objectives(
 
 @torch.no_grad()
 def noise_prediction_error(
-    pipe: HalfFaceInpaintPipeline, trial: Trial, seed: int = 0, num_levels: int = 20
+    pipe: HalfFaceInpaintPipeline, trial: EvaluationBatch, seed: int = 0, num_levels: int = 20
 ) -> dict[str, float]:
     """Errors of the network at evenly spaced timesteps, whatever it predicts, in terms of noise and of the clean half.
 
@@ -123,7 +123,7 @@ def noise_prediction_error(
         abar = float(pipe.scheduler.alphas_cumprod[t])
         signal, noise = abar**0.5, (1 - abar) ** 0.5
         noisy = signal * clean + noise * eps
-        output = predict_hidden(
+        output = predict(
             pipe.unet, noisy, known, torch.tensor(t, device=pipe.device), pipe.config.known_layout, multiple
         )
         if config.prediction_type == "v_prediction":
@@ -143,7 +143,7 @@ def noise_prediction_error(
     }
 
 
-def _error(hidden: torch.Tensor, trial: Trial, mask: torch.Tensor) -> torch.Tensor:
+def _error(hidden: torch.Tensor, trial: EvaluationBatch, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute error inside a region for each face, (N,); NaN where the region is empty."""
     error = (hidden / 255 - trial.truth[:, None] / 255).abs().mean(dim=(1, 2))
     return (error * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
@@ -156,7 +156,7 @@ def _mean(values: torch.Tensor) -> float | None:
 
 
 def _by_hair_colour(
-    model: str, hidden: torch.Tensor, trial: Trial, mask: torch.Tensor, names: Sequence[str]
+    model: str, hidden: torch.Tensor, trial: EvaluationBatch, mask: torch.Tensor, names: Sequence[str]
 ) -> list[Row]:
     weights = torch.tensor(LUMINANCE).reshape(3, 1, 1)
     brighter = ((hidden / 255 - trial.truth[:, None] / 255) * weights).sum(dim=2).mean(dim=1)

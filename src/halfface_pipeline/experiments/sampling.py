@@ -7,8 +7,8 @@ from typing import Any
 import PIL.Image
 from diffusers import SchedulerMixin
 
-from ..diffusion.samplers import sampler
-from ..evaluation.trials import Trial, complete, scores
+from ..diffusion.samplers import make_sampler
+from ..evaluation.trials import EvaluationBatch, complete, scores
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
@@ -42,7 +42,7 @@ class Column:
 
 def step_size(
     pipe: HalfFaceInpaintPipeline,
-    trial: Trial,
+    trial: EvaluationBatch,
     num_completions: int,
     step_sizes: Sequence[int] = STEP_SIZES,
     variance_type: str = "fixed_large",
@@ -81,7 +81,7 @@ def step_size(
 
 def variance(
     pipe: HalfFaceInpaintPipeline,
-    trial: Trial,
+    trial: EvaluationBatch,
     num_completions: int,
     step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
     matching: str = "proportional",
@@ -117,7 +117,7 @@ def variance(
 
 def samplers(
     pipe: HalfFaceInpaintPipeline,
-    trial: Trial,
+    trial: EvaluationBatch,
     num_completions: int,
     names: Sequence[str] = SAMPLERS,
     steps: Sequence[int] = STEPS,
@@ -142,7 +142,7 @@ def samplers(
         ValueError: If a name is unknown or the model cannot be sampled so.
     """
     columns = [
-        Column(f"{name} {count}", {"scheduler": name, "steps": count}, sampler(name, pipe.scheduler), count)
+        Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, pipe.scheduler), count)
         for name in names
         for count in steps
     ]
@@ -152,7 +152,7 @@ def samplers(
 
 def _compare(
     pipe: HalfFaceInpaintPipeline,
-    trial: Trial,
+    trial: EvaluationBatch,
     columns: Sequence[Column],
     num_completions: int,
     settings: Mapping[str, Any],
@@ -199,7 +199,7 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
 
 
 def _sheet(
-    trial: Trial, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
+    trial: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
 ) -> PIL.Image.Image:
     """A row a completion, a column a sampler."""
     rows = range(min(8, len(trial.images)) * num_completions)

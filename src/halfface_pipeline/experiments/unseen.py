@@ -1,6 +1,6 @@
 """Halves trained on beside halves never seen (the report's figure 18)."""
 
-from ..evaluation.trials import Trial, complete, scores_per_face
+from ..evaluation.trials import EvaluationBatch, complete, scores_per_face
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
@@ -11,8 +11,8 @@ SHOWN_FACES = 4
 
 def unseen(
     pipe: HalfFaceInpaintPipeline,
-    trained_on: Trial,
-    held_out: Trial,
+    trained_on: EvaluationBatch,
+    held_out: EvaluationBatch,
     num_completions: int,
     num_inference_steps: int,
     seed: int = 0,

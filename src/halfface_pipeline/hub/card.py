@@ -10,7 +10,7 @@ from ..config.schema import Config, DataConfig
 from ..diffusion.networks import training_cost
 from ..diffusion.samplers import SAMPLERS
 from ..remote_code.halves import KNOWN_HALF, half_size, known_box
-from ..run_folder.files import write_whole
+from ..run_folder.files import atomic_write_text
 from .card_metrics import eval_results, read_evaluation, read_samplers, training_cost_words
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
@@ -31,7 +31,7 @@ Log = list[dict[str, float]]
 def write_card(run: Path, config: Config, step: int, parameters: int, log: Log, samples: str) -> None:
     """Writes the card of a run as its README.md; arguments as in `render_card`."""
     model_id = run.as_posix() if not run.is_absolute() else run.name
-    write_whole(run / "README.md", render_card(run, config, step, parameters, log, samples, model_id))
+    atomic_write_text(run / "README.md", render_card(run, config, step, parameters, log, samples, model_id))
 
 
 def render_card(

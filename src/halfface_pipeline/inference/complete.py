@@ -36,7 +36,7 @@ def model_name(model: str) -> str:
     return f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
 
 
-def model_facts(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
+def model_metadata(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
     """What every picture of a model says of it.
 
     Args:
@@ -89,7 +89,7 @@ def complete_halves(
     seeds = [seed + k for _ in halves for k in range(num_completions)]
     generators = [torch.Generator().manual_seed(each) for each in seeds]
     images = pipe(halves, num_completions, num_inference_steps, generators, batch_size=batch_size).images
-    shared = {"sampler": sampler, "steps": num_inference_steps, **model_facts(pipe, model)}
+    shared = {"sampler": sampler, "steps": num_inference_steps, **model_metadata(pipe, model)}
     completions = []
     for index, (image, own) in enumerate(zip(images, seeds, strict=True)):
         first = index - index % batch_size
@@ -98,7 +98,7 @@ def complete_halves(
     return completions
 
 
-def draw_again(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, facts: Mapping[str, Any]) -> PIL.Image.Image:
+def reproduce(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, facts: Mapping[str, Any]) -> PIL.Image.Image:
     """Draws a completion from what its PNG says; on the same machine and versions, with the same bits.
 
     Args:

@@ -11,7 +11,7 @@ from .upsampling import fold_upsampling
 Speed = Literal["auto", "safe"]
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
+def has_native_bf16(device: torch.device) -> bool:
     """Whether the device has instructions of its own for products of bfloat16 numbers."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
@@ -33,7 +33,7 @@ def training_precision(speed: Speed, mixed_precision: str | None, device: torch.
     Returns:
         For `accelerate.Accelerator`; None leaves it to accelerate's own configuration.
     """
-    if mixed_precision is None and speed == "auto" and multiplies_bfloat16(device):
+    if mixed_precision is None and speed == "auto" and has_native_bf16(device):
         return "bf16"
     return mixed_precision
 
@@ -56,7 +56,7 @@ def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFac
     """
     if speed not in get_args(Speed):
         raise ValueError(f"speed is {speed!r}; it must be one of {', '.join(get_args(Speed))}")
-    return use_dtype(pipe, "bfloat16" if speed == "auto" and multiplies_bfloat16(pipe.device) else "float32")
+    return use_dtype(pipe, "bfloat16" if speed == "auto" and has_native_bf16(pipe.device) else "float32")
 
 
 def use_dtype(pipe: HalfFaceInpaintPipeline, dtype: str) -> HalfFaceInpaintPipeline:

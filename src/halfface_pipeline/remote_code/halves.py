@@ -58,19 +58,19 @@ def known_box(height: int, width: int, hidden_half: str) -> tuple[int, int, int,
     return left, top, left + wide, top + high
 
 
-def turned_size(height: int, width: int, hidden_half: str) -> tuple[int, int]:
+def canonical_size(height: int, width: int, hidden_half: str) -> tuple[int, int]:
     """Height and width of one half in the turned frame; the seam is its width."""
     half = half_size(height, width, hidden_half)
     return half if QUARTER_TURNS[hidden_half] % 2 == 0 else (half[1], half[0])
 
 
-def turn(image: torch.Tensor, hidden_half: str) -> torch.Tensor:
+def to_canonical(image: torch.Tensor, hidden_half: str) -> torch.Tensor:
     """Turns images, or halves of them, into the frame where the hidden half lies below, (..., H, W)."""
     return image.rot90(QUARTER_TURNS[hidden_half], dims=(-2, -1))
 
 
-def turn_back(image: torch.Tensor, hidden_half: str) -> torch.Tensor:
-    """Inverse of `turn`."""
+def from_canonical(image: torch.Tensor, hidden_half: str) -> torch.Tensor:
+    """Inverse of `to_canonical`."""
     return image.rot90(-QUARTER_TURNS[hidden_half], dims=(-2, -1))
 
 
@@ -88,22 +88,22 @@ def split(image: torch.Tensor, hidden_half: str) -> tuple[torch.Tensor, torch.Te
         ValueError: If the side across the cut is odd, or `hidden_half` is unknown.
     """
     half_size(image.shape[-2], image.shape[-1], hidden_half)
-    known, hidden = turn(image, hidden_half).chunk(2, dim=-2)
+    known, hidden = to_canonical(image, hidden_half).chunk(2, dim=-2)
     return known, hidden
 
 
 def join(known: torch.Tensor, hidden: torch.Tensor, hidden_half: str) -> torch.Tensor:
     """Inverse of `split`: whole images (..., H, W) from two halves in the turned frame."""
-    return turn_back(torch.cat([known, hidden], dim=-2), hidden_half)
+    return from_canonical(torch.cat([known, hidden], dim=-2), hidden_half)
 
 
 def cut(image: torch.Tensor, hidden_half: str) -> tuple[torch.Tensor, torch.Tensor]:
     """As `split`, with both halves the way they stand in the image, each of `half_size(H, W, hidden_half)`."""
     known, hidden = split(image, hidden_half)
-    return turn_back(known, hidden_half), turn_back(hidden, hidden_half)
+    return from_canonical(known, hidden_half), from_canonical(hidden, hidden_half)
 
 
-def predict_hidden(
+def predict(
     network: torch.nn.Module,
     noisy_hidden: torch.Tensor,
     known: torch.Tensor | None,

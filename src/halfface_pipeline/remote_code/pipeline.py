@@ -12,7 +12,16 @@ from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
-from .halves import check_known_layout, half_size, join, predict_hidden, size_multiple, turn, turn_back, turned_size
+from .halves import (
+    canonical_size,
+    check_known_layout,
+    from_canonical,
+    half_size,
+    join,
+    predict,
+    size_multiple,
+    to_canonical,
+)
 from .hub_client import push_pipeline
 from .image_io import OUTPUT_ENCODINGS, Encoding, Picture, encode, read_half, to_output
 from .seeds import completion_seeds
@@ -91,7 +100,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of one completion's noise, in the frame with the hidden half below."""
-        size = turned_size(self.config.height, self.config.width, self.config.hidden_half)
+        size = canonical_size(self.config.height, self.config.width, self.config.hidden_half)
         return (self.unet.config.out_channels, *size)
 
     @torch.no_grad()
@@ -142,7 +151,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may hold 'latents'")
 
         seeds = completion_seeds(generator, len(given), num_completions)
-        known = torch.stack([turn(encode(half, encoding, "signed"), self._hidden) for half, encoding in given])
+        known = torch.stack([to_canonical(encode(half, encoding, "signed"), self._hidden) for half, encoding in given])
         known = known.to(self._execution_device, torch.float32).repeat_interleave(num_completions, dim=0)
 
         chunks = torch.arange(total).split(batch_size or total)
@@ -172,8 +181,10 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         for index, half in enumerate(torch.cat(hidden).clamp(-1, 1).cpu()):
             half = encode(half, "signed", encoding)
             visible, visible_encoding = given[index // num_completions]
-            images.append(join(turn(encode(visible, visible_encoding, encoding), self._hidden), half, self._hidden))
-            halves.append(turn_back(half, self._hidden))
+            images.append(
+                join(to_canonical(encode(visible, visible_encoding, encoding), self._hidden), half, self._hidden)
+            )
+            halves.append(from_canonical(half, self._hidden))
         result = HalfFaceOutput(images=to_output(images, output_type), hidden_halves=to_output(halves, output_type))
         return result if return_dict else (result.images, result.hidden_halves)  # type: ignore[return-value]
 
@@ -205,9 +216,9 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             if self._interrupt:
                 break
             noisy = self.scheduler.scale_model_input(latents, t).to(self.unet.dtype)
-            prediction = predict_hidden(
-                self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout, multiple
-            ).to(latents.dtype)
+            prediction = predict(self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout, multiple).to(
+                latents.dtype
+            )
             latents = self.scheduler.step(prediction, t, latents, **step_arguments, return_dict=False)[0]
             if callback is not None:
                 shown = {"latents": latents} if "latents" in callback_inputs else {}

@@ -15,10 +15,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from .files import PARTIAL, clear_leftovers, flush
+from .files import PARTIAL, fsync, remove_partial_files
 
 MANIFEST = "manifest.json"
-SIGNS_OF_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+CORRUPTION_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 """What else keeps a checkpoint from being read may pass, and what is passed over is deleted later."""
 
 
@@ -63,7 +63,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
     """
     target = folder / f"step-{checkpoint.step}"
     partial = folder / f"{PARTIAL}{target.name}"
-    clear_leftovers(folder)
+    remove_partial_files(folder)
     try:
         _write(partial, checkpoint)
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -76,7 +76,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
         ) from error
     _discard(target)
     os.replace(partial, target)
-    flush(folder)
+    fsync(folder)
     steps = [_step(path) for path in _checkpoint_folders(folder)]
     earlier = [step for step in steps if step <= checkpoint.step]
     kept = {*earlier[-keep_last:], *(step for step in earlier if keep_every and step % keep_every == 0)}
@@ -122,7 +122,7 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
         ValueError: If it is damaged.
         OSError: If it may not be read, or not now.
     """
-    fault = damage(checkpoint)
+    fault = find_corruption(checkpoint)
     if fault is not None:
         raise ValueError(f"{checkpoint} is damaged ({fault})")
     try:
@@ -132,7 +132,7 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
         raise ValueError(f"{checkpoint} is damaged ({type(error).__name__}: {str(error).splitlines()[0]})") from error
 
 
-def damage(checkpoint: Path) -> str | None:
+def find_corruption(checkpoint: Path) -> str | None:
     """What is wrong with a checkpoint folder, or none if every file is as written; OSError where it cannot be told."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
@@ -141,7 +141,7 @@ def damage(checkpoint: Path) -> str | None:
             if file.stat().st_size != written["bytes"] or _sha256(file) != written["sha256"]:
                 return f"{name} is not what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, OSError) and error.errno not in SIGNS_OF_DAMAGE:
+        if isinstance(error, OSError) and error.errno not in CORRUPTION_ERRNOS:
             raise
         return f"{type(error).__name__}: {error}"
     return None
@@ -160,8 +160,8 @@ def _write(folder: Path, checkpoint: Checkpoint) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for file in [*files, folder / MANIFEST]:
         file.chmod(0o644)  # safetensors leaves files that only their owner may read
-        flush(file)
-    flush(folder)
+        fsync(file)
+    fsync(folder)
 
 
 def _discard(checkpoint: Path) -> None:

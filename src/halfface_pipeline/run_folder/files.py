@@ -12,7 +12,7 @@ PARTIAL = ".partial-"
 
 
 @contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
+def atomic_write(file: Path) -> Iterator[Path]:
     """A path to write to, which takes the file's place once the context ends without an error.
 
     Args:
@@ -27,9 +27,9 @@ def replacing(file: Path) -> Iterator[Path]:
     partial = file.with_name(f"{PARTIAL}{file.name}")
     try:
         yield partial
-        flush(partial)
+        fsync(partial)
         os.replace(partial, file)
-        flush(file.parent)
+        fsync(file.parent)
     except OSError as error:
         # A write that fails for want of room does not say where.
         raise OSError(error.errno, error.strerror or str(error), str(file)) from error
@@ -37,13 +37,13 @@ def replacing(file: Path) -> Iterator[Path]:
         partial.unlink(missing_ok=True)
 
 
-def write_whole(file: Path, text: str) -> None:
+def atomic_write_text(file: Path, text: str) -> None:
     """Writes a text file so that it is either the old or the new one."""
-    with replacing(file) as partial:
+    with atomic_write(file) as partial:
         partial.write_text(text)
 
 
-def clear_leftovers(*folders: Path) -> None:
+def remove_partial_files(*folders: Path) -> None:
     """Deletes what a killed process was writing to these folders, or deleting from them, as far as it lets itself."""
     for folder in folders:
         for leftover in folder.glob(f"{PARTIAL}*"):
@@ -53,7 +53,7 @@ def clear_leftovers(*folders: Path) -> None:
                 leftover.unlink()
 
 
-def flush(path: Path) -> None:
+def fsync(path: Path) -> None:
     """Asks the system to bring a file, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

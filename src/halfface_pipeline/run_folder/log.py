@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .files import write_whole
+from .files import atomic_write_text
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
 KEPT = "the checkpoints are kept. Once there is room, the same command goes on from the newest"
@@ -23,7 +23,7 @@ def read_log(file: Path) -> list[dict[str, float]]:
 
 
 @contextlib.contextmanager
-def naming(what: Path) -> Iterator[None]:
+def add_path_to_error(what: Path) -> Iterator[None]:
     """Has an OSError inside the context say what cannot be written, and what is kept."""
     try:
         yield
@@ -33,11 +33,11 @@ def naming(what: Path) -> Iterator[None]:
 
 def append_log(file: Path, line: dict[str, float | None]) -> None:
     """Adds a line to log.jsonl; OSError, saying what is kept, where it cannot be written."""
-    with naming(file), file.open("a") as log:
+    with add_path_to_error(file), file.open("a") as log:
         log.write(json.dumps(line) + "\n")
 
 
-def forget_log_after(file: Path, step: int) -> None:
+def truncate_log(file: Path, step: int) -> None:
     """Removes what was logged beyond the checkpoint that training goes on from."""
     kept = [line for line in read_log(file) if line["step"] <= step]
-    write_whole(file, "".join(json.dumps(line) + "\n" for line in kept))
+    atomic_write_text(file, "".join(json.dumps(line) + "\n" for line in kept))

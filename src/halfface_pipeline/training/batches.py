@@ -14,7 +14,7 @@ ORDER, FLIPS, NOISE, DROPOUT = range(4)
 
 
 @dataclass(frozen=True)
-class StepDraw:
+class Batch:
     """What one optimizer step draws for its global batch of B images.
 
     Args:
@@ -69,7 +69,7 @@ def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> np.
     return np.concatenate(orders)
 
 
-def draw_step(
+def sample_batch(
     seed: int,
     step: int,
     num_images: int,
@@ -78,7 +78,7 @@ def draw_step(
     shape: tuple[int, ...],
     flip: bool,
     device: torch.device | str = "cpu",
-) -> StepDraw:
+) -> Batch:
     """Draws one optimizer step.
 
     Args:
@@ -96,7 +96,7 @@ def draw_step(
     """
     flips = torch.rand(batch_size, generator=seeded_generator(seed, FLIPS, step)) < (0.5 if flip else 0.0)
     generator = seeded_generator(seed, NOISE, step, device=device)
-    return StepDraw(
+    return Batch(
         indices=batch_indices(seed, step, num_images, batch_size),
         flips=flips.to(device),
         timesteps=torch.randint(num_timesteps, (batch_size,), generator=generator, device=device),

@@ -33,7 +33,7 @@ NO_MEMORY = "DefaultCPUAllocator:"
 """In the error of torch when the memory of a CPU has run out; that of a GPU is an error of its own."""
 
 
-class LostProcess(Exception):  # noqa: N818 -- the error is the other process's
+class PeerProcessDied(Exception):  # noqa: N818 -- the error is the other process's
     """Another process of this training has ended."""
 
 
@@ -71,7 +71,7 @@ class _LastingStream:
 
 
 @contextlib.contextmanager
-def lasting_output() -> Iterator[None]:
+def ignore_broken_pipe() -> Iterator[None]:
     """Lets standard output and error lose their reader inside the context, and the program go on.
 
     Ctrl-C also ends the `tee` that reads a training, and a closed terminal is gone before the checkpoint is saved.
@@ -82,7 +82,7 @@ def lasting_output() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def ending(accelerator: Accelerator) -> Iterator[None]:
+def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
     """Ends trackers and process group after the context, whether it returned or raised.
 
     The data-parallel wrapper must be gone by then. It holds the last reference to the process group otherwise, and
@@ -104,7 +104,7 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
         if accelerator.num_processes > 1:
             traceback.clear_frames(error.__traceback__)
             if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PROCESS):
-                raise LostProcess(
+                raise PeerProcessDied(
                     f"process {accelerator.process_index} lost another one, whose message tells why"
                 ) from None
         raise
@@ -119,7 +119,7 @@ def ending(accelerator: Accelerator) -> Iterator[None]:
             threading.excepthook = print_error
 
 
-def share_of_batch(config: Config, accelerator: Accelerator) -> int:
+def local_batch_size(config: Config, accelerator: Accelerator) -> int:
     """Images of one step that each process takes.
 
     Args:
@@ -162,7 +162,7 @@ class StopRequest:
             raise KeyboardInterrupt
 
 
-def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
+def any_rank(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     """For each flag, whether it is raised in any process; all processes ask together."""
     if accelerator.num_processes == 1:
         return flags
@@ -170,7 +170,7 @@ def any_process(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
     return tuple((raised > 0).tolist())
 
 
-def require_same(accelerator: Accelerator, what: str, value: int) -> None:
+def assert_equal_across_ranks(accelerator: Accelerator, what: str, value: int) -> None:
     """Checks that a number is the same in all processes, which may stand on several machines.
 
     Args:

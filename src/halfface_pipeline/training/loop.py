@@ -16,20 +16,28 @@ from tqdm.auto import tqdm
 
 from ..config.schema import Config
 from ..data.images import load_images
-from ..diffusion.networks import build_network, drawn_shape, num_parameters
+from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.parameterization import min_snr_weights, target, weighted_mse
-from ..diffusion.samplers import sampler, training_scheduler
+from ..diffusion.samplers import make_sampler, training_scheduler
 from ..inference.freed_memory import keep_freed_memory
 from ..inference.speed import training_precision
-from ..remote_code.halves import predict_hidden, size_multiple, split
+from ..remote_code.halves import predict, size_multiple, split
 from ..remote_code.image_io import encode
-from ..run_folder.files import flush
-from ..run_folder.log import LOG_FILE, append_log, forget_log_after, naming
-from .batches import StepDraw, draw_step, seed_dropout
-from .distributed import LONGEST_WAIT, TrainingStopped, any_process, ending, require_same, share_of_batch, stop_signals
+from ..run_folder.files import fsync
+from ..run_folder.log import LOG_FILE, add_path_to_error, append_log, truncate_log
+from .batches import Batch, sample_batch, seed_dropout
+from .distributed import (
+    LONGEST_WAIT,
+    TrainingStopped,
+    any_rank,
+    assert_equal_across_ranks,
+    local_batch_size,
+    process_group_guard,
+    stop_signals,
+)
 from .lr_schedule import learning_rate
-from .run_lock import check_run_folder, claimed
-from .save_model import num_steps, publish, published
+from .run_lock import check_run_folder, lock_run
+from .save_model import has_model, num_steps, save_model
 from .state import TrainingState
 
 
@@ -61,7 +69,7 @@ def train(config: Config) -> Path:
         keep_freed_memory()
     precision = training_precision(config.training.speed, config.training.mixed_precision, device)
     accelerator = Accelerator(mixed_precision=precision, log_with=tracker, project_dir=run, kwargs_handlers=[wait])
-    with contextlib.ExitStack() as held, ending(accelerator):
+    with contextlib.ExitStack() as held, process_group_guard(accelerator):
         # accelerate goes on without a tracker that is not installed and says nothing.
         if tracker and not accelerator.log_with:
             raise ValueError(f"output.tracker is {tracker!r}, which is not installed; 'none' does without")
@@ -72,10 +80,10 @@ def train(config: Config) -> Path:
 def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib.ExitStack) -> None:
     """All of `train` that holds the network; the run folder stays locked as long as `held` is open."""
     training, device, writes = config.training, accelerator.device, accelerator.is_main_process
-    share = share_of_batch(config, accelerator)
+    share = local_batch_size(config, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
-    sampler(config.sampling.scheduler, scheduler)
-    shape = drawn_shape(config.model, config.data.height, config.data.width, config.data.channels)
+    make_sampler(config.sampling.scheduler, scheduler)
+    shape = sample_shape(config.model, config.data.height, config.data.width, config.data.channels)
     set_seed(training.seed)
     network = build_network(
         config.model, config.data.height, config.data.width, config.data.channels, config.noise.num_train_timesteps
@@ -86,9 +94,11 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
         train_set = load_images(config.data, "train", progress=writes)
         eval_set = load_images(config.data, "eval", progress=writes)
     names = zlib.crc32("\n".join(train_set.names).encode(errors="surrogateescape"))
-    require_same(accelerator, "all machines must find the same training images; digests of their names differ", names)
+    assert_equal_across_ranks(
+        accelerator, "all machines must find the same training images; digests of their names differ", names
+    )
     if writes:
-        held.enter_context(claimed(run, config, train_set, eval_set))
+        held.enter_context(lock_run(run, config, train_set, eval_set))
     accelerator.wait_for_everyone()
 
     optimizer = torch.optim.AdamW(
@@ -103,14 +113,16 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
     state = TrainingState(accelerator, network, optimizer, training.ema_decay)
     state.resume(run / "checkpoints")
-    require_same(accelerator, "output.dir must be one folder that all machines share; their steps differ", state.step)
+    assert_equal_across_ranks(
+        accelerator, "output.dir must be one folder that all machines share; their steps differ", state.step
+    )
 
     first_step, total_steps = state.step, num_steps(config, len(train_set))
     steps_per_epoch = len(train_set) / training.batch_size
     if first_step > total_steps:
         raise ValueError(f"training.steps is {total_steps}; the run in {run} has already taken {first_step}")
     if writes:
-        forget_log_after(run / LOG_FILE, first_step)
+        truncate_log(run / LOG_FILE, first_step)
     if accelerator.log_with:
         # Steps after the checkpoint are taken, and told, again.
         accelerator.init_trackers("tensorboard", init_kwargs={"tensorboard": {"purge_step": first_step + 1}})
@@ -120,11 +132,11 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
         f"mixed precision {accelerator.mixed_precision}"
     )
 
-    def draw_at(step: int) -> StepDraw:
+    def draw_at(step: int) -> Batch:
         flip, levels = config.data.horizontal_flip, config.noise.num_train_timesteps
-        return draw_step(training.seed, step, len(train_set), training.batch_size, levels, shape, flip, device)
+        return sample_batch(training.seed, step, len(train_set), training.batch_size, levels, shape, flip, device)
 
-    def loss_of(network: torch.nn.Module, draw: StepDraw, part: int) -> torch.Tensor:
+    def loss_of(network: torch.nn.Module, draw: Batch, part: int) -> torch.Tensor:
         """The loss of one accumulated part of this process's share of a step."""
         start, parts = accelerator.process_index * share, training.gradient_accumulation_steps
         rows = slice(start + part * share // parts, start + (part + 1) * share // parts)
@@ -134,9 +146,9 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
     def publish_now() -> None:
         if writes:
             with state.averaged_weights() as sampled:
-                publish(config, run, sampled, scheduler, eval_set, state.step)
+                save_model(config, run, sampled, scheduler, eval_set, state.step)
 
-    if first_step and first_step % (training.sample_every or total_steps) == 0 and not published(run, first_step):
+    if first_step and first_step % (training.sample_every or total_steps) == 0 and not has_model(run, first_step):
         publish_now()  # stopped between the checkpoint and its sheet
     bar = tqdm(total=total_steps, initial=first_step, unit="step", smoothing=0.05, disable=not writes)
     clock, clocked = time.perf_counter(), first_step
@@ -160,7 +172,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 step_loss += loss.detach() / parts
             grad_norm = accelerator.clip_grad_norm_(network.parameters(), config.optimizer.max_grad_norm or math.inf)
             good = float(step_loss) <= training.max_loss and math.isfinite(grad_norm)
-            bad, stopping = any_process(accelerator, not good, stop_request.requested)
+            bad, stopping = any_rank(accelerator, not good, stop_request.requested)
             if not bad:
                 optimizer.step()
                 state.step_taken(step_loss)
@@ -192,7 +204,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 }
                 if writes:
                     append_log(run / LOG_FILE, line)
-                with naming(run / "tensorboard"):
+                with add_path_to_error(run / "tensorboard"):
                     accelerator.log({name: value for name, value in line.items() if name != "step"}, step=state.step)
                 bar.set_postfix_str(f"loss {line['loss']:.4f}, {line['images_per_second']:.0f} images/s")
 
@@ -205,7 +217,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                     raise FloatingPointError(_advice(config, state, accelerator))
             if sound and (saves or stopping):
                 if writes and (run / LOG_FILE).exists():
-                    flush(run / LOG_FILE)
+                    fsync(run / LOG_FILE)
                 state.save(run / "checkpoints", training.keep_last, training.keep_every)
             if sound and publishes and (ended or not stopping):  # who stops it may not wait for the sheet
                 publish_now()
@@ -216,11 +228,11 @@ def _train(config: Config, run: Path, accelerator: Accelerator, held: contextlib
                 raise TrainingStopped(
                     f"stopped at step {state.step} of {total_steps}; the same command goes on from {where}"
                 )
-    if not published(run, state.step):
+    if not has_model(run, state.step):
         publish_now()
 
 
-def batch_of(images: np.ndarray, draw: StepDraw, rows: slice, device: torch.device) -> torch.Tensor:
+def batch_of(images: np.ndarray, draw: Batch, rows: slice, device: torch.device) -> torch.Tensor:
     """Some of the images that a step has drawn, mirrored as drawn.
 
     Args:
@@ -247,7 +259,7 @@ def _sound(state: TrainingState, loss_of: Callable[[torch.nn.Module], torch.Tens
     state.bare_network.train()
     loss = float(loss_of(state.bare_network))
     state.put_back(before)
-    return not any_process(state.accelerator, not loss <= max_loss)[0]
+    return not any_rank(state.accelerator, not loss <= max_loss)[0]
 
 
 def _advice(config: Config, state: TrainingState, accelerator: Accelerator) -> str:
@@ -291,6 +303,6 @@ def denoising_loss(
     known, hidden = (None, clean) if whole else split(clean, config.model.hidden_half)
     noisy = scheduler.add_noise(hidden, noise, timesteps)
     layout, multiple = config.model.known_layout, size_multiple(network)
-    prediction = predict_hidden(network, noisy, known, timesteps, layout, multiple)
+    prediction = predict(network, noisy, known, timesteps, layout, multiple)
     weights = min_snr_weights(scheduler, timesteps, config.objective.min_snr_gamma)
     return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights)

@@ -13,7 +13,7 @@ import filelock
 from ..config.files import differences, from_yaml, to_yaml
 from ..config.schema import Config
 from ..data.images import ImageSet
-from ..run_folder.files import PARTIAL, clear_leftovers, write_whole
+from ..run_folder.files import PARTIAL, atomic_write_text, remove_partial_files
 from ..run_folder.log import CONFIG_FILE
 from .save_model import list_skipped
 
@@ -45,7 +45,7 @@ def check_run_folder(run: Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
-def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -> Iterator[None]:
+def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -> Iterator[None]:
     """Makes the folder this training's own inside the context; under `output.overwrite` another run is deleted.
 
     The lock is the system's, so it ends with the process, however that ends.
@@ -85,8 +85,8 @@ def claimed(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -
             )
         if config.output.overwrite and (changed or _changed_settings(run, config)):
             _empty(run)
-        clear_leftovers(run, run / "checkpoints", run / "samples")
-        write_whole(run / CONFIG_FILE, to_yaml(config))
+        remove_partial_files(run, run / "checkpoints", run / "samples")
+        atomic_write_text(run / CONFIG_FILE, to_yaml(config))
         _record_images(run, train_set)
         list_skipped(run, train_set, *others)
         yield
@@ -138,7 +138,9 @@ def _record_images(run: Path, images: ImageSet) -> None:
     record = _record(run)
     if record is None or record["fingerprint"] != images.fingerprint:
         (run / IMAGES_FILE).parent.mkdir(exist_ok=True)
-        write_whole(run / IMAGES_FILE, json.dumps({"fingerprint": images.fingerprint, "images": _digests(images)}))
+        atomic_write_text(
+            run / IMAGES_FILE, json.dumps({"fingerprint": images.fingerprint, "images": _digests(images)})
+        )
 
 
 def _changed_images(run: Path, images: ImageSet) -> str | None:

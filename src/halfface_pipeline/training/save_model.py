@@ -13,16 +13,16 @@ from safetensors import SafetensorError
 from ..config.files import to_yaml
 from ..config.schema import Config
 from ..data.images import ImageSet
-from ..data.sources import open_source
+from ..data.sources import load_source
 from ..diffusion.networks import num_parameters, training_cost
-from ..diffusion.samplers import sampler
+from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, save_loss_plot, sheet
 from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.shipping import ship_components
-from ..run_folder.files import PARTIAL, flush, replacing, write_whole
+from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
 from ..run_folder.log import KEPT, LOG_FILE, read_log
 
 BYTES_PER_PARAMETER = 20
@@ -44,7 +44,7 @@ def describe(config: Config) -> str:
     part = config.training.batch_size // config.training.gradient_accumulation_steps
     memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
     try:
-        images = len(open_source(config.data, "train").names)
+        images = len(load_source(config.data, "train").names)
         length = f"{images} images, {num_steps(config, images)} steps of {config.training.batch_size}"
     except ValueError as error:
         length = f"not known: {error}"
@@ -61,10 +61,10 @@ def list_skipped(run: Path, *parts: ImageSet) -> None:
     """Lists the pictures left out under `data.on_bad_image` skip, with the reason, in skipped_images.txt."""
     lines = [f"{name}: {reason}\n" for part in parts for name, reason in part.skipped]
     if lines:
-        write_whole(run / "skipped_images.txt", "".join(lines))
+        atomic_write_text(run / "skipped_images.txt", "".join(lines))
 
 
-def published(run: Path, step: int) -> bool:
+def has_model(run: Path, step: int) -> bool:
     """Whether the model in the run folder is that of this step."""
     return (run / _sheet_of(step)).exists() and (run / "model_index.json").exists()
 
@@ -73,7 +73,7 @@ def _sheet_of(step: int) -> str:
     return f"samples/step-{step:07d}.png"
 
 
-def publish(
+def save_model(
     config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
 ) -> None:
     """Puts the model as it is now into the run folder, with a sheet of samples, the loss and the card.
@@ -97,7 +97,7 @@ def publish(
     _replace_model(pipe, run)
 
     sampling = config.sampling
-    pipe.scheduler = sampler(sampling.scheduler, saved)
+    pipe.scheduler = make_sampler(sampling.scheduler, saved)
     pipe.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(sampling.seed)
     if hidden == "all":
@@ -114,12 +114,12 @@ def publish(
         ).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     log, samples = read_log(run / LOG_FILE), _sheet_of(step)
-    with replacing(run / "loss.png") as partial:
+    with atomic_write(run / "loss.png") as partial:
         save_loss_plot(log, partial)
     write_card(run, config, step, num_parameters(network), log, samples)
-    # Last, because `published` looks for it.
+    # Last, because `has_model` looks for it.
     (run / "samples").mkdir(exist_ok=True)
-    with replacing(run / samples) as partial:
+    with atomic_write(run / samples) as partial:
         save_png(
             picture,
             partial,
@@ -141,7 +141,7 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
         files = [file for file in partial.rglob("*") if file.is_file()]
         for file in files:
             file.chmod(0o644)  # safetensors leaves files that only their owner may read
-            flush(file)
+            fsync(file)
     except (OSError, SafetensorError) as error:
         # safetensors reports a full disk by an error of its own.
         shutil.rmtree(partial, ignore_errors=True)

@@ -250,8 +250,8 @@ def _choice(uniforms: np.ndarray, weights: Sequence[float]) -> np.ndarray:
 
 def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
     """RGB (N, 3) in [0, 1] of hue (any real, period 1), saturation and value in [0, 1], each (N,)."""
-    turn = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
-    ramp = np.clip(np.minimum(turn, 4.0 - turn), 0.0, 1.0)
+    to_canonical = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
+    ramp = np.clip(np.minimum(to_canonical, 4.0 - to_canonical), 0.0, 1.0)
     return value[:, None] * (1.0 - saturation[:, None] * ramp)
 
 
