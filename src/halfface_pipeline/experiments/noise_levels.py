@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..inference.sheets import sheet
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_signed, to_uint8
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
 from ..remote_code.respacing import log_snr, mismatch
 from .results import Result, Row
@@ -35,11 +35,11 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     if num_pictures < 2:
         raise ValueError(f"num_pictures is {num_pictures}; it must be at least 2")
     scheduler = RespacedDDPMScheduler.from_config(process)
-    clean = encode(torch.from_numpy(np.array(face)).permute(2, 0, 1), "uint8", "signed")
+    clean = to_signed(torch.from_numpy(np.array(face)).permute(2, 0, 1))
     timesteps = torch.linspace(0, len(scheduler) - 1, num_pictures).round().long()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
     noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
-    shown = encode(noisy.clamp(-1, 1), "signed", "uint8").permute(0, 2, 3, 1).numpy()
+    shown = to_uint8((noisy.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
     abar = scheduler.alphas_cumprod[timesteps]
     rows = [
         {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}
