@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from ..inference.complete import model_name
 from ..inference.png_metadata import png_text
+from ..run_folder.tables import markdown_table
 
 Row = dict[str, Any]
 PACKAGES = ("torch", "diffusers", "numpy")
@@ -87,19 +88,10 @@ def _without_places(settings: Mapping[str, Any]) -> Row:
 
 def as_markdown(name: str, result: Result) -> str:
     """The table, what was run, and what the columns mean."""
-    names = list(result.rows[0])
-    lines = [f"# halfface experiment {name}", ""]
-    lines += ["| " + " | ".join(column.replace("_", " ") for column in names) + " |", "| --- " * len(names) + "|"]
-    lines += ["| " + " | ".join(_shown(row[column]) for column in names) + " |" for row in result.rows]
+    lines = [f"# halfface experiment {name}", "", markdown_table(result.rows)]
     lines += ["", *(f"- {column.replace('_', ' ')}: {meaning}" for column, meaning in result.columns.items())]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in result.settings.items()) + ".", ""]
     return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _write_csv(file: Path, rows: Sequence[Row]) -> None:
