@@ -32,7 +32,7 @@ EXPERIMENTS = {
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_leaves_picture_table_and_json(trained_run, tmp_path, capsys, name):
-    assert run(name, "--model", trained_run, "--out", tmp_path, *EXPERIMENTS[name]) == 0
+    assert run(name, "--quick", "--model", trained_run, "--out", tmp_path, *EXPERIMENTS[name]) == 0
     stem = name.replace("-", "_")
     for ending in ("png", "csv", "md", "json"):
         assert (tmp_path / f"{stem}.{ending}").stat().st_size > 0
@@ -86,6 +86,8 @@ BAD = {
     "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],
     "num_faces is 9; the part trained on has 8": ["unseen", "--num-faces", "9"],
     "num_completions is 0": ["samplers", "-n", "0"],
+    "--seed is -1; it must be from 0 to 2**63 - 1": ["samplers", "--seed", "-1"],
+    "--seed is 18446744073709551616; it must": ["unseen", "--seed", "18446744073709551616"],
 }
 
 
@@ -97,6 +99,13 @@ def test_mistakes_end_in_one_line(trained_run, tmp_path, capsys, message):
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1] and lines[-1].startswith("halfface experiment: error:")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_users_file_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "schedule_steps.csv").write_text("mine")
+    assert run("schedule", "--quick", "--out", tmp_path, "--step-sizes", 40) == 2
+    assert "schedule_steps.csv is not as `halfface experiment schedule` wrote it" in capsys.readouterr().err
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("name", ["unseen", "objectives"])
