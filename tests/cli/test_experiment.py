@@ -31,7 +31,7 @@ EXPERIMENTS = {
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_leaves_picture_table_and_json(trained_run, tmp_path, capsys, name):
+def test_every_experiment_writes_its_files(trained_run, tmp_path, capsys, name):
     assert run(name, "--quick", "--model", trained_run, "--out", tmp_path, *EXPERIMENTS[name]) == 0
     stem = name.replace("-", "_")
     for ending in ("png", "csv", "md", "json"):
@@ -69,7 +69,7 @@ def test_checkpoints_are_models_beside_the_run(trained_run, tmp_path):
     assert list(rows[0].values())[1:] == list(rows[1].values())[1:]
 
 
-def test_without_a_model_the_reports_schedule_is_taken(tmp_path):
+def test_the_default_schedule_is_the_reports(tmp_path):
     assert run("schedule", "--out", tmp_path, "--step-sizes", 40) == 0
     settings = json.loads((tmp_path / "schedule.json").read_text())["settings"]
     assert (settings["num_train_timesteps"], settings["beta_start"], settings["beta_end"]) == (1000, 1e-4, 0.02)
@@ -109,7 +109,7 @@ def test_a_users_file_is_not_replaced(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("name", ["unseen", "objectives"])
-def test_a_model_without_what_is_needed_is_refused(tiny_pipeline, tmp_path, capsys, name):
+def test_unsuitable_models_are_refused(tiny_pipeline, tmp_path, capsys, name):
     model = tmp_path / "model"
     tiny_pipeline(hidden_half="left").save_pretrained(model)
     assert run(name, "--model", model, *FEW, "--out", tmp_path / "out") == 2

@@ -18,7 +18,7 @@ def oracle_pipeline(tiny_pipeline, prediction_type):
     return pipe
 
 
-def test_one_knowledge_has_one_error_whatever_it_is_said_in(tiny_pipeline):
+def test_errors_agree_across_prediction_types(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 4, 1)
     errors = [
         noise_prediction_error(oracle_pipeline(tiny_pipeline, kind), trial)
@@ -32,7 +32,7 @@ def test_one_knowledge_has_one_error_whatever_it_is_said_in(tiny_pipeline):
     assert noise_prediction_error(pipe, trial)["clean_error_high"] == pytest.approx(missed, rel=0.05)
 
 
-def test_hair_that_comes_out_brighter_is_told_by_colour(tiny_pipeline):
+def test_brighter_hair_is_measured_per_colour(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 16, 1)
     mask = region(trial.factors, ("hair",), 48, 40) & trial.determined
     names = hair_colours(trial.factors)
@@ -45,7 +45,7 @@ def test_hair_that_comes_out_brighter_is_told_by_colour(tiny_pipeline):
         )
 
 
-def test_models_stand_beside_exact_samples_and_another_face(tiny_pipeline):
+def test_models_are_compared_with_exact_samples(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 6, 2)
     models = {}
     for name in ("epsilon", "v_prediction"):

@@ -11,7 +11,7 @@ from halfface_pipeline.experiments.results import Result, as_markdown, check_fil
 from halfface_pipeline.experiments.training_curves import spikes, training_curves
 
 
-def test_a_result_is_a_picture_a_table_and_all_it_takes_to_repeat_it(tmp_path):
+def test_files_of_a_result(tmp_path):
     rows = [{"step_size": 40, "residual_noise": 0.08612345}, {"step_size": "exact", "residual_noise": None}]
     result = Result(
         PIL.Image.new("RGB", (3, 2), "red"),
@@ -58,7 +58,7 @@ def test_only_its_own_files_are_replaced(tmp_path):
     assert files[3].read_text() == '{"mine": 1}'
 
 
-def test_a_sheet_of_completions_says_what_it_is_and_the_forward_process_does_not(tmp_path):
+def test_only_sheets_of_completions_are_labelled(tmp_path):
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     settings = {"model": [str(tmp_path / "runs" / "demo"), "someone/other"], "data": "procedural", "seed": 7}
     result = Result(PIL.Image.new("RGB", (3, 2)), [{"a": 1}], settings)
@@ -70,7 +70,7 @@ def test_a_sheet_of_completions_says_what_it_is_and_the_forward_process_does_not
         assert picture.text == {}
 
 
-def test_spikes_are_told_from_those_that_follow_a_restart():
+def test_spikes_after_a_restart_are_separate():
     log = [{"loss": 1.0, "lr": 1.0 - (i % 40) / 40} for i in range(120)]
     log[41]["loss"], log[70]["loss"], log[71]["loss"] = 4.0, 2.0, 1.4
     assert spikes(log) == {

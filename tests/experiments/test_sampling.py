@@ -30,7 +30,7 @@ def trial(tiny_pipeline):
     return load_trial(tiny_pipeline(48, 40), DATA, 2, 2)
 
 
-def test_beta_leaves_the_noise_that_was_predicted_and_the_posterior_does_not(tiny_pipeline, trial):
+def test_beta_leaves_the_predicted_noise(tiny_pipeline, trial):
     """Pixels of deviation 0.2: what a sample has beyond that is noise which the last step could not take away."""
     pipe = tiny_pipeline(48, 40)
     pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, mean=0.0, deviation=0.2)
@@ -44,7 +44,7 @@ def test_beta_leaves_the_noise_that_was_predicted_and_the_posterior_does_not(tin
     assert small["residual_noise"] < 0.101
 
 
-def test_what_is_compared_starts_from_the_same_noise_and_leaves_the_model_as_it_was(tiny_pipeline, trial):
+def test_comparisons_share_their_initial_noise(tiny_pipeline, trial):
     pipe, starts = tiny_pipeline(48, 40), []
     trained, called = pipe.scheduler, []
 
@@ -79,7 +79,7 @@ def test_samplers_are_exact_on_one_grey_in_few_steps(exact_pipeline, trial):
         assert row["residual_noise"] == 0 and row["spread"] == 0
 
 
-def test_unseen_takes_both_parts_and_their_gap(exact_pipeline):
+def test_unseen_measures_both_splits_and_the_gap(exact_pipeline):
     pipe = exact_pipeline
     pipe.scheduler = make_sampler("ddim", pipe.scheduler)
     parts = [load_trial(pipe, DATA, 3, 2, split) for split in ("train", "eval")]
