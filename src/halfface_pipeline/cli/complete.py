@@ -14,12 +14,13 @@ import torch
 from ..config.schema import SamplerName
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import complete_halves, model_name, reproduce
-from ..inference.load import add_speed, crop_box, load_pipeline, open_photo, output_folder
+from ..inference.load import load_pipeline, open_photo
 from ..inference.png_metadata import read_png, save_png
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
+from .options import add_speed, crop_box, output_folder
 
 SAMPLERS = ", ".join(get_args(SamplerName))
 
