@@ -13,7 +13,6 @@ from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, Noi
 from halfface_pipeline.diffusion.samplers import SAMPLERS, make_sampler, training_scheduler
 from halfface_pipeline.hub.card import is_as_rendered, render_card
 from halfface_pipeline.hub.card_metrics import Measured, read_evaluation, training_cost_words
-from halfface_pipeline.remote_code.shipping import addressed
 from tests.hub_server import card_faults
 
 DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
@@ -178,12 +177,3 @@ def test_the_time_of_a_training_is_added_up_over_its_log():
     log = [{"images_seen": 100, "images_per_second": 10.0}, {"images_seen": 700, "images_per_second": 0.05}]
     assert training_cost_words(log).startswith("700 images in 3.3 hours, 0.1 a second")
     assert training_cost_words([{"step": 1}]) == "not logged"
-
-
-def test_a_card_is_addressed_anew_only_where_it_names_the_model():
-    card = 'P.from_pretrained("runs/demo")\n--model runs/demo -n 8; see runs/demo2, xruns/demo and runs/demo/a'
-    assert (
-        addressed(card, "a/b")
-        == 'P.from_pretrained("a/b")\n--model a/b -n 8; see runs/demo2, xruns/demo and runs/demo/a'
-    )
-    assert addressed("no code", "a/b") == "no code"
