@@ -36,7 +36,7 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
         raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
     try:
         pipe = HalfFaceInpaintPipeline.from_pretrained(model)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         if Path(model).exists():
             raise ValueError(f"--model is {model!r}; the folder could not be loaded: {error}") from error
         cause = error.__cause__ or error  # around it diffusers speaks of its cache and of a stack trace

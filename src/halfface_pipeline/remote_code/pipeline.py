@@ -249,6 +249,10 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         config = loaded[0] if isinstance(loaded, tuple) else loaded
         if "_class_name" not in config:
             raise ValueError(f"model_index.json of {args[0]} has no _class_name; it is not a saved pipeline")
+        for side in ("height", "width"):
+            size = config.get(side, 2)
+            if not isinstance(size, int) or not 2 <= size <= 16384:
+                raise ValueError(f"{side} is {size}; it must be a whole number from 2 to 16384")
         for name, value in config.items():
             module = f"{__package__}.{value[0]}" if isinstance(value, list) else ""
             if module in sys.modules and not module.startswith("diffusers_modules."):
