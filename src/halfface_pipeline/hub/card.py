@@ -1,6 +1,8 @@
 """The model card of a run, rendered from `model_card.md`."""
 
 import hashlib
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,8 @@ def render_card(
         half_width=half_width,
         samples=samples,
         model_id=model_id,
+        model_shell=shlex.quote(model_id),
+        model_code=json.dumps(model_id, ensure_ascii=False),
         steps=config.sampling.num_inference_steps,
         sampler=drawn_by,
         swap=swap if drawn_by != "ddpm" else None,

@@ -274,6 +274,10 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         for name, content in SOURCES.items():
             Path(save_directory, name).write_bytes(content)
         save_component_code(self, save_directory)
+        for file in (file for name in self.components for file in Path(save_directory, name).glob("*config.json")):
+            values = json.loads(file.read_text())
+            if values.pop("_name_or_path", None) is not None:  # a path of this machine
+                file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         return None
 
     def push_to_hub(
