@@ -8,8 +8,9 @@ from typing import Any
 from ..app.kept import nothing_kept
 from ..hub.space import export_space
 from ..inference.complete import model_name
-from ..inference.load import add_speed, load_pipeline, output_folder
+from ..inference.load import load_pipeline
 from ..inference.speed import prepare_for_sampling
+from .options import add_speed, output_folder
 
 
 def add_app(commands: Any) -> None:

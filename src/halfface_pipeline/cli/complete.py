@@ -11,15 +11,16 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..config.schema import SamplerName
+from ..config.schema import SamplerName, SamplingConfig
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import complete_halves, model_name, reproduce
-from ..inference.load import add_speed, crop_box, load_pipeline, open_photo, output_folder
+from ..inference.load import load_pipeline, open_photo
 from ..inference.png_metadata import read_png, save_png
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
+from .options import add_speed, crop_box, output_folder
 
 SAMPLERS = ", ".join(get_args(SamplerName))
 
@@ -74,6 +75,7 @@ def _complete(options: argparse.Namespace) -> None:
         raise ValueError(f"-n is {options.n}; it must be at least 1")
     if options.batch_size < 1:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be at least 1")
+    sampling = SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
     crop = crop_box(options.crop) if options.crop else None
     photos = [open_photo(file, crop) for file in options.photos]
     out = output_folder(options.out)
@@ -89,7 +91,7 @@ def _complete(options: argparse.Namespace) -> None:
         shown = [resize_to(photo, height, width) for photo in photos]
         halves = [PIL.Image.fromarray(known_halves(np.array(photo)[None], hidden)[0]) for photo in shown]
     name, batch_size = model_name(options.model), options.batch_size
-    drawn = complete_halves(pipe, halves, options.n, options.steps, options.seed, batch_size, name, options.scheduler)
+    drawn = complete_halves(pipe, halves, sampling, batch_size, name)
     out.mkdir(parents=True, exist_ok=True)
     for index, stem in enumerate(_different_names(options.photos)):
         mine = drawn[index * options.n : (index + 1) * options.n]

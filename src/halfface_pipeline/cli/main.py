@@ -15,16 +15,17 @@ from ..config.schema import SamplerName
 from ..data.procedural import faces
 from ..data.procedural.factors import records
 from ..diffusion.samplers import make_sampler
+from ..evaluation.dataset import evaluation_data, training_data
 from ..evaluation.evaluate import NUM_TRAINING, evaluate
 from ..evaluation.features import NAMES
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
-from ..inference.load import evaluation_data, load_pipeline, output_folder, size_of, training_data
+from ..inference.load import load_pipeline
 from .app import add_app
 from .complete import add_complete
 from .experiment import add_experiments
 from .features import add_features
-from .options import Parser
+from .options import Parser, output_folder, size_of
 from .push import add_push
 
 FACES_AT_ONCE = 64

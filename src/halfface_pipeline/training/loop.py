@@ -19,8 +19,7 @@ from ..data.images import load_images
 from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.parameterization import min_snr_weights, target, weighted_mse
 from ..diffusion.samplers import make_sampler, training_scheduler
-from ..inference.freed_memory import keep_freed_memory
-from ..inference.speed import training_precision
+from ..inference.speed import keep_freed_memory, training_precision
 from ..remote_code.halves import predict, size_multiple, split
 from ..remote_code.image_io import to_signed
 from ..run_folder.files import fsync
