@@ -125,7 +125,7 @@ def test_metadata_may_be_json_lines_and_columns_may_be_chosen(config, pictures):
     ("text", "columns", "message"),
     [
         ("name,age\na.png,1\n", (), "one must be 'file_name'"),
-        ("file_name,age\nz.png,1\n", (), "names none of the pictures"),
+        ("file_name,age\nz.png,1\n", (), "1 rows, of which 0 name one of the 1 pictures"),
         ("file_name,age\na.png,1,2\n", (), "cannot be read"),
         ("file_name,age\na.png,1\n", ("size",), r"data\.attribute_columns has \['size'\]; .*\['age'\]"),
         ("file_name,age\na.png,old\n", ("age",), r"data\.attribute_columns has 'age'; it holds string, not numbers"),

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from diffusers import SchedulerMixin
 
-from ..data.procedural.factors import HAIR_COLOURS
+from ..data.procedural.factors import HAIR_COLOURS, REGIONS
 from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
@@ -14,7 +14,6 @@ from .results import Result, Row
 
 HIGH_NOISE = 0.8
 """Timesteps beyond this share of T count as high noise."""
-REGIONS = {"skin": ("skin",), "hair": ("hair",), "background": ("background_top", "background_bottom")}
 LUMINANCE = (0.299, 0.587, 0.114)
 SHOWN_FACES = 6
 
