@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import io
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -197,7 +198,9 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
     if os.path.isdir(os.path.join(path, "img_align_celeba")):
         raise ValueError(f"data.source is 'hub'; {data.path} is a CelebA folder, which data.source celeba reads")
     try:
-        if any(os.path.isfile(os.path.join(path, file)) for file in ("dataset_dict.json", "state.json")):
+        if os.path.isfile(os.path.join(path, "dataset_dict.json")):
+            found = _load_saved_splits(Path(path))
+        elif os.path.isfile(os.path.join(path, "state.json")):
             found = datasets.load_from_disk(path)
         else:
             found = datasets.load_dataset(path, data.name)
@@ -207,4 +210,13 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
             f"data.path is {data.path!r}, data.name {data.name!r}; the data set was not found, is unreachable or "
             f"cannot be read: {type(error).__name__}: {reason}"
         ) from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {data.train_split: found}
+    return dict(found) if isinstance(found, dict) else {data.train_split: found}
+
+
+def _load_saved_splits(folder: Path) -> dict[str, Any]:
+    """The splits of a `save_to_disk` folder that hold rows; `datasets` fails on an empty one."""
+    import datasets
+
+    names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    filled = [name for name in names if json.loads((folder / name / "state.json").read_text())["_data_files"]]
+    return {name: datasets.load_from_disk(str(folder / name)) for name in filled}

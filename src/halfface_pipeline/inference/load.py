@@ -96,9 +96,9 @@ def open_photo(
     if crop is None:
         return picture
     left, top, right, bottom = crop
-    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
-        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
-    return upright.crop(crop)
+    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {picture.width}x{picture.height}")
+    return picture.crop(crop)
 
 
 def crop_box(text: str) -> tuple[int, int, int, int]:
