@@ -12,6 +12,7 @@ from PIL import Image
 from halfface_pipeline.data import load_images
 from halfface_pipeline.data.images import overlap
 from halfface_pipeline.data.sources import load_source
+from halfface_pipeline.remote_code.image_io import preprocess
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,8 @@ def test_a_picture_with_broken_exif_is_read(config, tmp_path):
         Image.new("RGB", (20, 20), (90, 100, 200)).save(place, exif=b"Exif\x00\x00no TIFF header")
     images = load_images(config("imagefolder", tmp_path / "pictures"), "train", progress=False)
     assert np.abs(images.images.astype(int) - (90, 100, 200)).max() <= 3
+    with Image.open(tmp_path / "pictures" / "test" / "b.jpg") as half:
+        assert preprocess(half, 10, 10, (20, 10)).shape == (3, 10, 10)
 
 
 def _table(folder: Path, count: int = 4):

@@ -55,10 +55,7 @@ def objectives(
             "halves are known for procedural faces whose bottom is hidden"
         )
     height, width = trial.images.shape[1:3]
-    masks = {
-        name: region(trial.factors, fields, height, width) & trial.determined
-        for name, fields in REGIONS.items()
-    }
+    masks = {name: region(trial.factors, fields, height, width) & trial.determined for name, fields in REGIONS.items()}
     names = hair_colours(trial.factors)
     rows: list[Row] = []
     colours: list[Row] = []

@@ -87,8 +87,8 @@ def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, in
         ValueError: If the type, the shape or the values do not fit, or `half` is a complete image.
     """
     if isinstance(half, PIL.Image.Image):
-        upright = PIL.ImageOps.exif_transpose(half)
-        _check_aspect(upright.height / upright.width, height / width, image_size)
+        turned = upright(half)
+        _check_aspect(turned.height / turned.width, height / width, image_size)
         half = np.array(resize_to(half, height, width))
     if isinstance(half, np.ndarray):
         _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))
