@@ -11,7 +11,7 @@ from huggingface_hub.errors import RepositoryNotFoundError
 from ..config.files import from_yaml
 from ..diffusion.networks import build_network
 from ..diffusion.samplers import training_scheduler
-from ..remote_code.image_io import to_rgb
+from ..remote_code.image_io import to_rgb, upright
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.checkpoints import load_checkpoint
 from ..run_folder.log import CONFIG_FILE
@@ -65,15 +65,15 @@ def open_photo(
     """
     try:
         with PIL.Image.open(file, formats=formats) as photo:
-            upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
+            picture = to_rgb(upright(photo))
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
     if crop is None:
-        return upright
+        return picture
     left, top, right, bottom = crop
-    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
-        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
-    return upright.crop(crop)
+    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {picture.width}x{picture.height}")
+    return picture.crop(crop)
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
