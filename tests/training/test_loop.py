@@ -17,11 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import Config, NoiseConfig, ObjectiveConfig
+from halfface_pipeline.diffusion.loss import denoising_loss
 from halfface_pipeline.diffusion.networks import build_network, num_parameters, training_cost
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.training.batches import sample_batch
-from halfface_pipeline.training.distributed import stop_signals
-from halfface_pipeline.training.loop import TrainingStopped, denoising_loss, train
+from halfface_pipeline.training.distributed import TrainingStopped, stop_signals
+from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.oracles import GaussianDenoiser
 
@@ -46,7 +47,7 @@ def interrupt_at(monkeypatch, step):
             os.kill(os.getpid(), signal.SIGINT)
         return sample_batch(seed, index, *others)
 
-    monkeypatch.setattr("halfface_pipeline.training.loop.sample_batch", draw)
+    monkeypatch.setattr("halfface_pipeline.training.batches.sample_batch", draw)
 
 
 def run_folder(config):
@@ -74,9 +75,9 @@ def test_the_exact_denoiser_of_constant_halves_has_no_loss(tiny_pipeline, predic
     timesteps = torch.tensor([600])
     clean = torch.cat([torch.rand(1, 3, 10, 16), torch.full((1, 3, 10, 16), 0.3)], dim=2)
     noise = torch.randn(1, 3, 10, 16)
-    assert float(denoising_loss(oracle, scheduler, config, clean, timesteps, noise)) < 1e-9
+    assert float(denoising_loss(oracle, scheduler, config.model, clean, timesteps, noise)) < 1e-9
     wrong = torch.cat([torch.full((1, 3, 10, 16), 0.3), torch.rand(1, 3, 10, 16)], dim=2)
-    assert float(denoising_loss(oracle, scheduler, config, wrong, timesteps, noise)) > 1e-3
+    assert float(denoising_loss(oracle, scheduler, config.model, wrong, timesteps, noise)) > 1e-3
 
 
 def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
@@ -125,7 +126,7 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
         return sample_batch(seed, index, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr("halfface_pipeline.training.loop.sample_batch", draw)
+        patched.setattr("halfface_pipeline.training.batches.sample_batch", draw)
         with pytest.raises(RuntimeError, match="cut"):
             train(tiny_config)
     assert [line["step"] for line in log_of(tiny_config)] == [2, 4]
@@ -228,8 +229,8 @@ def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):
     oracle = GaussianDenoiser(tiny_pipeline().unet, scheduler.alphas_cumprod, 0.3, 0.0)
     timesteps, noise = torch.tensor([600]), torch.randn(1, 3, 20, 16)
     constant, other = torch.full((1, 3, 20, 16), 0.3), torch.rand(1, 3, 20, 16)
-    assert float(denoising_loss(oracle, scheduler, config, constant, timesteps, noise)) < 1e-9
-    assert float(denoising_loss(oracle, scheduler, config, other, timesteps, noise)) > 1e-3
+    assert float(denoising_loss(oracle, scheduler, config.model, constant, timesteps, noise)) < 1e-9
+    assert float(denoising_loss(oracle, scheduler, config.model, other, timesteps, noise)) > 1e-3
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_config):
@@ -313,7 +314,7 @@ def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_res
     assert batches == (set() if model is TINY_MODEL else {12 - lines[-1]["skipped_steps"]})
     cut = changed(config, "output", dir=str(tmp_path / "cut"))
     interrupt_at(monkeypatch, next(step for step in sorted(skipped) if step + 1 not in skipped))
-    with pytest.raises(TrainingStopped, match="from there"):
+    with pytest.raises(TrainingStopped, match="resumes from step"):
         train(cut)
     train(cut)
     assert log_of(cut) == lines
@@ -334,7 +335,9 @@ def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
-    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', which is not installed; 'none' does"):
+    with pytest.raises(
+        ValueError, match=r"output.tracker is 'tensorboard', which is not installed; pip install tensorboard"
+    ):
         train(changed(tiny_config, "output", tracker="tensorboard"))
     assert not run_folder(tiny_config).exists()
 

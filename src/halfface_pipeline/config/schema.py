@@ -1,6 +1,7 @@
 """Everything a training run can be told, as frozen dataclasses: one section each, checked when they are made."""
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -10,6 +11,25 @@ PredictionType = Literal["epsilon", "v_prediction", "sample"]
 SamplerName = Literal[
     "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
 ]
+
+MAX_SEED = 2**63 - 1
+TRACKERS = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "aim": "aim",
+    "comet_ml": "comet-ml",
+    "mlflow": "mlflow",
+    "clearml": "clearml",
+    "dvclive": "dvclive",
+    "swanlab": "swanlab",
+}
+"""Trackers of accelerate, and the package that each needs."""
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises ValueError unless the seed is one that torch and NumPy both take."""
+    require(0 <= seed <= MAX_SEED, name, seed, "from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +91,7 @@ class DataConfig:
         for name in ("num_images", "num_eval_images"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
-        require(self.seed >= 0, "data.seed", self.seed, "0 or more")
+        check_seed("data.seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -227,7 +247,7 @@ class TrainingConfig:
         require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
         require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
         require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
-        require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
+        check_seed("training.seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -251,7 +271,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
             require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
-        require(0 <= self.seed < 2**63, "sampling.seed", self.seed, "from 0 to 2**63 - 1")
+        check_seed("sampling.seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -269,7 +289,13 @@ class OutputConfig:
     dir: str | None = None
     overwrite: bool = False
     accept_changes: bool = False
-    tracker: Literal["tensorboard", "none"] = "tensorboard"
+    tracker: str = "tensorboard"
+
+    def __post_init__(self) -> None:
+        allowed = f"none or a tracker of accelerate: {', '.join(TRACKERS)}"
+        require(self.tracker in ("none", *TRACKERS), "output.tracker", self.tracker, allowed)
+        if self.dir is not None:
+            object.__setattr__(self, "dir", os.path.expanduser(self.dir))
 
 
 @dataclass(frozen=True)
