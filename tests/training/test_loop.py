@@ -335,9 +335,7 @@ def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
-    with pytest.raises(
-        ValueError, match=r"output.tracker is 'tensorboard', which is not installed; pip install tensorboard"
-    ):
+    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', .*; pip install tensorboard"):
         train(changed(tiny_config, "output", tracker="tensorboard"))
     assert not run_folder(tiny_config).exists()
 

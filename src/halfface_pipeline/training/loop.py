@@ -1,6 +1,7 @@
 """Training of the denoiser (Ho et al. 2020, algorithm 1), in one process or several."""
 
 import contextlib
+import warnings
 import zlib
 from pathlib import Path
 
@@ -147,8 +148,11 @@ def _load_data(
         accelerator, "all machines must find the same training images; digests of their names differ", names
     )
     warmup, steps = config.lr_schedule.warmup_steps, num_steps(config, len(train_set))
-    if warmup > steps:
-        raise ValueError(f"lr_schedule.warmup_steps is {warmup}; it must be at most the {steps} steps of the training")
+    if warmup > steps and main:
+        reached = f"the learning rate rises to {steps / warmup:.0%} of optimizer.lr only"
+        warnings.warn(
+            f"lr_schedule.warmup_steps is {warmup}, more than the run's {steps} steps: {reached}", stacklevel=2
+        )
     if main:
         lock.enter_context(lock_run(run, config, train_set, eval_set))
     accelerator.wait_for_everyone()
