@@ -4,15 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from accelerate.utils import LoggerType
 
 from halfface_pipeline.config.files import differences, from_yaml, parse_arguments, to_yaml
 from halfface_pipeline.config.schema import (
+    TRACKERS,
     Config,
     DataConfig,
     ModelConfig,
     NoiseConfig,
     ObjectiveConfig,
+    OutputConfig,
     SamplingConfig,
+    TrainingConfig,
 )
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
@@ -151,3 +155,25 @@ def test_help_begins_with_how_to_call_and_ends_in_an_example(capsys, monkeypatch
     usage, *_, example = capsys.readouterr().out.strip().split("\n\n")
     assert usage.endswith("[--config FILE] [--dry_run] [--SECTION.KEY VALUE ...]")
     assert example.startswith("example: accelerate launch train_halfface.py --config")
+
+
+def test_trackers_are_those_of_accelerate():
+    assert set(TRACKERS) == set(LoggerType.list()) - {"all"}
+    assert OutputConfig(tracker="wandb").tracker == "wandb"
+    with pytest.raises(
+        ValueError, match=r"^output.tracker is 'wand'; it must be none or a tracker of accelerate: ten"
+    ):
+        OutputConfig(tracker="wand")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_have_one_range(seed):
+    for section in (DataConfig, TrainingConfig, SamplingConfig):
+        assert section(seed=2**63 - 1).seed == 2**63 - 1
+        with pytest.raises(ValueError, match=rf"seed is {seed}; it must be from 0 to 2\*\*63 - 1"):
+            section(seed=seed)
+
+
+def test_a_tilde_in_the_output_folder_is_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert parse_arguments(["--output.dir=~/x"])[0].output.dir == "/somewhere/x"

@@ -438,3 +438,28 @@ def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network():
     assert parameters == num_parameters(network)
     first_convolution = 2 * 6 * 8 * 9 * 10 * 16
     assert operations > first_convolution
+
+
+def test_steps_not_for_ddim_are_refused_before_training(tiny_config):
+    with pytest.raises(ValueError, match=r"num_inference_steps is 30; it must be a divisor of 1000"):
+        train(changed(tiny_config, "sampling", scheduler="ddim", num_inference_steps=30))
+    assert not run_folder(tiny_config).exists()
+
+
+def test_redirected_progress_is_a_line_per_log_entry(tiny_config, capsys):
+    train(tiny_config)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 6: loss " in line]
+    assert [line.split(":")[0] for line in lines] == ["step 2 of 6", "step 4 of 6", "step 6 of 6"]
+
+
+def test_a_warm_up_longer_than_the_run_is_named(tiny_config):
+    with pytest.warns(UserWarning, match=r"warmup_steps is 12, more than the run's 6 steps: .* to 50% of"):
+        train(changed(tiny_config, "lr_schedule", warmup_steps=12))
+
+
+def test_another_learning_rate_offers_accept_changes(tiny_config):
+    train(tiny_config)
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.0003 -> 0.01\); give --output.accept_changes true"):
+        train(changed(tiny_config, "optimizer", lr=1e-2))
+    with pytest.raises(ValueError, match=r"dropout: 0.0 -> 0.5\); choose another folder"):
+        train(changed(tiny_config, "model", dropout=0.5))
