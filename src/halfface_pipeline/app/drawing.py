@@ -12,7 +12,7 @@ import PIL.Image
 import torch
 
 from ..remote_code.halves import join, to_canonical
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_uint8
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 SECONDS_BETWEEN_LOOKS = 0.3
@@ -72,13 +72,13 @@ def draw(
                 looked = now
                 noisy = tensors["latents"][0].float().cpu()
                 noisy = (noisy / max(1.0, float(noisy.std()))).clamp(-1, 1)  # some samplers work far outside [-1, 1]
-                image = join(known, encode(noisy, "signed", "uint8"), pipe.config.hidden_half)
-                tell(finished * len(pipe.scheduler.timesteps) + step + 1, image, False)
+                image = join(known, to_uint8((noisy + 1) / 2), pipe.config.hidden_half)
+                tell(finished * pipe.num_timesteps + step + 1, image, False)
             return {}
 
         def tell(done: int, image: torch.Tensor, is_finished: bool) -> None:
             picture = PIL.Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-            total = num_completions * len(pipe.scheduler.timesteps)
+            total = num_completions * pipe.num_timesteps
             moments.put(Moment(done, total, picture, is_finished, time.monotonic() - start))
 
         try:
@@ -90,7 +90,7 @@ def draw(
                     callback_on_step_end=look,
                 ).images[0]
                 pixels = torch.tensor(np.array(image)).permute(2, 0, 1)
-                tell((finished + 1) * len(pipe.scheduler.timesteps), pixels, True)
+                tell((finished + 1) * pipe.num_timesteps, pixels, True)
             moments.put(None)
         except BaseException as error:  # it is raised where the moments are read
             moments.put(error)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_signed
 
 ORDER, FLIPS, NOISE, DROPOUT = range(4)
 
@@ -164,6 +164,6 @@ class Batches:
         for start in self.rows[::size]:
             rows = slice(start, start + size)
             pixels = torch.from_numpy(self.images[batch.indices[rows]]).to(self.device, non_blocking=True)
-            clean = encode(pixels.permute(0, 3, 1, 2), "uint8", "signed")
+            clean = to_signed(pixels.permute(0, 3, 1, 2))
             clean = torch.where(batch.flips[rows, None, None, None], clean.flip(-1), clean)
             yield MicroBatch(clean, batch.timesteps[rows], batch.noise[rows])
