@@ -8,8 +8,8 @@ import torch
 
 from halfface_pipeline.config.files import parse_arguments
 from halfface_pipeline.training.distributed import PeerProcessDied, TrainingStopped, ignore_broken_pipe
+from halfface_pipeline.training.dry_run import describe
 from halfface_pipeline.training.loop import train
-from halfface_pipeline.training.save_model import describe
 
 
 @ignore_broken_pipe()
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     except KeyboardInterrupt:
-        print("train_halfface.py: stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("train_halfface.py: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     except TrainingStopped as stopped:
         print(f"train_halfface.py: {stopped}", file=sys.stderr)

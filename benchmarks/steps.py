@@ -4,14 +4,13 @@ import contextlib
 import time
 
 import torch
-from diffusers.training_utils import EMAModel
 
 from halfface_pipeline.config.schema import Config
+from halfface_pipeline.diffusion.loss import denoising_loss
 from halfface_pipeline.diffusion.networks import sample_shape
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.training.batches import sample_batch
-from halfface_pipeline.training.loop import denoising_loss
-from halfface_pipeline.training.state import move_average
+from halfface_pipeline.training.ema import EMA
 
 WIDEST_GRADIENT = 1.0
 
@@ -34,7 +33,7 @@ class Step:
         self.device = next(network.parameters()).device
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
-        self.average = EMAModel(network.parameters(), decay=0.999)
+        self.average = EMA(network, decay=0.999)
         self.scheduler = training_scheduler(config.noise, config.objective.prediction_type)
         self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(self.device)
 
@@ -51,7 +50,15 @@ class Step:
         shape = sample_shape(self.config.model, *images.shape[-2:])
         draw = sample_batch(0, 0, len(images), len(images), 1000, shape, True, self.device)
         with self._precision():
-            return denoising_loss(self.network, self.scheduler, self.config, images, draw.timesteps, draw.noise)
+            return denoising_loss(
+                self.network,
+                self.scheduler,
+                self.config.model,
+                images,
+                draw.timesteps,
+                draw.noise,
+                self.config.objective.min_snr_gamma,
+            )
 
     def update(self) -> None:
         """Clips, steps and averages."""
@@ -59,7 +66,7 @@ class Step:
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.fused:
-            move_average(self.average, self.network)
+            self.average.update(self.network)
         else:
             self.average.step(self.network.parameters())
 

@@ -4,15 +4,19 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from accelerate.utils import LoggerType
 
 from halfface_pipeline.config.files import differences, from_yaml, parse_arguments, to_yaml
 from halfface_pipeline.config.schema import (
+    TRACKERS,
     Config,
     DataConfig,
     ModelConfig,
     NoiseConfig,
     ObjectiveConfig,
+    OutputConfig,
     SamplingConfig,
+    TrainingConfig,
 )
 
 CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
@@ -63,7 +67,7 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
         ("--optimizer.lr fast", "optimizer.lr"),
         ("--optimizer.lr .inf", "optimizer.lr is inf"),
         ("--lr_schedule.min_lr 1", r"lr_schedule.min_lr is 1.0; it must be at most optimizer.lr \(0.0003\)"),
-        ("--training.seed 99999999999", "training.seed is 99999999999"),
+        ("--training.seed 9223372036854775808", "training.seed is 9223372036854775808"),
         ("--lr_schedule.period_multiplier 0", "lr_schedule.period_multiplier"),
         ("--objective.min_snr_gamma 0", "objective.min_snr_gamma"),
         ("--training.gradient_accumulation_steps 3", "training.batch_size is 64; it must be a multiple of 3"),
@@ -151,3 +155,25 @@ def test_help_begins_with_how_to_call_and_ends_in_an_example(capsys, monkeypatch
     usage, *_, example = capsys.readouterr().out.strip().split("\n\n")
     assert usage.endswith("[--config FILE] [--dry_run] [--SECTION.KEY VALUE ...]")
     assert example.startswith("example: accelerate launch train_halfface.py --config")
+
+
+def test_trackers_are_those_of_accelerate():
+    assert set(TRACKERS) == set(LoggerType.list()) - {"all"}
+    assert OutputConfig(tracker="wandb").tracker == "wandb"
+    with pytest.raises(
+        ValueError, match=r"^output.tracker is 'wand'; it must be none or a tracker of accelerate"
+    ):
+        OutputConfig(tracker="wand")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63])
+def test_seeds_have_one_range(seed):
+    for section in (DataConfig, TrainingConfig, SamplingConfig):
+        assert section(seed=2**63 - 1).seed == 2**63 - 1
+        with pytest.raises(ValueError, match=rf"seed is {seed}; it must be from 0 to 2\*\*63 - 1"):
+            section(seed=seed)
+
+
+def test_a_tilde_in_the_output_folder_is_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert parse_arguments(["--output.dir=~/x"])[0].output.dir == "/somewhere/x"

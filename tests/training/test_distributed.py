@@ -106,7 +106,7 @@ def test_sigterm_to_any_process_saves_and_ends_all_of_them_at_the_same_step(word
     os.kill(processes[1].pid, signal.SIGTERM)
     assert [ended(process) for process in processes] == [130, 130]
     first, second = (last_line(tmp_path / f"out-{rank}") for rank in range(2))
-    assert first == second and "the same command goes on from there" in first
+    assert first == second and "the same command resumes from step" in first
     step = int(first.split("stopped at step ")[1].split()[0])
     assert find_corruption(tmp_path / "run" / "checkpoints" / f"step-{step}") is None
 

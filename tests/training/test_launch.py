@@ -107,7 +107,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
         error = process.communicate(timeout=60)[1]
         assert process.returncode == 130
         last = error.strip().splitlines()[-1]
-        assert "the same command goes on from there" in last
+        assert "the same command resumes from step" in last
         step = int(last.split("step ")[1].split()[0])
         assert (tmp_path / "run" / "checkpoints" / f"step-{step}").is_dir()
     result = subprocess.run(

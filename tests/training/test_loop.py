@@ -17,11 +17,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import Config, NoiseConfig, ObjectiveConfig
+from halfface_pipeline.diffusion.loss import denoising_loss
 from halfface_pipeline.diffusion.networks import build_network, num_parameters, training_cost
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.training.batches import sample_batch
-from halfface_pipeline.training.distributed import stop_signals
-from halfface_pipeline.training.loop import TrainingStopped, denoising_loss, train
+from halfface_pipeline.training.distributed import TrainingStopped, stop_signals
+from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.oracles import GaussianDenoiser
 
@@ -46,7 +47,7 @@ def interrupt_at(monkeypatch, step):
             os.kill(os.getpid(), signal.SIGINT)
         return sample_batch(seed, index, *others)
 
-    monkeypatch.setattr("halfface_pipeline.training.loop.sample_batch", draw)
+    monkeypatch.setattr("halfface_pipeline.training.batches.sample_batch", draw)
 
 
 def run_folder(config):
@@ -74,9 +75,9 @@ def test_the_exact_denoiser_of_constant_halves_has_no_loss(tiny_pipeline, predic
     timesteps = torch.tensor([600])
     clean = torch.cat([torch.rand(1, 3, 10, 16), torch.full((1, 3, 10, 16), 0.3)], dim=2)
     noise = torch.randn(1, 3, 10, 16)
-    assert float(denoising_loss(oracle, scheduler, config, clean, timesteps, noise)) < 1e-9
+    assert float(denoising_loss(oracle, scheduler, config.model, clean, timesteps, noise)) < 1e-9
     wrong = torch.cat([torch.full((1, 3, 10, 16), 0.3), torch.rand(1, 3, 10, 16)], dim=2)
-    assert float(denoising_loss(oracle, scheduler, config, wrong, timesteps, noise)) > 1e-3
+    assert float(denoising_loss(oracle, scheduler, config.model, wrong, timesteps, noise)) > 1e-3
 
 
 def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config):
@@ -125,7 +126,7 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
         return sample_batch(seed, index, *others)
 
     with monkeypatch.context() as patched:
-        patched.setattr("halfface_pipeline.training.loop.sample_batch", draw)
+        patched.setattr("halfface_pipeline.training.batches.sample_batch", draw)
         with pytest.raises(RuntimeError, match="cut"):
             train(tiny_config)
     assert [line["step"] for line in log_of(tiny_config)] == [2, 4]
@@ -228,8 +229,8 @@ def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):
     oracle = GaussianDenoiser(tiny_pipeline().unet, scheduler.alphas_cumprod, 0.3, 0.0)
     timesteps, noise = torch.tensor([600]), torch.randn(1, 3, 20, 16)
     constant, other = torch.full((1, 3, 20, 16), 0.3), torch.rand(1, 3, 20, 16)
-    assert float(denoising_loss(oracle, scheduler, config, constant, timesteps, noise)) < 1e-9
-    assert float(denoising_loss(oracle, scheduler, config, other, timesteps, noise)) > 1e-3
+    assert float(denoising_loss(oracle, scheduler, config.model, constant, timesteps, noise)) < 1e-9
+    assert float(denoising_loss(oracle, scheduler, config.model, other, timesteps, noise)) > 1e-3
 
 
 def test_a_finished_run_is_left_as_it_is(tiny_config):
@@ -313,7 +314,7 @@ def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_res
     assert batches == (set() if model is TINY_MODEL else {12 - lines[-1]["skipped_steps"]})
     cut = changed(config, "output", dir=str(tmp_path / "cut"))
     interrupt_at(monkeypatch, next(step for step in sorted(skipped) if step + 1 not in skipped))
-    with pytest.raises(TrainingStopped, match="from there"):
+    with pytest.raises(TrainingStopped, match="resumes from step"):
         train(cut)
     train(cut)
     assert log_of(cut) == lines
@@ -334,7 +335,7 @@ def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_
     import accelerate.tracking
 
     monkeypatch.setattr(accelerate.tracking, "_available_trackers", [])
-    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', which is not installed; 'none' does"):
+    with pytest.raises(ValueError, match=r"output.tracker is 'tensorboard', .*; pip install tensorboard"):
         train(changed(tiny_config, "output", tracker="tensorboard"))
     assert not run_folder(tiny_config).exists()
 
@@ -437,3 +438,28 @@ def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network():
     assert parameters == num_parameters(network)
     first_convolution = 2 * 6 * 8 * 9 * 10 * 16
     assert operations > first_convolution
+
+
+def test_steps_not_for_ddim_are_refused_before_training(tiny_config):
+    with pytest.raises(ValueError, match=r"num_inference_steps is 30; it must be a divisor of 1000"):
+        train(changed(tiny_config, "sampling", scheduler="ddim", num_inference_steps=30))
+    assert not run_folder(tiny_config).exists()
+
+
+def test_redirected_progress_is_a_line_per_log_entry(tiny_config, capsys):
+    train(tiny_config)
+    lines = [line for line in capsys.readouterr().err.splitlines() if " of 6: loss " in line]
+    assert [line.split(":")[0] for line in lines] == ["step 2 of 6", "step 4 of 6", "step 6 of 6"]
+
+
+def test_a_warm_up_longer_than_the_run_is_named(tiny_config):
+    with pytest.warns(UserWarning, match=r"warmup_steps is 12, more than the run's 6 steps: .* to 50% of"):
+        train(changed(tiny_config, "lr_schedule", warmup_steps=12))
+
+
+def test_another_learning_rate_offers_accept_changes(tiny_config):
+    train(tiny_config)
+    with pytest.raises(ValueError, match=r"optimizer.lr: 0.0003 -> 0.01\); give --output.accept_changes true"):
+        train(changed(tiny_config, "optimizer", lr=1e-2))
+    with pytest.raises(ValueError, match=r"dropout: 0.0 -> 0.5\); choose another folder"):
+        train(changed(tiny_config, "model", dropout=0.5))

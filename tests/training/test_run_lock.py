@@ -104,7 +104,7 @@ def test_a_second_training_in_a_folder_is_refused_until_the_first_has_ended(tiny
     last = (tmp_path / "third.txt").read_text().strip().splitlines()[-1]
     step = int(last.split("stopped at step ")[1].split()[0])
     assert (
-        "the same command goes on from there" in last and find_corruption(run / "checkpoints" / f"step-{step}") is None
+        "the same command resumes from step" in last and find_corruption(run / "checkpoints" / f"step-{step}") is None
     )
 
 

@@ -11,9 +11,11 @@ from huggingface_hub import ModelCard
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, TrainingConfig
 from halfface_pipeline.data.images import ImageSet
 from halfface_pipeline.hub.card import write_card
-from halfface_pipeline.inference.sheets import SPIKE, save_loss_plot, sheet, spike_ratios
+from halfface_pipeline.inference.sheets import sheet
 from halfface_pipeline.run_folder.log import read_log, truncate_log
-from halfface_pipeline.training.save_model import describe, list_skipped, num_steps
+from halfface_pipeline.training.dry_run import describe
+from halfface_pipeline.training.loss_plot import SPIKE, save_loss_plot, spike_ratios
+from halfface_pipeline.training.save_model import list_skipped, num_steps
 
 
 def test_length_is_steps_or_whole_epochs():

@@ -10,7 +10,8 @@ from accelerate import Accelerator
 from diffusers.training_utils import EMAModel
 
 from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.training.state import TrainingState, move_average
+from halfface_pipeline.training.ema import EMA
+from halfface_pipeline.training.state import TrainingState
 from tests.conftest import TINY_MODEL
 
 
@@ -27,19 +28,19 @@ def test_nothing_restored_is_still_the_file_of_the_checkpoint(tmp_path):
     written.save(tmp_path, 1)
     read.resume(tmp_path)
     gc.collect()
-    assert all(map(torch.equal, read.average.shadow_params, written.average.shadow_params))
+    assert all(map(torch.equal, read.ema.shadow_params, written.ema.shadow_params))
     assert str(tmp_path) not in Path("/proc/self/maps").read_text()
 
 
 def test_the_average_moves_as_the_average_of_diffusers():
     torch.manual_seed(0)
     network = build_network(TINY_MODEL, 20, 16)
-    ours, theirs = (EMAModel(network.parameters(), decay=0.9) for _ in range(2))
+    ours, theirs = EMA(network, decay=0.9), EMAModel(network.parameters(), decay=0.9)
     for _ in range(100):
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter += torch.randn_like(parameter)
-        move_average(ours, network)
+        ours.update(network)
         theirs.step(network.parameters())
     assert ours.optimization_step == theirs.optimization_step == 100
     for mine, other, now in zip(ours.shadow_params, theirs.shadow_params, network.parameters(), strict=True):

@@ -1,15 +1,47 @@
 """Everything a training run can be told, as frozen dataclasses: one section each, checked when they are made."""
 
 import math
-from dataclasses import dataclass, field
+import os
+from dataclasses import dataclass, field, fields
 from typing import Literal
-
-from .model import ModelConfig, require
 
 PredictionType = Literal["epsilon", "v_prediction", "sample"]
 SamplerName = Literal[
     "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
 ]
+
+HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
+KnownLayout = Literal["stacked", "mirrored"]
+
+FAMILY_SETTINGS = {
+    "unet2d": ("layers_per_block", "mid_attention", "attention_head_dim", "norm_num_groups", "dropout"),
+    "report": ("conv_block", "time_embedding", "num_raa_blocks"),
+}
+"""Settings that one family of networks uses and the other does not."""
+MAX_SEED = 2**63 - 1
+TRACKERS = {
+    "tensorboard": "tensorboard",
+    "wandb": "wandb",
+    "trackio": "trackio",
+    "aim": "aim",
+    "comet_ml": "comet-ml",
+    "mlflow": "mlflow",
+    "clearml": "clearml",
+    "dvclive": "dvclive",
+    "swanlab": "swanlab",
+}
+"""Trackers of accelerate, and the package that each needs."""
+
+
+def require(condition: bool, name: str, value: object, allowed: str) -> None:
+    """Raises ValueError that names the field, its value and what is allowed, unless the condition holds."""
+    if not condition:
+        raise ValueError(f"{name} is {value!r}; it must be {allowed}")
+
+
+def check_seed(name: str, seed: int) -> None:
+    """Raises ValueError unless the seed is one that torch and NumPy both take."""
+    require(0 <= seed <= MAX_SEED, name, seed, "from 0 to 2**63 - 1")
 
 
 @dataclass(frozen=True)
@@ -71,7 +103,72 @@ class DataConfig:
         for name in ("num_images", "num_eval_images"):
             value = getattr(self, name)
             require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
-        require(self.seed >= 0, "data.seed", self.seed, "0 or more")
+        check_seed("data.seed", self.seed)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network and what it is shown.
+
+    Args:
+        family: `unet2d` is diffusers' `UNet2DModel`, `report` the report's own network (`ReportNetwork`).
+        hidden_half: The half the model draws; `all` draws whole images and is shown nothing.
+        known_layout: `stacked` lays the known half over the hidden one as it is (the report), `mirrored` flips it so
+            that the two rows at the seam share a position.
+        block_out_channels: Channels of each resolution, finest first.
+        attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is apart.
+        layers_per_block: ResNet blocks a resolution (`unet2d`).
+        mid_attention: Self-attention in the middle block, at the lowest resolution (`unet2d`).
+        attention_head_dim: Channels of one attention head; each attended width must be a multiple of it (`unet2d`).
+        norm_num_groups: Groups of the group normalization; every width must be a multiple of it (`unet2d`).
+        dropout: Dropout probability inside the ResNet blocks (`unet2d`).
+        conv_block: `double` or `triple` convolutions, or two `resnet` blocks, at each level (`report`).
+        time_embedding: A map concatenated to the `input`, or a vector added in the `bottleneck` (`report`).
+        num_raa_blocks: Residual and attention blocks in the bottleneck; 0 puts one `conv_block` there (`report`).
+    """
+
+    family: Literal["unet2d", "report"] = "unet2d"
+    hidden_half: HiddenHalf = "bottom"
+    known_layout: KnownLayout = "mirrored"
+    block_out_channels: tuple[int, ...] = (64, 128, 256, 384)
+    attention_levels: tuple[int, ...] = ()
+    layers_per_block: int = 2
+    mid_attention: bool = True
+    attention_head_dim: int = 64
+    norm_num_groups: int = 32
+    dropout: float = 0.0
+    conv_block: Literal["double", "triple", "resnet"] = "resnet"
+    time_embedding: Literal["input", "bottleneck"] = "bottleneck"
+    num_raa_blocks: int = 3
+
+    def __post_init__(self) -> None:
+        widths, levels = self.block_out_channels, len(self.block_out_channels)
+        require(levels >= 2 and min(widths) >= 1, "model.block_out_channels", widths, "two or more positive widths")
+        for level in self.attention_levels:
+            require(0 <= level < levels, "model.attention_levels", self.attention_levels, f"from 0 to {levels - 1}")
+        defaults = {setting.name: setting.default for setting in fields(self)}
+        unused = [name for family, names in FAMILY_SETTINGS.items() if family != self.family for name in names]
+        for name in unused:
+            allowed = f"left at {defaults[name]!r}: model.family {self.family} does not use it"
+            require(getattr(self, name) == defaults[name], f"model.{name}", getattr(self, name), allowed)
+        if self.hidden_half == "all":
+            allowed = "left at 'mirrored': with model.hidden_half all nothing is known"
+            require(self.known_layout == "mirrored", "model.known_layout", self.known_layout, allowed)
+        require(self.num_raa_blocks >= 0, "model.num_raa_blocks", self.num_raa_blocks, "0 or more")
+        if self.family == "unet2d":
+            self._check_unet2d()
+
+    def _check_unet2d(self) -> None:
+        widths = self.block_out_channels
+        require(self.layers_per_block >= 1, "model.layers_per_block", self.layers_per_block, "at least 1")
+        require(self.norm_num_groups >= 1, "model.norm_num_groups", self.norm_num_groups, "at least 1")
+        bad = [width for width in widths if width % self.norm_num_groups]
+        require(not bad, "model.norm_num_groups", self.norm_num_groups, f"a divisor of every width in {widths}")
+        require(self.attention_head_dim >= 1, "model.attention_head_dim", self.attention_head_dim, "at least 1")
+        attended = {widths[level] for level in self.attention_levels} | ({widths[-1]} if self.mid_attention else set())
+        bad = [width for width in attended if width % self.attention_head_dim]
+        require(not bad, "model.attention_head_dim", self.attention_head_dim, f"a divisor of {sorted(attended)}")
+        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 up to but not 1")
 
 
 @dataclass(frozen=True)
@@ -227,7 +324,7 @@ class TrainingConfig:
         require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
         require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
         require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
-        require(0 <= self.seed < 2**32, "training.seed", self.seed, "from 0 to 2**32 - 1")
+        check_seed("training.seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -251,7 +348,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
             require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
-        require(0 <= self.seed < 2**63, "sampling.seed", self.seed, "from 0 to 2**63 - 1")
+        check_seed("sampling.seed", self.seed)
 
 
 @dataclass(frozen=True)
@@ -269,7 +366,13 @@ class OutputConfig:
     dir: str | None = None
     overwrite: bool = False
     accept_changes: bool = False
-    tracker: Literal["tensorboard", "none"] = "tensorboard"
+    tracker: str = "tensorboard"
+
+    def __post_init__(self) -> None:
+        allowed = f"none or a tracker of accelerate: {', '.join(TRACKERS)}"
+        require(self.tracker in ("none", *TRACKERS), "output.tracker", self.tracker, allowed)
+        if self.dir is not None:
+            object.__setattr__(self, "dir", os.path.expanduser(self.dir))
 
 
 @dataclass(frozen=True)

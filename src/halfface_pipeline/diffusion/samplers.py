@@ -85,6 +85,18 @@ def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
         raise ValueError(f"scheduler {name!r} needs a package that is not installed: {error}") from error
 
 
+def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin) -> None:
+    """Raises ValueError where a sampler or its number of steps would fail under the trained noise levels."""
+    sampler, num_timesteps = make_sampler(name, trained), trained.config.num_train_timesteps
+    if name == "ddim" and num_timesteps % num_inference_steps:
+        allowed = f"a divisor of {num_timesteps} for ddim"
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be {allowed}")
+    try:
+        sampler.set_timesteps(num_inference_steps)
+    except (IndexError, RuntimeError, ZeroDivisionError, AssertionError) as error:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; {name} cannot take it: {error}") from error
+
+
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:
     """SNR(t) = abar_t / (1 - abar_t) (Kingma et al. 2021), one value a timestep."""
     abar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]

@@ -7,8 +7,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from ..config.files import from_yaml
-from ..inference.sheets import SPIKE, WINDOW, spike_ratios
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
+from ..training.loss_plot import SPIKE, WINDOW, spike_ratios
 from .results import Result, Row
 
 AFTER_RESTART = 10

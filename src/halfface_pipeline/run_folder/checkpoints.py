@@ -24,7 +24,7 @@ CORRUPTION_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Everything a training needs to go on.
+    """Everything a training needs to resume.
 
     Learning rate, data order, flips, timesteps and noise are functions of (seed, step), so no schedule and no state
     of a generator belongs to it.
@@ -72,7 +72,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(
             f"the checkpoint of step {checkpoint.step} cannot be written to {folder}: {reason}; those before it "
-            "are kept. Once there is room, the same command goes on from the newest"
+            "are kept. Once there is room, the same command resumes from the newest"
         ) from error
     _discard(target)
     os.replace(partial, target)

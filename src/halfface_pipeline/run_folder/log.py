@@ -1,4 +1,4 @@
-"""The log of a run: log.jsonl, one object a logging step."""
+"""The log of a run: log.jsonl, one JSON object per entry."""
 
 import contextlib
 import json
@@ -8,23 +8,27 @@ from pathlib import Path
 from .files import atomic_write_text
 
 CONFIG_FILE, LOG_FILE = "config.yaml", "log.jsonl"
-KEPT = "the checkpoints are kept. Once there is room, the same command goes on from the newest"
+KEPT = "the checkpoints are kept. Once there is room, the same command resumes from the newest"
 
 
 def read_log(file: Path) -> list[dict[str, float]]:
-    """Lines of log.jsonl; a last line cut short by a crash is left out."""
-    lines = []
+    """Entries of log.jsonl; lines damaged by a crash are left out."""
+    entries = []
     for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
-        try:
-            lines.append(json.loads(line))
-        except ValueError:
-            break
-    return lines
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and all(_is_number(entry.get(key)) for key in ("step", "loss", "lr")):
+                entries.append(entry)
+    return entries
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @contextlib.contextmanager
 def add_path_to_error(what: Path) -> Iterator[None]:
-    """Has an OSError inside the context say what cannot be written, and what is kept."""
+    """Adds to an OSError inside the context what cannot be written, and what is kept."""
     try:
         yield
     except OSError as error:
@@ -38,6 +42,6 @@ def append_log(file: Path, line: dict[str, float | None]) -> None:
 
 
 def truncate_log(file: Path, step: int) -> None:
-    """Removes what was logged beyond the checkpoint that training goes on from."""
+    """Removes damaged entries, and those beyond the step that training resumes from."""
     kept = [line for line in read_log(file) if line["step"] <= step]
     atomic_write_text(file, "".join(json.dumps(line) + "\n" for line in kept))

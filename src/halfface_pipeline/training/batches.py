@@ -4,11 +4,15 @@ Nothing is carried from step to step, so a resumed run draws what an uninterrupt
 draws what several do together.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from ..remote_code.image_io import to_signed
 
 ORDER, FLIPS, NOISE, DROPOUT = range(4)
 
@@ -102,3 +106,64 @@ def sample_batch(
         timesteps=torch.randint(num_timesteps, (batch_size,), generator=generator, device=device),
         noise=torch.randn((batch_size, *shape), generator=generator, device=device),
     )
+
+
+class MicroBatch(NamedTuple):
+    """What one process feeds to the network at once.
+
+    Args:
+        images: (n, C, H, W) in [-1, 1], mirrored as drawn.
+        timesteps: t, (n,) integers from 0 to T-1.
+        noise: eps, (n, C, h, w).
+    """
+
+    images: torch.Tensor
+    timesteps: torch.Tensor
+    noise: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Batches:
+    """The batches of a training, as one process sees them.
+
+    Args:
+        images: All training images, uint8 (N, H, W, C).
+        seed: Of the training.
+        batch_size: Images of one step over all processes.
+        num_timesteps: T.
+        shape: (C, h, w) of what is drawn.
+        flip: Mirror half of the images.
+        device: Of the process.
+        rows: Which places of the global batch this process takes.
+        num_parts: Parts that it cuts them into, to accumulate gradients.
+    """
+
+    images: np.ndarray
+    seed: int
+    batch_size: int
+    num_timesteps: int
+    shape: tuple[int, ...]
+    flip: bool
+    device: torch.device
+    rows: range
+    num_parts: int
+
+    def parts(self, step: int) -> Iterator[MicroBatch]:
+        """The accumulated parts of one step, from 0; each is on the device only while it is in use."""
+        batch = sample_batch(
+            self.seed,
+            step,
+            len(self.images),
+            self.batch_size,
+            self.num_timesteps,
+            self.shape,
+            self.flip,
+            self.device,
+        )
+        size = len(self.rows) // self.num_parts
+        for start in self.rows[::size]:
+            rows = slice(start, start + size)
+            pixels = torch.from_numpy(self.images[batch.indices[rows]]).to(self.device, non_blocking=True)
+            clean = to_signed(pixels.permute(0, 3, 1, 2))
+            clean = torch.where(batch.flips[rows, None, None, None], clean.flip(-1), clean)
+            yield MicroBatch(clean, batch.timesteps[rows], batch.noise[rows])

@@ -11,13 +11,17 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TextIO
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import DistributedType, InitProcessGroupKwargs, parse_flag_from_env
 
-from ..config.schema import Config
+from ..config.schema import TRACKERS, TrainingConfig
+from ..inference.freed_memory import keep_freed_memory
+from ..inference.speed import training_precision
 
 LONGEST_WAIT = timedelta(hours=6)
 """How long processes wait for one another. Rank 0 alone prepares images and draws sheets, and NCCL's own ten minutes
@@ -119,15 +123,33 @@ def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
             threading.excepthook = print_error
 
 
-def local_batch_size(config: Config, accelerator: Accelerator) -> int:
-    """Images of one step that each process takes.
+def make_accelerator(training: TrainingConfig, tracker: str, run: Path) -> Accelerator:
+    """The accelerator of a run, with its precision and tracker; ValueError where the tracker is not installed."""
+    if tracker != "none" and tracker not in map(str, get_available_trackers()):
+        raise ValueError(
+            f"output.tracker is {tracker!r}, which is not installed; pip install {TRACKERS[tracker]}, or use 'none'"
+        )
+    cuda = torch.cuda.is_available() and not parse_flag_from_env("ACCELERATE_USE_CPU")
+    device = torch.device("cuda" if cuda else "cpu")
+    if training.speed == "auto" and device.type == "cpu":
+        keep_freed_memory()
+    return Accelerator(
+        mixed_precision=training_precision(training.speed, training.mixed_precision, device),
+        log_with=None if tracker == "none" else tracker,
+        project_dir=run,
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=LONGEST_WAIT)],
+    )
+
+
+def local_rows(training: TrainingConfig, accelerator: Accelerator) -> range:
+    """The places of the global batch that this process takes.
 
     Args:
-        config: The run's configuration.
+        training: Batch size and accumulation.
         accelerator: Of the run.
 
     Returns:
-        Images a process.
+        An equal share per process.
 
     Raises:
         ValueError: If accelerate is set up to compute something else than the configuration says.
@@ -140,12 +162,13 @@ def local_batch_size(config: Config, accelerator: Accelerator) -> int:
             f"accelerate's gradient_accumulation_steps is {accelerator.gradient_accumulation_steps}; leave it at 1 "
             "and set training.gradient_accumulation_steps"
         )
-    batch, parts = config.training.batch_size, config.training.gradient_accumulation_steps
+    batch, parts = training.batch_size, training.gradient_accumulation_steps
     if batch % (num_processes * parts):
         raise ValueError(
             f"training.batch_size is {batch}; it must be a multiple of {num_processes} processes x {parts} parts"
         )
-    return batch // num_processes
+    share = batch // num_processes
+    return range(accelerator.process_index * share, (accelerator.process_index + 1) * share)
 
 
 class StopRequest:
@@ -162,12 +185,11 @@ class StopRequest:
             raise KeyboardInterrupt
 
 
-def any_rank(accelerator: Accelerator, *flags: bool) -> tuple[bool, ...]:
-    """For each flag, whether it is raised in any process; all processes ask together."""
+def any_rank(accelerator: Accelerator, flag: bool) -> bool:
+    """Whether the flag is true in any process; every process must call it."""
     if accelerator.num_processes == 1:
-        return flags
-    raised = accelerator.reduce(torch.tensor(flags, dtype=torch.float32, device=accelerator.device))
-    return tuple((raised > 0).tolist())
+        return flag
+    return bool(accelerator.reduce(torch.tensor(float(flag), device=accelerator.device)) > 0)
 
 
 def assert_equal_across_ranks(accelerator: Accelerator, what: str, value: int) -> None:

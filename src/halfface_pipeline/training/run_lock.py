@@ -1,6 +1,7 @@
 """Who may train in a run folder: one training at a time, with the settings and the images it began with."""
 
 import contextlib
+import dataclasses
 import json
 import shutil
 import zlib
@@ -36,9 +37,12 @@ def check_run_folder(run: Path, config: Config) -> None:
     if (run / CONFIG_FILE).exists():
         changed = _changed_settings(run, config)
         if changed and not config.output.overwrite:
+            accept = (
+                "" if _changed_settings(run, _accepting(config)) else "give --output.accept_changes true to resume, "
+            )
             raise ValueError(
                 f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
-                "choose another folder, or give --output.overwrite true to delete that run"
+                f"{accept}choose another folder, or give --output.overwrite true to delete that run"
             )
     elif run.exists() and (not run.is_dir() or _strangers(run)):
         raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
@@ -92,6 +96,10 @@ def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) 
         yield
     finally:
         lock.release()
+
+
+def _accepting(config: Config) -> Config:
+    return dataclasses.replace(config, output=dataclasses.replace(config.output, accept_changes=True))
 
 
 def _changed_settings(run: Path, config: Config) -> list[str]:

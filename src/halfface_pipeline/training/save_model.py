@@ -1,4 +1,4 @@
-"""What stands in a run folder: the log, and the model, pictures and card of a step."""
+"""The model of a run folder, with its sample sheet, loss plot and card."""
 
 import math
 import os
@@ -10,22 +10,18 @@ import torch
 from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
 from safetensors import SafetensorError
 
-from ..config.files import to_yaml
 from ..config.schema import Config
 from ..data.images import ImageSet
-from ..data.sources import load_source
-from ..diffusion.networks import num_parameters, training_cost
+from ..diffusion.networks import num_parameters
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
-from ..inference.sheets import grid, save_loss_plot, sheet
+from ..inference.sheets import grid, sheet
 from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline, save_component_code
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
 from ..run_folder.log import KEPT, LOG_FILE, read_log
-
-BYTES_PER_PARAMETER = 20
-"""Weight, gradient, two moments of AdamW and the average, each in float32."""
+from .loss_plot import save_loss_plot
 
 
 def num_steps(config: Config, num_images: int) -> int:
@@ -33,27 +29,6 @@ def num_steps(config: Config, num_images: int) -> int:
     if config.training.steps is not None:
         return config.training.steps
     return max(1, math.ceil(config.training.epochs * num_images / config.training.batch_size))
-
-
-def describe(config: Config) -> str:
-    """What a run would be: the resolved configuration, parameters, steps and memory."""
-    parameters, operations, activations = training_cost(
-        config.model, config.data.height, config.data.width, config.data.channels
-    )
-    part = config.training.batch_size // config.training.gradient_accumulation_steps
-    memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
-    try:
-        images = len(load_source(config.data, "train").names)
-        length = f"{images} images, {num_steps(config, images)} steps of {config.training.batch_size}"
-    except ValueError as error:
-        length = f"not known: {error}"
-    return (
-        f"{to_yaml(config)}\n"
-        f"parameters: {parameters:,} ({parameters / 1e6:.1f}M)\n"
-        f"forward pass: {operations / 1e9:.1f} GFLOP an image\n"
-        f"training: {length}\n"
-        f"memory: about {memory:.1f} GiB in float32 on one process ({part} images at once)"
-    )
 
 
 def list_skipped(run: Path, *parts: ImageSet) -> None:
@@ -75,7 +50,7 @@ def _sheet_of(step: int) -> str:
 def save_model(
     config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
 ) -> None:
-    """Puts the model as it is now into the run folder, with a sheet of samples, the loss and the card.
+    """Saves the model into the run folder, with a sample sheet, the loss plot and the card.
 
     Args:
         config: The run's configuration.

@@ -1,27 +1,25 @@
 """What changes from step to step, saved and restored together."""
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from diffusers.training_utils import EMAModel
-from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..run_folder.checkpoints import Checkpoint, load_newest_checkpoint, save_checkpoint
+from .ema import EMA
 
 
 @dataclass
 class TrainingState:
-    """Weights, their average, the optimizer and the counters of a run.
+    """Weights, their EMA, the optimizer and the counters of a run.
 
     Args:
         accelerator: Of the run.
         network: As prepared by the accelerator.
         optimizer: As prepared by the accelerator.
-        ema_decay: Decay of the average of the weights; none keeps none.
+        ema_decay: Decay of the EMA of the weights; None keeps no EMA.
     """
 
     accelerator: Accelerator
@@ -37,14 +35,12 @@ class TrainingState:
         self.saved_step: int | None = None
         self.loss_sum = torch.zeros((), device=self.accelerator.device)
         self.bare_network = self.accelerator.unwrap_model(self.network)
-        self.average = None
-        if self.ema_decay is not None:
-            self.average = EMAModel(self.bare_network.parameters(), decay=self.ema_decay, foreach=True)
+        self.ema = None if self.ema_decay is None else EMA(self.bare_network, self.ema_decay)
 
     def step_taken(self, loss: torch.Tensor) -> None:
-        """Counts one optimizer step, with its loss here, and moves the average of the weights."""
-        if self.average is not None:
-            move_average(self.average, self.bare_network)
+        """Counts one optimizer step, with its loss in this process, and updates the EMA."""
+        if self.ema is not None:
+            self.ema.update(self.bare_network)
         self.step += 1
         self.bad_in_a_row = 0
         self.steps_in_sum += 1
@@ -54,20 +50,22 @@ class TrainingState:
         """Copies of what a forward pass changes in the network: running statistics of batch normalization."""
         return [buffer.clone() for buffer in self.bare_network.buffers()]
 
-    def put_back(self, buffers: list[torch.Tensor]) -> None:
+    def restore_buffers(self, buffers: list[torch.Tensor]) -> None:
         """Undoes what forward passes have changed since `buffers` were copied."""
         for buffer, value in zip(self.bare_network.buffers(), buffers, strict=True):
             buffer.copy_(value)
 
     def step_skipped(self, buffers: list[torch.Tensor]) -> None:
-        """Counts one step whose gradient was thrown away, and puts back the buffers from before it."""
-        self.put_back(buffers)
+        """Counts one step whose gradient is discarded, and restores the buffers from before it."""
+        self.restore_buffers(buffers)
         self.step += 1
         self.bad_in_a_row += 1
         self.skipped_steps += 1
+        if self.accelerator.scaler:
+            self.accelerator.scaler.update()
 
     def mean_loss(self) -> float:
-        """Mean loss over all processes since this was last asked."""
+        """Mean loss over all processes since the last call."""
         mean = float(self.accelerator.reduce(self.loss_sum, "mean")) / self.steps_in_sum
         self.loss_sum.zero_()
         self.steps_in_sum = 0
@@ -83,7 +81,7 @@ class TrainingState:
         checkpoint = Checkpoint(
             step=self.step,
             network=self.bare_network.state_dict(),
-            average=dict(zip(self._names(), self.average.shadow_params, strict=True)) if self.average else {},
+            average=self.ema.weights() if self.ema else {},
             optimizer={"optimizer": self.optimizer.state_dict(), "scaler": scaler.state_dict() if scaler else {}},
             progress={
                 "loss_sum": float(self.loss_sum),
@@ -95,12 +93,12 @@ class TrainingState:
         save_checkpoint(folder, checkpoint, keep_last, keep_every)
 
     def resume(self, folder: Path) -> None:
-        """Takes over the newest checkpoint, if there is one."""
+        """Restores the newest checkpoint, if there is one."""
         checkpoint = load_newest_checkpoint(folder)
         if checkpoint is None:
             return
         try:
-            self._take_over(checkpoint)
+            self._restore(checkpoint)
         except (KeyError, RuntimeError, ValueError) as error:
             raise ValueError(
                 f"the checkpoint of step {checkpoint.step} in {folder} does not fit this network and optimizer: "
@@ -113,41 +111,16 @@ class TrainingState:
         self.bad_in_a_row = checkpoint.progress.get("bad_in_a_row", 0)
         self.loss_sum.fill_(checkpoint.progress["loss_sum"])
 
-    def _take_over(self, checkpoint: Checkpoint) -> None:
+    def _restore(self, checkpoint: Checkpoint) -> None:
         self.bare_network.load_state_dict(checkpoint.network)
         self.optimizer.load_state_dict(checkpoint.optimizer["optimizer"])
         if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
-        if self.average is not None:
-            # Copied in place: what safetensors reads is the file itself, mapped, and the file is to be deleted.
-            for name, shadow in zip(self._names(), self.average.shadow_params, strict=True):
-                shadow.copy_(checkpoint.average[name])
-            self.average.optimization_step = checkpoint.step - checkpoint.progress.get("skipped_steps", 0)
+        if self.ema is not None:
+            self.ema.load(checkpoint.average, checkpoint.step - checkpoint.progress.get("skipped_steps", 0))
 
-    def _names(self) -> list[str]:
-        return [name for name, _ in self.bare_network.named_parameters()]
-
-    @contextlib.contextmanager
-    def averaged_weights(self) -> Iterator[torch.nn.Module]:
-        """The network with the average of its weights inside the context, and its own again after it."""
-        if self.average is None:
-            yield self.bare_network
-            return
-        self.average.store(self.bare_network.parameters())
-        self.average.copy_to(self.bare_network.parameters())
-        try:
-            yield self.bare_network
-        finally:
-            self.average.restore(self.bare_network.parameters())
-
-
-def move_average(average: EMAModel, network: torch.nn.Module) -> None:
-    """The step of an `EMAModel` in one pass over the weights; its own takes three and a copy of them all.
-
-    Args:
-        average: Of the network's parameters, all of which are trained.
-        network: After an optimizer step.
-    """
-    average.optimization_step += 1
-    decay = average.get_decay(average.optimization_step)
-    get_ema_multi_avg_fn(decay)(average.shadow_params, list(network.parameters()), average.optimization_step)
+    def averaged_weights(self) -> contextlib.AbstractContextManager[torch.nn.Module]:
+        """The network with the EMA of its weights inside the context; with its own if there is no EMA."""
+        if self.ema is None:
+            return contextlib.nullcontext(self.bare_network)
+        return self.ema.swapped_into(self.bare_network)
