@@ -119,8 +119,6 @@ def test_a_redraw_that_differs_or_cannot_be_ends_in_one_line(model, photos, tmp_
     assert f"was drawn by weights {told['weights']}; the model has {weights}" in capsys.readouterr().err
     assert run("redraw", tmp_path / "me-sheet.png", "--model", model) == 2
     assert "the model draws 20x16" in capsys.readouterr().err
-    assert run("complete", photos[0], "--seed", -1, "--model", model, "--out", tmp_path / "x") == 2
-    assert "seed is -1; it must be at least 0" in capsys.readouterr().err
 
 
 def test_nothing_a_picture_says_tells_where_files_lie(model, photos, tmp_path):
