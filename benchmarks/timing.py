@@ -20,13 +20,13 @@ def interleaved(
 ) -> dict[str, list[float]]:
     """Seconds of each case in each round; a round runs every case once."""
     seconds: dict[str, list[float]] = {name: [] for name in cases}
-    for to_canonical in range(warmups + rounds):
+    for number in range(warmups + rounds):
         for name, case in cases.items():
             synchronize()
             start = time.perf_counter()
             case()
             synchronize()
-            if to_canonical >= warmups:
+            if number >= warmups:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
 
@@ -51,11 +51,11 @@ def taking_turns(
         processes.append(context.Process(target=_serve, args=(maker, other), daemon=True))
         processes[-1].start()
     taken: dict[str, list[tuple[float, Any, int]]] = {name: [] for name in makers}
-    for to_canonical in range(warmups + rounds):
+    for number in range(warmups + rounds):
         for name, line in lines.items():
             line.send(True)
             answer = line.recv()
-            if to_canonical >= warmups:
+            if number >= warmups:
                 taken[name].append(answer)
     for line in lines.values():
         line.send(False)

@@ -20,6 +20,7 @@ from halfface_pipeline.config.schema import (
 )
 from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import training_scheduler
+from halfface_pipeline.training.loop import train
 
 TINY_MODEL = ModelConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
 TINY_REPORT_MODEL = ModelConfig(
@@ -67,6 +68,20 @@ def tiny_pipeline():
         return pipe
 
     return make
+
+
+@pytest.fixture(scope="session")
+def trained_run(tmp_path_factory):
+    """A run of 30 steps with checkpoints at 15 and 30; tests only read it and copy it if they write."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    config = Config(
+        data=DataConfig(height=20, width=16, num_images=8, num_eval_images=4),
+        model=TINY_MODEL,
+        training=TrainingConfig(steps=30, batch_size=2, log_every=1, checkpoint_every=15, sample_every=None),
+        sampling=SamplingConfig(num_inference_steps=2, num_faces=1, num_completions=1),
+        output=OutputConfig(dir=str(folder), tracker="none"),
+    )
+    return train(config)
 
 
 @pytest.fixture

@@ -159,40 +159,6 @@ def test_every_file_that_is_not_code_is_package_data():
             assert any(inside.match(pattern) for pattern in patterns), inside
 
 
-# ------------------------------------------------------------------------------------------------------- docstrings
-
-
-def documented_fields(docstring: str) -> list[str]:
-    """The names in the Args or Attributes section of a Google docstring whose own indentation is removed."""
-    section = re.search(r"^(?:Args|Attributes):\n((?:[ ]{4}.*(?:\n|$)|\n)+)", docstring, flags=re.MULTILINE)
-    return re.findall(r"^ {4}(\w+)(?: \(.*?\))?:", section[1], flags=re.MULTILINE) if section else []
-
-
-def field_faults(source: str) -> list[str]:
-    """Dataclasses whose docstring names other fields than they have; pydoclint leaves these out."""
-    faults = []
-    for node in ast.walk(ast.parse(source)):
-        if not isinstance(node, ast.ClassDef) or not any("dataclass" in ast.unparse(d) for d in node.decorator_list):
-            continue
-        told = documented_fields(ast.get_docstring(node) or "")
-        fields = [item.target.id for item in node.body if isinstance(item, ast.AnnAssign)]
-        if told and told != fields:
-            faults.append(f"{node.name}: documents {told}, has {fields}")
-    return faults
-
-
-def test_a_field_that_the_docstring_does_not_name_is_reported():
-    docstring = '"""A.\n\n    Args:\n        x: One,\n            it: goes on.\n    """'
-    source = f"@dataclass(frozen=True)\nclass A:\n    {docstring}\n\n    x: int\n"
-    assert field_faults(source) == []
-    assert field_faults(source + "    y: int = 2\n") == ["A: documents ['x'], has ['x', 'y']"]
-    assert field_faults(source.replace("        x:", "        z:")) == ["A: documents ['z'], has ['x']"]
-
-
-def test_docstrings_of_dataclasses_name_their_fields():
-    assert [f"{p.name}: {fault}" for p in PACKAGE.rglob("*.py") for fault in field_faults(p.read_text("utf-8"))] == []
-
-
 # ------------------------------------------------------------------------------------- version, changelog, pins
 
 

@@ -17,6 +17,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 for package in ("gradio", "playwright"):
     pytest.importorskip(package, reason=f"{package} is not installed: the extra `browser` brings it")
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; $CHROMIUM can say where it is"),
 ]

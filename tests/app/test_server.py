@@ -1,21 +1,20 @@
 """The page when it is up, asked over HTTP: `halfface_pipeline.app.server` and `.page`."""
 
 import json
-import os
 import re
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import PIL.Image
 import pytest
 
 from halfface_pipeline.app.kept import sweep
+from tests.app.uploads import REFUSALS, malformed
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
-load = pytest.importorskip("benchmarks.app_load")
-
 
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
@@ -53,12 +52,24 @@ def test_a_program_completes_a_photo_and_gets_png_files_that_say_what_they_are(c
     assert outside == []
 
 
-def test_visitors_at_the_same_time_and_uploads_that_are_no_photos_all_get_a_clear_answer(page, kept, tmp_path):
-    number = len(load.KINDS)
-    told = load.measure(page.local_url, os.getpid(), str(kept), 3, number, tmp_path)
-    assert told["answered"] == [3, 3] and told["errors"] == told["unclear_answers"] == []
-    assert sum(told["refused"].values()) == number and all(text.startswith(load.CLEAR) for text in told["refused"])
-    assert told["growth_percent"] <= 10
+def test_simultaneous_visitors_are_all_answered(page, photo, tmp_path):
+    def visit(seed):
+        visitor = gradio_client.Client(page.local_url, verbose=False, download_files=str(tmp_path / str(seed)))
+        words = (gradio_client.handle_file(photo), 1, 0, 0, "dpm++", 5, seed, 2)
+        return [face["image"] for face in visitor.predict(*words, api_name="/complete")[0]]
+
+    with ThreadPoolExecutor(3) as visitors:
+        answers = list(visitors.map(visit, (0, 10, 20)))
+    for seed, images in zip((0, 10, 20), answers, strict=True):
+        assert [PIL.Image.open(image).text["seed"] for image in images] == [str(seed), str(seed + 1)]
+
+
+def test_uploads_that_are_not_photos_are_refused(client, kept, tmp_path):
+    for name, content in malformed().items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(gradio_client.exceptions.AppError) as refusal:
+            client.predict(gradio_client.handle_file(tmp_path / name), steps=1, completions=1, api_name="/complete")
+        assert str(refusal.value).startswith(REFUSALS) and str(kept) not in str(refusal.value), name
 
 
 def test_large_uploads_are_cut_off_and_leave_nothing(page, kept):

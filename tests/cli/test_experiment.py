@@ -8,25 +8,10 @@ import shutil
 import pytest
 
 from halfface_pipeline.cli.main import main
-from halfface_pipeline.config.schema import Config, DataConfig, OutputConfig, TrainingConfig
 from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL
 
 FEW = ["--num-faces", "2", "-n", "2"]
-
-
-@pytest.fixture(scope="module")
-def run_folder(tmp_path_factory):
-    """A run of a few steps with a checkpoint half way."""
-    folder = tmp_path_factory.mktemp("experiment") / "run"
-    config = Config(
-        data=DataConfig(height=20, width=16, num_images=8, num_eval_images=4),
-        model=TINY_MODEL,
-        training=TrainingConfig(steps=30, batch_size=2, log_every=1, checkpoint_every=15, sample_every=None),
-        output=OutputConfig(dir=str(folder), tracker="none"),
-    )
-    sampling = dataclasses.replace(config.sampling, num_inference_steps=2, num_faces=1, num_completions=1)
-    return train(dataclasses.replace(config, sampling=sampling))
 
 
 def run(*words):
@@ -46,27 +31,27 @@ EXPERIMENTS = {
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_leaves_picture_table_and_json(run_folder, tmp_path, capsys, name):
-    assert run(name, "--model", run_folder, "--out", tmp_path, *EXPERIMENTS[name]) == 0
+def test_every_experiment_writes_its_files(trained_run, tmp_path, capsys, name):
+    assert run(name, "--quick", "--model", trained_run, "--out", tmp_path, *EXPERIMENTS[name]) == 0
     stem = name.replace("-", "_")
     for ending in ("png", "csv", "md", "json"):
         assert (tmp_path / f"{stem}.{ending}").stat().st_size > 0
     whole = json.loads((tmp_path / f"{stem}.json").read_text())
-    assert whole["experiment"] == name and str(run_folder) in str(whole["settings"]["model"])
+    assert whole["experiment"] == name and str(trained_run) in str(whole["settings"]["model"])
     with (tmp_path / f"{stem}.csv").open() as opened:
         assert len(list(csv.DictReader(opened))) == len(whole["rows"])
     assert (tmp_path / f"{stem}.md").read_text() in capsys.readouterr().out
 
 
-def test_the_same_words_give_the_same_table(run_folder, tmp_path):
+def test_the_same_words_give_the_same_table(trained_run, tmp_path):
     for out in ("a", "b"):
-        words = ["--model", run_folder / "checkpoints" / "step-15", *FEW, "--schedulers", "ddpm", "--steps", "2"]
+        words = ["--model", trained_run / "checkpoints" / "step-15", *FEW, "--schedulers", "ddpm", "--steps", "2"]
         assert run("samplers", *words, "--out", tmp_path / out) == 0
     assert (tmp_path / "a" / "samplers.csv").read_bytes() == (tmp_path / "b" / "samplers.csv").read_bytes()
 
 
-def test_samplers_measured_inside_a_run_enter_its_card(run_folder, tmp_path, capsys):
-    folder = shutil.copytree(run_folder, tmp_path / "run")
+def test_samplers_measured_inside_a_run_enter_its_card(trained_run, tmp_path, capsys):
+    folder = shutil.copytree(trained_run, tmp_path / "run")
     words = ["--model", folder, *FEW, "--schedulers", "dpm++", "--steps", "2"]
     assert run("samplers", *words, "--out", tmp_path / "elsewhere") == 0
     assert "How many steps are enough was not measured" in (folder / "README.md").read_text()
@@ -75,16 +60,16 @@ def test_samplers_measured_inside_a_run_enter_its_card(run_folder, tmp_path, cap
     assert "| dpm++ | 2 |" in (folder / "README.md").read_text()
 
 
-def test_checkpoints_are_models_beside_the_run(run_folder, tmp_path):
-    checkpoint = run_folder / "checkpoints" / "step-30"
-    words = ["--model", run_folder, checkpoint, *FEW, "--steps", "2", "--out", tmp_path]
+def test_checkpoints_are_models_beside_the_run(trained_run, tmp_path):
+    checkpoint = trained_run / "checkpoints" / "step-30"
+    words = ["--model", trained_run, checkpoint, *FEW, "--steps", "2", "--out", tmp_path]
     assert run("objectives", *words) == 0
     rows = json.loads((tmp_path / "objectives.json").read_text())["rows"]
     assert [row["model"] for row in rows[:2]] == ["run", "run step-30"]
     assert list(rows[0].values())[1:] == list(rows[1].values())[1:]
 
 
-def test_without_a_model_the_reports_schedule_is_taken(tmp_path):
+def test_the_default_schedule_is_the_reports(tmp_path):
     assert run("schedule", "--out", tmp_path, "--step-sizes", 40) == 0
     settings = json.loads((tmp_path / "schedule.json").read_text())["settings"]
     assert (settings["num_train_timesteps"], settings["beta_start"], settings["beta_end"]) == (1000, 1e-4, 0.02)
@@ -101,21 +86,30 @@ BAD = {
     "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],
     "num_faces is 9; the part trained on has 8": ["unseen", "--num-faces", "9"],
     "num_completions is 0": ["samplers", "-n", "0"],
+    "--seed is -1; it must be from 0 to 2**63 - 1": ["samplers", "--seed", "-1"],
+    "--seed is 18446744073709551616; it must": ["unseen", "--seed", "18446744073709551616"],
 }
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_mistakes_end_in_one_line(run_folder, tmp_path, capsys, message):
+def test_mistakes_end_in_one_line(trained_run, tmp_path, capsys, message):
     name, *words = BAD[message]
     few = [] if "--num-faces" in words else ["--num-faces", "2"]
-    assert run(name, *words, *few, "--model", run_folder, "--out", tmp_path / "out") == 2
+    assert run(name, *words, *few, "--model", trained_run, "--out", tmp_path / "out") == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1] and lines[-1].startswith("halfface experiment: error:")
     assert not (tmp_path / "out").exists()
 
 
+def test_a_users_file_is_not_replaced(tmp_path, capsys):
+    (tmp_path / "schedule_steps.csv").write_text("mine")
+    assert run("schedule", "--quick", "--out", tmp_path, "--step-sizes", 40) == 2
+    assert "schedule_steps.csv is not as `halfface experiment schedule` wrote it" in capsys.readouterr().err
+    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
+
+
 @pytest.mark.parametrize("name", ["unseen", "objectives"])
-def test_a_model_without_what_is_needed_is_refused(tiny_pipeline, tmp_path, capsys, name):
+def test_unsuitable_models_are_refused(tiny_pipeline, tmp_path, capsys, name):
     model = tmp_path / "model"
     tiny_pipeline(hidden_half="left").save_pretrained(model)
     assert run(name, "--model", model, *FEW, "--out", tmp_path / "out") == 2

@@ -368,15 +368,15 @@ def test_a_changed_renderer_is_not_served_the_old_faces(config, monkeypatch, cha
 
 @pytest.mark.parametrize("file", ["images.npy", "attributes.npy", "index.json"])
 @pytest.mark.parametrize("damage", ["gone", "empty", "cut", "garbage"])
-def test_a_damaged_set_is_made_anew(config, pictures, tmp_path, file, find_corruption):
+def test_a_damaged_set_is_made_anew(config, pictures, tmp_path, file, damage):
     root = pictures(["train/a.png", "train/b.png", "test/c.png"])
     (root / "train" / "metadata.csv").write_text("file_name,x\na.png,1\n")
     first = load_images(config("imagefolder", root), "train", progress=False)
     pixels, place = first.images.tobytes(), tmp_path / "cache" / first.fingerprint / file
     content = place.read_bytes()
     place.unlink()
-    if find_corruption != "gone":
-        place.write_bytes({"empty": b"", "cut": content[:-10], "garbage": b"\xff" * len(content)}[find_corruption])
+    if damage != "gone":
+        place.write_bytes({"empty": b"", "cut": content[:-10], "garbage": b"\xff" * len(content)}[damage])
     again = load_images(config("imagefolder", root), "train", progress=False)
     assert again.images.tobytes() == pixels and again.attributes["x"][0] == 1
     assert place.read_bytes() == content

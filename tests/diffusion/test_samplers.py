@@ -54,8 +54,9 @@ def test_a_constant_image_is_drawn_exactly(pipe_with, name, prediction_type):
     out = pipe(
         torch.zeros(3, 10, 16), num_inference_steps=10, output_type="pt", generator=torch.Generator().manual_seed(0)
     )
-    assert float((out.hidden_halves - 0.4).abs().max()) < 2e-3
+    assert float((out.hidden_halves * 2 - 1 - 0.4).abs().max()) < 2e-3
     assert type(pipe.scheduler).__name__ == SAMPLERS[name][0]
+    pipe.scheduler.set_timesteps(10)
     assert pipe.unet.timesteps == [float(t) for t in pipe.scheduler.timesteps]
     assert len(pipe.unet.timesteps) == CALLS.get(name, lambda n: n)(10)
     assert pipe.unet.timesteps[0] == 999
@@ -71,8 +72,8 @@ def test_gaussian_data_keep_their_mean_and_spread(pipe_with, name):
         output_type="pt",
         generator=torch.Generator().manual_seed(0),
     )
-    assert float(out.hidden_halves.mean()) == pytest.approx(0.3, abs=0.01)
-    assert float(out.hidden_halves.std()) == pytest.approx(0.2, rel=0.08)
+    assert float(out.hidden_halves.mean() * 2 - 1) == pytest.approx(0.3, abs=0.01)
+    assert float(out.hidden_halves.std() * 2) == pytest.approx(0.2, rel=0.08)
 
 
 def test_samplers_that_do_not_work_on_the_trained_noise_levels_are_refused(tiny_pipeline):
@@ -83,11 +84,39 @@ def test_samplers_that_do_not_work_on_the_trained_noise_levels_are_refused(tiny_
             pipe(torch.zeros(3, 10, 16), num_inference_steps=2)
 
 
-def test_ddim_is_refused_where_it_would_step_to_other_timesteps_than_it_lists(tiny_pipeline):
+@pytest.mark.parametrize("steps", [7, 30, 61, 122, 1000])
+@pytest.mark.parametrize("name", ["ddpm", "ddim"])
+def test_any_number_of_steps_is_exact_on_gaussian_data(pipe_with, name, steps):
+    """61 and 122 are counts for which "trailing" spacing gives a surplus timestep; 7 and 30 do not divide T."""
+    pipe = pipe_with(name, mean=0.3, deviation=0.0)
+    out = pipe(torch.zeros(3, 10, 16), 1, steps, torch.Generator().manual_seed(0), output_type="pt")
+    assert len(pipe.unet.timesteps) == steps and min(pipe.unet.timesteps) >= 0
+    assert float((out.hidden_halves * 2 - 1 - 0.3).abs().max()) < 2e-3
+
+
+@pytest.mark.parametrize("steps", [3, 7, 30])
+def test_ddim_equals_first_order_dpm_solver(pipe_with, steps):
+    """DPM-Solver++ of first order is DDIM (Lu et al. 2022, section 4.1)."""
+    images = []
+    for name in ("ddim", "dpm++"):
+        pipe = pipe_with(name, mean=0.3, deviation=0.2)
+        if name == "dpm++":
+            pipe.scheduler = make_sampler(name, pipe.scheduler).from_config(
+                pipe.scheduler.config, solver_order=1, final_sigmas_type="zero"
+            )
+        else:
+            pipe.scheduler.register_to_config(clip_sample=False)
+        images.append(
+            pipe(torch.zeros(3, 10, 16), 2, steps, torch.Generator().manual_seed(0), output_type="pt").images
+        )
+    torch.testing.assert_close(*images, atol=2e-3, rtol=0)
+
+
+def test_leftover_noise_of_the_large_variance_is_reported(tiny_pipeline):
     pipe = tiny_pipeline()
-    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
-    with pytest.raises(ValueError, match="num_inference_steps is 30; DDIMScheduler needs a divisor of 1000"):
-        pipe(torch.zeros(3, 10, 16), num_inference_steps=30)
+    pipe.scheduler.register_to_config(variance_type="fixed_large")
+    with pytest.warns(UserWarning, match=r"white noise of standard deviation 0.32 after 10 steps"):
+        pipe(torch.zeros(3, 10, 16), num_inference_steps=10)
 
 
 def test_eta_goes_to_the_sampler_that_takes_it_and_is_refused_by_others(tiny_pipeline):

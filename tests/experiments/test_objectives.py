@@ -2,12 +2,13 @@
 
 import pytest
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.trials import hair_colours, load_trial, region
 from halfface_pipeline.experiments.objectives import _by_hair_colour, noise_prediction_error, objectives
 from tests.oracles import GaussianDenoiser
 
+TWO = SamplingConfig(num_completions=2, num_inference_steps=2)
 DATA = DataConfig(height=48, width=40, num_eval_images=16)
 
 
@@ -17,7 +18,7 @@ def oracle_pipeline(tiny_pipeline, prediction_type):
     return pipe
 
 
-def test_one_knowledge_has_one_error_whatever_it_is_said_in(tiny_pipeline):
+def test_errors_agree_across_prediction_types(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 4, 1)
     errors = [
         noise_prediction_error(oracle_pipeline(tiny_pipeline, kind), trial)
@@ -31,7 +32,7 @@ def test_one_knowledge_has_one_error_whatever_it_is_said_in(tiny_pipeline):
     assert noise_prediction_error(pipe, trial)["clean_error_high"] == pytest.approx(missed, rel=0.05)
 
 
-def test_hair_that_comes_out_brighter_is_told_by_colour(tiny_pipeline):
+def test_brighter_hair_is_measured_per_colour(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 16, 1)
     mask = region(trial.factors, ("hair",), 48, 40) & trial.determined
     names = hair_colours(trial.factors)
@@ -44,13 +45,13 @@ def test_hair_that_comes_out_brighter_is_told_by_colour(tiny_pipeline):
         )
 
 
-def test_models_stand_beside_exact_samples_and_another_face(tiny_pipeline):
+def test_models_are_compared_with_exact_samples(tiny_pipeline):
     trial = load_trial(tiny_pipeline(48, 40), DATA, 6, 2)
     models = {}
     for name in ("epsilon", "v_prediction"):
         pipe = tiny_pipeline(48, 40, prediction_type=name)
         models[name] = (pipe, make_sampler("ddim", pipe.scheduler))
-    result = objectives(models, trial, num_completions=2, num_inference_steps=2)
+    result = objectives(models, trial, TWO)
     assert [row["model"] for row in result.rows] == ["epsilon", "v_prediction", "exact samples", "another face"]
     exact, wrong = result.rows[2], result.rows[3]
     for name in ("skin_error", "hair_error", "background_error"):
@@ -64,4 +65,4 @@ def test_photographs_and_other_halves_are_refused(tiny_pipeline):
     pipe = tiny_pipeline(48, 40, hidden_half="left")
     trial = load_trial(pipe, DATA, 2, 2)
     with pytest.raises(ValueError, match="hidden_half is 'left' or the faces are photographs"):
-        objectives({"left": (pipe, pipe.scheduler)}, trial, 2, 2)
+        objectives({"left": (pipe, pipe.scheduler)}, trial, TWO)

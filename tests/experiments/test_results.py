@@ -7,11 +7,11 @@ import PIL.Image
 import pytest
 
 from halfface_pipeline.config.files import to_yaml
-from halfface_pipeline.experiments.results import Result, as_markdown, write_result
+from halfface_pipeline.experiments.results import Result, as_markdown, check_files, write_result
 from halfface_pipeline.experiments.training_curves import spikes, training_curves
 
 
-def test_a_result_is_a_picture_a_table_and_all_it_takes_to_repeat_it(tmp_path):
+def test_files_of_a_result(tmp_path):
     rows = [{"step_size": 40, "residual_noise": 0.08612345}, {"step_size": "exact", "residual_noise": None}]
     result = Result(
         PIL.Image.new("RGB", (3, 2), "red"),
@@ -34,14 +34,31 @@ def test_a_result_is_a_picture_a_table_and_all_it_takes_to_repeat_it(tmp_path):
             {"step_size": "40", "residual_noise": "0.08612345"},
             {"step_size": "exact", "residual_noise": ""},
         ]
-    assert "| step size | residual noise |\n| --- | --- |\n| 40 | 0.08612 |\n| exact |  |" in files[2].read_text()
+    assert "| 40 | 0.08612 |" in files[2].read_text()
     assert "residual noise: in pixel values" in as_markdown("step-size", result)
     whole = json.loads(files[3].read_text())
     assert whole["rows"] == rows and whole["settings"] == {"seed": 7} and whole["steps"] == [{"beta": 0.1}]
     assert set(whole["versions"]) >= {"python", "torch", "diffusers"}
 
 
-def test_a_sheet_of_completions_says_what_it_is_and_the_forward_process_does_not(tmp_path):
+def test_only_its_own_files_are_replaced(tmp_path):
+    result = Result(PIL.Image.new("RGB", (3, 2)), [{"a": 1}], {}, details={"steps": [{"b": 2}]})
+    for _ in range(2):
+        files = write_result(tmp_path, "schedule", result)
+    for file in files[:3] + files[4:]:
+        own = file.read_bytes()
+        file.write_bytes(own + b"mine")
+        with pytest.raises(ValueError, match=rf"where {file.name} is not as `halfface experiment schedule` wrote it"):
+            write_result(tmp_path, "schedule", result)
+        assert file.read_bytes() == own + b"mine"
+        file.write_bytes(own)
+    files[3].write_text('{"mine": 1}')
+    with pytest.raises(ValueError, match=r"schedule\.\w+ is not as"):
+        check_files(tmp_path, "schedule")
+    assert files[3].read_text() == '{"mine": 1}'
+
+
+def test_only_sheets_of_completions_are_labelled(tmp_path):
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     settings = {"model": [str(tmp_path / "runs" / "demo"), "someone/other"], "data": "procedural", "seed": 7}
     result = Result(PIL.Image.new("RGB", (3, 2)), [{"a": 1}], settings)
@@ -53,7 +70,7 @@ def test_a_sheet_of_completions_says_what_it_is_and_the_forward_process_does_not
         assert picture.text == {}
 
 
-def test_spikes_are_told_from_those_that_follow_a_restart():
+def test_spikes_after_a_restart_are_separate():
     log = [{"loss": 1.0, "lr": 1.0 - (i % 40) / 40} for i in range(120)]
     log[41]["loss"], log[70]["loss"], log[71]["loss"] = 4.0, 2.0, 1.4
     assert spikes(log) == {

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.trials import load_trial
 from halfface_pipeline.experiments.sampling import samplers, step_size, variance
 from halfface_pipeline.experiments.unseen import unseen
 from tests.oracles import GaussianDenoiser
 
+TWO = SamplingConfig(num_completions=2, num_inference_steps=2)
 DATA = DataConfig(height=48, width=40, num_images=3, num_eval_images=3)
 
 
@@ -29,11 +30,11 @@ def trial(tiny_pipeline):
     return load_trial(tiny_pipeline(48, 40), DATA, 2, 2)
 
 
-def test_beta_leaves_the_noise_that_was_predicted_and_the_posterior_does_not(tiny_pipeline, trial):
+def test_beta_leaves_the_predicted_noise(tiny_pipeline, trial):
     """Pixels of deviation 0.2: what a sample has beyond that is noise which the last step could not take away."""
     pipe = tiny_pipeline(48, 40)
     pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, mean=0.0, deviation=0.2)
-    result = variance(pipe, trial, 12, step_sizes=[40], matching="log_snr")
+    result = variance(pipe, trial, SamplingConfig(num_completions=12), step_sizes=[40], matching="log_snr")
     rows = {(row["step_size"], row["variance"]): row for row in result.rows[:-1]}
     predicted = math.sqrt(1e-4 + (0.7961 - 1e-4) / 24) / 2
     assert predicted == pytest.approx(0.091, abs=5e-4)
@@ -43,7 +44,7 @@ def test_beta_leaves_the_noise_that_was_predicted_and_the_posterior_does_not(tin
     assert small["residual_noise"] < 0.101
 
 
-def test_what_is_compared_starts_from_the_same_noise_and_leaves_the_model_as_it_was(tiny_pipeline, trial):
+def test_comparisons_share_their_initial_noise(tiny_pipeline, trial):
     pipe, starts = tiny_pipeline(48, 40), []
     trained, called = pipe.scheduler, []
 
@@ -51,7 +52,7 @@ def test_what_is_compared_starts_from_the_same_noise_and_leaves_the_model_as_it_
         called.append(given[0][:, :3].clone())
 
     pipe.unet.register_forward_pre_hook(remember)
-    result = step_size(pipe, trial, 2, step_sizes=[40, 50])
+    result = step_size(pipe, trial, TWO, step_sizes=[40, 50])
     assert pipe.scheduler is trained
     assert [(row["step_size"], row["matching"]) for row in result.rows[:-1]] == [
         (size, matching) for matching in ("proportional", "log_snr", "exact") for size in (40, 50)
@@ -67,7 +68,7 @@ def test_what_is_compared_starts_from_the_same_noise_and_leaves_the_model_as_it_
 
 
 def test_samplers_are_exact_on_one_grey_in_few_steps(exact_pipeline, trial):
-    result = samplers(exact_pipeline, trial, 2, ["ddim", "heun"], [5, 10])
+    result = samplers(exact_pipeline, trial, TWO, ["ddim", "heun"], [5, 10])
     assert [row["network_calls"] for row in result.rows[:-1]] == [5, 10, 9, 19]
     grey = round((0.2 + 1) * 127.5)
     wrong = np.abs(trial.truth.permute(0, 2, 3, 1).numpy().astype(int) - grey) / 255
@@ -78,12 +79,12 @@ def test_samplers_are_exact_on_one_grey_in_few_steps(exact_pipeline, trial):
         assert row["residual_noise"] == 0 and row["spread"] == 0
 
 
-def test_unseen_takes_both_parts_and_their_gap(exact_pipeline):
+def test_unseen_measures_both_splits_and_the_gap(exact_pipeline):
     pipe = exact_pipeline
     pipe.scheduler = make_sampler("ddim", pipe.scheduler)
     parts = [load_trial(pipe, DATA, 3, 2, split) for split in ("train", "eval")]
     assert not torch.equal(parts[0].truth, parts[1].truth)
-    result = unseen(pipe, *parts, num_completions=2, num_inference_steps=2)
+    result = unseen(pipe, *parts, TWO)
     rows = {row["measure"]: row for row in result.rows}
     seam = rows["seam gradient"]
     expected = []

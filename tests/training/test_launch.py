@@ -36,6 +36,8 @@ TWO = [
     "no",
 ]
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def config(tmp_path):

@@ -82,6 +82,7 @@ def public():
 # --------------------------------------------------------------------------------------------------------------- locks
 
 
+@pytest.mark.slow
 def test_a_second_training_in_a_folder_is_refused_until_the_first_has_ended(tiny_config, tmp_path):
     config = changed(tiny_config, "training", steps=100_000, log_every=1, checkpoint_every=2)
     file, run = written(config, tmp_path), Path(config.output.dir)

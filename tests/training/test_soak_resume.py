@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
 from soak_resume import CHECKPOINT_EVERY, as_markdown, soak
 
 
+@pytest.mark.slow
 def test_a_training_killed_three_times_ends_as_one_never_killed(tmp_path):
     """Once at any moment, once while a checkpoint is written, once while an old one is deleted."""
     result = soak(3, tmp_path)

@@ -8,13 +8,14 @@ from typing import Any, get_args
 import numpy as np
 from diffusers import SchedulerMixin
 
-from ..config.schema import DataConfig, NoiseConfig, SamplerName
+from ..config.model import require
+from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
 from ..evaluation.trials import EvaluationBatch, load_trial
 from ..experiments import noise_levels, sampling
 from ..experiments.objectives import objectives
-from ..experiments.results import Result, as_markdown, write_result
+from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
@@ -33,7 +34,7 @@ EXAMPLES = {
     "objectives": "--model runs/v runs/epsilon",
     "training": "--model runs/demo",
 }
-"""Words between the name of an experiment and --out."""
+"""Arguments between the name of an experiment and --out."""
 
 
 def add_experiments(commands: Any) -> None:
@@ -58,17 +59,21 @@ def add_experiments(commands: Any) -> None:
             example=f"halfface experiment {name} {EXAMPLES[name]} --out {name}",
         )
         kind.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+        kind.add_argument(
+            "--quick", action="store_true", help="4 faces and 2 completions where any are made: minutes on a CPU"
+        )
+        kind.add_argument("--seed", type=int, default=0, help="of the noise, from 0 to 2**63 - 1 (default 0)")
         kind.set_defaults(command=_command, run=run)
         return kind
 
     forward = add("forward", _forward, "the forward process on a face (figure 1)")
     schedule = add("schedule", _schedule, "the schedule, shorter ones, and their mismatch (figures 4 and 11)")
-    steps = add("step-size", _step_size, "larger steps, matched and not (figures 10 and 12 to 14)")
-    variance = add("variance", _variance, "beta beside the posterior variance (figures 15 to 17)")
-    new = add("unseen", _unseen, "halves trained on beside held-out ones (figure 18)")
+    steps = add("step-size", _step_size, "larger steps, noise levels matched or not (figures 10 and 12 to 14)")
+    variance = add("variance", _variance, "beta compared with the posterior variance (figures 15 to 17)")
+    new = add("unseen", _unseen, "faces of the training set compared with held-out ones (figure 18)")
     few = add("samplers", _samplers, "samplers of diffusers at few steps")
     losses = add("objectives", _objectives, "models by noise-prediction error and by the colours they continue")
-    curves = add("training", _training, "loss and learning rate of runs, spikes counted (figures 5 to 9)")
+    curves = add("training", _training, "loss and learning rate of runs, with a count of spikes (figures 5 to 9)")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
@@ -80,12 +85,9 @@ def add_experiments(commands: Any) -> None:
     for kind in (steps, variance, few):
         kind.add_argument("--data", help="`procedural` or a folder of photos (default: what the model was trained on)")
     for kind in (steps, variance, new, few, losses):
-        kind.add_argument("--quick", action="store_true", help="4 faces and 2 completions: minutes on a CPU")
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
         kind.add_argument("-n", type=int, help=f"completions of each (default {THOROUGH['n']})")
         kind.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    for kind in (forward, steps, variance, new, few, losses):
-        kind.add_argument("--seed", type=int, default=0, help="of the noise (default 0)")
     names = ", ".join(get_args(SamplerName))
     for kind in (new, losses):
         kind.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
@@ -110,7 +112,9 @@ def add_experiments(commands: Any) -> None:
 
 
 def _command(options: argparse.Namespace) -> None:
+    require(0 <= options.seed < 2**63, "--seed", options.seed, "from 0 to 2**63 - 1")
     out = output_folder(options.out)
+    check_files(out, options.experiment, DETAILS.get(options.experiment, ()))
     for name, value in (QUICK if getattr(options, "quick", False) else THOROUGH).items():
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
@@ -158,23 +162,19 @@ def _step_size(options: argparse.Namespace) -> Result:
                 f"--variance is {kind!r}; it must be fixed_small, fixed_large or a number from 0 to 1"
             ) from None
     pipe, trial = _pipe_and_trial(options)
-    return sampling.step_size(pipe, trial, options.n, options.step_sizes, kind, options.seed, options.batch_size)
+    return sampling.step_size(pipe, trial, _sampling(options), options.step_sizes, kind, options.batch_size)
 
 
 def _variance(options: argparse.Namespace) -> Result:
     if options.matching not in sampling.MATCHINGS:
         raise ValueError(f"--matching is {options.matching!r}; it must be one of {', '.join(sampling.MATCHINGS)}")
     pipe, trial = _pipe_and_trial(options)
-    return sampling.variance(
-        pipe, trial, options.n, options.step_sizes, options.matching, options.seed, options.batch_size
-    )
+    return sampling.variance(pipe, trial, _sampling(options), options.step_sizes, options.matching, options.batch_size)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
     pipe, trial = _pipe_and_trial(options)
-    return sampling.samplers(
-        pipe, trial, options.n, options.schedulers, options.steps, options.seed, options.batch_size
-    )
+    return sampling.samplers(pipe, trial, _sampling(options), options.schedulers, options.steps, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:
@@ -183,7 +183,7 @@ def _unseen(options: argparse.Namespace) -> Result:
     data = evaluation_data(None, options.model, pipe)
     trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
     held_out = load_trial(pipe, data, options.num_faces, options.n)
-    return unseen(pipe, trained_on, held_out, options.n, options.steps, options.seed, options.batch_size)
+    return unseen(pipe, trained_on, held_out, _sampling(options, options.steps), options.batch_size)
 
 
 def _objectives(options: argparse.Namespace) -> Result:
@@ -202,11 +202,11 @@ def _objectives(options: argparse.Namespace) -> Result:
             raise ValueError(f"--model {name} draws the {pipe.config.hidden_half} half; all must draw the same")
         models[_short_name(name, models)] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
     assert trial is not None
-    return objectives(models, trial, options.n, options.steps, options.seed, options.batch_size)
+    return objectives(models, trial, _sampling(options, options.steps), options.batch_size)
 
 
 def _short_name(model: str, taken: dict[str, Any]) -> str:
-    """The run's name, with the step of a checkpoint; the whole word where that is taken."""
+    """The run's name, with the step of a checkpoint; the whole argument where that is taken."""
     path = Path(model)
     name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
     return model if name in taken else name
@@ -214,6 +214,11 @@ def _short_name(model: str, taken: dict[str, Any]) -> str:
 
 def _training(options: argparse.Namespace) -> Result:
     return training_curves([Path(run) for run in options.model])
+
+
+def _sampling(options: argparse.Namespace, steps: int = 1) -> SamplingConfig:
+    """Completions and seed of the options; the steps count where an experiment has one number of them."""
+    return SamplingConfig(num_inference_steps=steps, num_completions=options.n, seed=options.seed)
 
 
 def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch]:

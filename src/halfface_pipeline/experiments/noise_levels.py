@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..inference.sheets import sheet
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_signed, to_uint8
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
 from ..remote_code.respacing import log_snr, mismatch
 from .results import Result, Row
@@ -23,11 +23,11 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     Args:
         process: Settings of the trained scheduler.
         face: (H, W, 3) uint8.
-        num_pictures: Timesteps shown, the clean face apart.
-        seed: Of the noise.
+        num_pictures: Timesteps shown, besides the clean face.
+        seed: Seed of the noise.
 
     Returns:
-        The pictures in a row, and signal and noise of each.
+        The pictures in a row, and one row of signal and noise per picture.
 
     Raises:
         ValueError: If there are fewer than two pictures.
@@ -35,11 +35,11 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     if num_pictures < 2:
         raise ValueError(f"num_pictures is {num_pictures}; it must be at least 2")
     scheduler = RespacedDDPMScheduler.from_config(process)
-    clean = encode(torch.from_numpy(np.array(face)).permute(2, 0, 1), "uint8", "signed")
+    clean = to_signed(torch.from_numpy(np.array(face)).permute(2, 0, 1))
     timesteps = torch.linspace(0, len(scheduler) - 1, num_pictures).round().long()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
     noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
-    shown = encode(noisy.clamp(-1, 1), "signed", "uint8").permute(0, 2, 3, 1).numpy()
+    shown = to_uint8((noisy.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
     abar = scheduler.alphas_cumprod[timesteps]
     rows = [
         {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}
@@ -55,72 +55,84 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
 
 
 def schedules(process: Mapping[str, Any], step_sizes: Sequence[int] = STEP_SIZES) -> Result:
-    """The trained schedule beside the report's shorter ones, and how far the network is misled under those.
+    """Compares the trained schedule with the report's shorter ones, and the noise level with the one assumed.
 
     Args:
         process: Settings of the trained scheduler, whose betas must be linear.
         step_sizes: s of the shorter schedules, each a divisor of T.
 
     Returns:
-        Signal and noise over t, the schedules over t/T, the mismatch of each step; a row a schedule.
+        Signal and noise over t, the schedules over t/T, the mismatch of each step; one row per schedule.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
     """
-    shorter = {size: steps_of_size(process, size) for size in (1, *(size for size in step_sizes if size != 1))}
     trained = RespacedDDPMScheduler.from_config(process).alphas_cumprod
-    rows: list[Row] = []
-    every_step: list[Row] = []
+    every_step = {size: _steps(process, size, trained) for size in dict.fromkeys((1, *step_sizes))}
+    rows: list[Row] = [
+        {
+            "step_size": size,
+            "steps": len(steps),
+            "last_beta": max(step["beta"] for step in steps),
+            "last_abar": min(step["abar"] for step in steps),
+            "mean_mismatch_nats": sum(abs(step["mismatch_nats"]) for step in steps) / len(steps),
+            "largest_mismatch_nats": max(abs(step["mismatch_nats"]) for step in steps),
+            "largest_offset_in_timesteps": max(
+                abs(step["timestep_proportional"] - step["timestep_log_snr"]) for step in steps
+            ),
+        }
+        for size, steps in every_step.items()
+    ]
+    columns = {
+        "mean_mismatch_nats": "log SNR of the sample minus that of the timestep given to the network at the same t/T",
+        "largest_offset_in_timesteps": "between the timestep at the same t/T and the one with the same noise level",
+    }
+    settings = {**_trained(process), "step_sizes": list(step_sizes)}
+    details = {"steps": [step for steps in every_step.values() for step in steps]}
+    return Result(_schedules_figure(trained, every_step), rows, settings, columns, details)
+
+
+def _steps(process: Mapping[str, Any], size: int, trained: torch.Tensor) -> list[Row]:
+    """Every step of the report's schedule for a step size, the noisiest first."""
+    scheduler = steps_of_size(process, size)
+    count = len(trained) // size
+    steps = scheduler.reverse_steps(count)
+    matched = steps_of_size(process, size, "log_snr").reverse_steps(count)
+    columns = {
+        "step_size": [size] * count,
+        "step": range(count, 0, -1),
+        "timestep_proportional": steps.timesteps.tolist(),
+        "timestep_log_snr": matched.timesteps.tolist(),
+        "beta": steps.betas.tolist(),
+        "abar": steps.alphas_cumprod.tolist(),
+        "log_snr": log_snr(steps.alphas_cumprod).tolist(),
+        "mismatch_nats": mismatch(steps, trained).tolist(),
+    }
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def _schedules_figure(trained: torch.Tensor, every_step: Mapping[int, Sequence[Row]]) -> Figure:
     figure = Figure(figsize=(15, 4.2), layout="constrained")
-    factors, compared, misled = figure.subplots(1, 3)
+    factors, compared, mismatched = figure.subplots(1, 3)
     time = torch.arange(1, len(trained) + 1)
     factors.plot(time, trained.sqrt(), label=r"signal $\sqrt{\bar\alpha_t}$")
     factors.plot(time, (1 - trained).sqrt(), label=r"noise $\sqrt{1-\bar\alpha_t}$")
     factors.set(xlabel="t", title=f"T = {len(trained)}")
-    for number, (size, told) in enumerate(shorter.items()):
+    for number, (size, steps) in enumerate(every_step.items()):
         colour = f"C{number}"
-        steps = told.reverse_steps(len(trained) // size)
-        matched = steps_of_size(process, size, "log_snr").reverse_steps(len(trained) // size)
-        nats = mismatch(steps, trained)
-        place = torch.arange(len(nats), 0, -1) / len(nats)
-        compared.plot(place, steps.alphas_cumprod, color=colour, label=f"T' = {len(nats)} (s = {size})")
+        place = [step["step"] / len(steps) for step in steps]
+        label = f"T' = {len(steps)} (s = {size})"
+        compared.plot(place, [step["abar"] for step in steps], color=colour, label=label)
         if size > 1:
-            misled.plot(place, nats, marker=".", color=colour, label=f"s = {size}")
-        rows.append(
-            {
-                "step_size": size,
-                "steps": len(nats),
-                "last_beta": float(steps.betas.max()),
-                "last_abar": float(steps.alphas_cumprod.min()),
-                "mean_mismatch_nats": float(nats.abs().mean()),
-                "largest_mismatch_nats": float(nats.abs().max()),
-                "largest_offset_in_timesteps": float((steps.timesteps - matched.timesteps).abs().max()),
-            }
-        )
-        values = zip(
-            steps.timesteps.tolist(),
-            matched.timesteps.tolist(),
-            steps.betas.tolist(),
-            steps.alphas_cumprod.tolist(),
-            log_snr(steps.alphas_cumprod).tolist(),
-            nats.tolist(),
-            strict=True,
-        )
-        names = ("timestep_proportional", "timestep_log_snr", "beta", "abar", "log_snr", "mismatch_nats")
-        for taken, row in enumerate(values):
-            every_step.append({"step_size": size, "step": len(nats) - taken, **dict(zip(names, row, strict=True))})
+            nats = [step["mismatch_nats"] for step in steps]
+            mismatched.plot(place, nats, marker=".", color=colour, label=f"s = {size}")
     compared.set(xlabel="t/T", ylabel=r"$\bar\alpha$", title="the report's shorter schedules")
-    misled.axhline(0, color="black", linewidth=0.6)
-    misled.set(xlabel="t'/T'", ylabel="nats of log SNR", title="sample minus what the network is told")
-    for axes in (factors, compared, misled):
+    mismatched.axhline(0, color="black", linewidth=0.6)
+    mismatched.set(xlabel="t'/T'", ylabel="nats of log SNR", title="sample minus timestep given to the network")
+    for axes in (factors, compared, mismatched):
         axes.grid(alpha=0.3)
         axes.legend()
-    columns = {
-        "mean_mismatch_nats": "difference in log SNR between the sample and what the network is told when t/T is kept",
-        "largest_offset_in_timesteps": "between the timestep at the same t/T and the one with the same noise",
-    }
-    settings = {**_trained(process), "step_sizes": list(step_sizes)}
-    return Result(figure, rows, settings, columns, {"steps": every_step})
+    return figure
 
 
 def steps_of_size(

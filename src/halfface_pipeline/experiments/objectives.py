@@ -1,44 +1,51 @@
-"""What the loss does not tell: models beside each other by noise-prediction error and by the colours they continue."""
+"""What the loss does not show: models compared by noise-prediction error and by the colours they continue."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
+import PIL.Image
 import torch
 from diffusers import SchedulerMixin
 
+from ..config.schema import SamplingConfig
 from ..data.procedural.factors import HAIR_COLOURS
+from ..evaluation.metrics.colour import PROCEDURAL_REGIONS
 from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
+from ..remote_code.image_io import encode
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 
 HIGH_NOISE = 0.8
 """Timesteps beyond this share of T count as high noise."""
-REGIONS = {"skin": ("skin",), "hair": ("hair",), "background": ("background_top", "background_bottom")}
 LUMINANCE = (0.299, 0.587, 0.114)
 SHOWN_FACES = 6
+COLUMNS = {
+    "noise_error": "mean squared error of the predicted noise (L_simple), over all timesteps",
+    "noise_error_high": f"the same over the timesteps from {HIGH_NOISE} T on, where colours are decided",
+    "clean_error_high": "root mean square error of the clean half there, pixel values from 0 to 1",
+    "skin_error": "mean absolute error of determined pixels that show skin; likewise for hair and background",
+    "shift": "mean brightness of determined hair pixels minus the true one; positive is blonder",
+}
 
 
 def objectives(
     models: Mapping[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]],
     trial: EvaluationBatch,
-    num_completions: int,
-    num_inference_steps: int,
-    seed: int = 0,
+    sampling: SamplingConfig,
     batch_size: int = 32,
 ) -> Result:
-    """Measures every model's noise prediction and its completions on the same faces, by hair colour too.
+    """Measures every model's noise prediction and its completions of the same faces, also per hair colour.
 
     Args:
         models: By name, each with the sampler to draw with; all of one size, the bottom half hidden.
         trial: Procedural faces.
-        num_completions: Completions of each.
-        num_inference_steps: Denoising steps.
-        seed: Of the noise.
+        sampling: `num_completions`, `num_inference_steps` and `seed`.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with a column a model; a row a model, and a table of hair colours.
+        A sheet with one column per model; one row per model, and a table per hair colour.
 
     Raises:
         ValueError: If the truth about the hidden halves is not known.
@@ -49,52 +56,63 @@ def objectives(
             "halves are known for procedural faces whose bottom is hidden"
         )
     height, width = trial.images.shape[1:3]
-    regions = {
-        name: region(trial.factors, fields, height, width) & trial.determined for name, fields in REGIONS.items()
+    masks = {
+        name: region(trial.factors, fields, height, width) & trial.determined
+        for name, fields in PROCEDURAL_REGIONS.items()
     }
     names = hair_colours(trial.factors)
     rows: list[Row] = []
     colours: list[Row] = []
     pictures = []
-    for model, (pipe, drawn_with) in models.items():
-        errors = noise_prediction_error(pipe, trial, seed)
-        trained, pipe.scheduler = pipe.scheduler, drawn_with
-        try:
-            images, hidden = complete(pipe, trial, num_completions, num_inference_steps, seed, batch_size, model)
-        finally:
-            pipe.scheduler = trained
-        pictures.append(images)
-        rows.append(
-            {"model": model, "prediction": trained.config.prediction_type}
-            | errors
-            | scores(trial, hidden)
-            | {f"{name}_error": _mean(_error(hidden, trial, mask)) for name, mask in regions.items()}
-        )
-        colours += _by_hair_colour(model, hidden, trial, regions["hair"], names)
-    wrong, exact = trial.truth.roll(1, 0)[:, None], trial.exact
-    for label, halves in (("exact samples", exact), ("another face", wrong)):
-        known = scores(trial, halves) | {
-            f"{name}_error": _mean(_error(halves, trial, mask)) for name, mask in regions.items()
-        }
-        rows.append({"model": label} | {name: known.get(name) for name in list(rows[0])[1:]})
-    shown = range(min(SHOWN_FACES, len(trial.images)))
-    firsts = [column[face * num_completions] for face in shown for column in pictures]
+    for model, (pipe, sampler) in models.items():
+        errors = noise_prediction_error(pipe, trial, sampling.seed)
+        images, hidden = _complete_with(pipe, sampler, trial, sampling, batch_size, model)
+        pictures.append(images[:: sampling.num_completions])
+        described = {"model": model, "prediction": pipe.scheduler.config.prediction_type}
+        rows.append(described | errors | _measures(trial, hidden, masks))
+        colours += _by_hair_colour(model, hidden, trial, masks["hair"], names)
+    for label, halves in (("exact samples", trial.exact), ("another face", trial.truth.roll(1, 0)[:, None])):
+        measures = _measures(trial, halves, masks)
+        rows.append({"model": label} | {name: measures.get(name) for name in list(rows[0])[1:]})
     settings = {
         "models": list(models),
-        "num_inference_steps": num_inference_steps,
+        "num_inference_steps": sampling.num_inference_steps,
         "num_faces": len(trial.images),
-        "num_completions": num_completions,
-        "seed": seed,
+        "num_completions": sampling.num_completions,
+        "seed": sampling.seed,
     }
-    columns = {
-        "noise_error": "mean squared error of the predicted noise (L_simple), over all timesteps",
-        "noise_error_high": f"the same over the timesteps from {HIGH_NOISE} T on, where colours are decided",
-        "clean_error_high": "root mean square error of the clean half there, pixel values from 0 to 1",
-        "skin_error": "mean absolute error of decided pixels that show skin; so for hair and background",
-        "shift": "mean brightness of decided hair pixels minus the true one; positive is blonder",
-    }
-    picture = sheet([trial.originals[face] for face in shown], firsts, ("original", *models))
-    return Result(picture, rows, settings, columns, {"hair_colours": colours})
+    return Result(_sheet(trial, models, pictures), rows, settings, COLUMNS, {"hair_colours": colours})
+
+
+def _complete_with(
+    pipe: HalfFaceInpaintPipeline,
+    sampler: SchedulerMixin,
+    trial: EvaluationBatch,
+    sampling: SamplingConfig,
+    batch_size: int,
+    label: str,
+) -> tuple[list[PIL.Image.Image], torch.Tensor]:
+    """Completes the faces with a sampler and puts the trained scheduler back."""
+    trained, pipe.scheduler = pipe.scheduler, sampler
+    try:
+        steps = sampling.num_inference_steps
+        return complete(pipe, trial, sampling.num_completions, steps, sampling.seed, batch_size, label)
+    finally:
+        pipe.scheduler = trained
+
+
+def _measures(trial: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    errors = {f"{name}_error": _mean(_error(hidden, trial, mask)) for name, mask in masks.items()}
+    return scores(trial, hidden) | errors
+
+
+def _sheet(
+    trial: EvaluationBatch, names: Iterable[str], pictures: Sequence[Sequence[PIL.Image.Image]]
+) -> PIL.Image.Image:
+    """The first completion of each of the first faces, one column per model."""
+    shown = range(min(SHOWN_FACES, len(trial.images)))
+    completions = [column[face] for face in shown for column in pictures]
+    return sheet([trial.originals[face] for face in shown], completions, ("original", *names))
 
 
 @torch.no_grad()
@@ -106,14 +124,14 @@ def noise_prediction_error(
     Args:
         pipe: The model, with the scheduler it was trained under.
         trial: The faces.
-        seed: Of the noise.
-        num_levels: Timesteps.
+        seed: Seed of the noise.
+        num_levels: Number of timesteps.
 
     Returns:
         `noise_error`, `noise_error_high`, `clean_error_high`.
     """
-    config, known = pipe.scheduler.config, (trial.known / 127.5 - 1).to(pipe.device)
-    clean = (trial.truth / 127.5 - 1).to(pipe.device)
+    config = pipe.scheduler.config
+    known, clean = (encode(half, "uint8", "signed").to(pipe.device) for half in (trial.known, trial.truth))
     generator = torch.Generator().manual_seed(seed)
     total, multiple = config.num_train_timesteps, size_multiple(pipe.unet)
     timesteps = ((torch.arange(num_levels) + 0.5) / num_levels * total).long()

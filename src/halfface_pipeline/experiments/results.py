@@ -1,9 +1,10 @@
-"""What an experiment leaves behind: a picture, a table as CSV and Markdown, and a JSON to repeat it by."""
+"""What an experiment writes: a picture, a table as CSV and Markdown, and a JSON that says how to repeat it."""
 
 import csv
+import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -14,8 +15,11 @@ from matplotlib.figure import Figure
 
 from ..inference.complete import model_name
 from ..inference.png_metadata import png_text
+from ..run_folder.tables import markdown_table
 
 Row = dict[str, Any]
+DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",)}
+"""Further tables, by experiment."""
 PACKAGES = ("torch", "diffusers", "numpy")
 
 
@@ -27,7 +31,7 @@ class Result:
         picture: The figure or the sheet.
         rows: The table, all rows with the same columns.
         settings: What was run, JSON-able.
-        columns: The meaning of columns whose name does not tell it all.
+        columns: The meaning of columns whose name does not explain it.
         details: Further tables by name, written as CSV and into the JSON.
     """
 
@@ -36,6 +40,37 @@ class Result:
     settings: Mapping[str, Any]
     columns: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Sequence[Row]] = field(default_factory=dict)
+
+
+def check_files(out: Path, name: str, details: Iterable[str] = ()) -> list[Path]:
+    """Finds the files of an experiment and refuses to replace any that an experiment did not write.
+
+    Args:
+        out: The folder.
+        name: Of the experiment.
+        details: Names of further tables.
+
+    Returns:
+        NAME.png, NAME.csv, NAME.md, NAME.json and NAME_<detail>.csv.
+
+    Raises:
+        ValueError: If one of them exists and is not as this experiment wrote it, by the digests in NAME.json.
+    """
+    stem = name.replace("-", "_")
+    files = [out / f"{stem}{ending}" for ending in (".png", ".csv", ".md", ".json")]
+    files += [out / f"{stem}_{detail}.csv" for detail in details]
+    try:
+        whole = json.loads(files[3].read_text())
+        digests = {**whole["files"], files[3].name: _digest(files[3])} if whole["experiment"] == name else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        digests = {}
+    for file in files:
+        if file.exists() and (not file.is_file() or digests.get(file.name) != _digest(file)):
+            raise ValueError(
+                f"--out is {str(out)!r}, where {file.name} is not as `halfface experiment {name}` wrote it; "
+                "it must be another folder, or the file must be moved away"
+            )
+    return files
 
 
 def write_result(out: Path, name: str, result: Result) -> list[Path]:
@@ -48,35 +83,41 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
 
     Returns:
         The files.
+
+    Raises:
+        ValueError: If a file of this name exists that this experiment did not write.
     """
+    files = check_files(out, name, result.details)
     out.mkdir(parents=True, exist_ok=True)
-    stem = name.replace("-", "_")
-    files = [out / f"{stem}{ending}" for ending in (".png", ".csv", ".md", ".json")]
+    picture, table, markdown, whole, *details = files
     if isinstance(result.picture, Figure):
-        result.picture.savefig(files[0], dpi=120)
+        result.picture.savefig(picture, dpi=120)
     elif name == "forward":  # a given face with noise on it: nothing in it was generated
-        result.picture.save(files[0])
+        result.picture.save(picture)
     else:
-        result.picture.save(files[0], pnginfo=png_text(_without_places(result.settings)))
-    _write_csv(files[1], result.rows)
-    files[2].write_text(as_markdown(name, result))
-    for detail, rows in result.details.items():
-        files.append(out / f"{stem}_{detail}.csv")
-        _write_csv(files[-1], rows)
-    whole = {
+        result.picture.save(picture, pnginfo=png_text(_without_places(result.settings)))
+    markdown.write_text(as_markdown(name, result))
+    for file, rows in zip([table, *details], [result.rows, *result.details.values()], strict=True):
+        _write_csv(file, rows)
+    content = {
         "experiment": name,
         "settings": dict(result.settings),
         "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
         "columns": dict(result.columns),
         "rows": list(result.rows),
         **{detail: list(rows) for detail, rows in result.details.items()},
+        "files": {file.name: _digest(file) for file in files if file != whole},
     }
-    files[3].write_text(json.dumps(whole, indent=1) + "\n")
+    whole.write_text(json.dumps(content, indent=1) + "\n")
     return files
 
 
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def _without_places(settings: Mapping[str, Any]) -> Row:
-    """Settings whose models and data are named without the folders they lie in."""
+    """Settings with models and data named without their folders."""
     named = {
         key: ", ".join(model_name(str(each)) for each in (value if isinstance(value, list) else [value]))
         for key, value in settings.items()
@@ -86,20 +127,11 @@ def _without_places(settings: Mapping[str, Any]) -> Row:
 
 
 def as_markdown(name: str, result: Result) -> str:
-    """The table, what was run, and what the columns mean."""
-    names = list(result.rows[0])
-    lines = [f"# halfface experiment {name}", ""]
-    lines += ["| " + " | ".join(column.replace("_", " ") for column in names) + " |", "| --- " * len(names) + "|"]
-    lines += ["| " + " | ".join(_shown(row[column]) for column in names) + " |" for row in result.rows]
+    """The table, the meaning of its columns, and the settings."""
+    lines = [f"# halfface experiment {name}", "", markdown_table(result.rows)]
     lines += ["", *(f"- {column.replace('_', ' ')}: {meaning}" for column, meaning in result.columns.items())]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in result.settings.items()) + ".", ""]
     return "\n".join(lines)
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _write_csv(file: Path, rows: Sequence[Row]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import PIL.Image
 from diffusers import SchedulerMixin
 
+from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
 from ..evaluation.trials import EvaluationBatch, complete, scores
 from ..inference.sheets import sheet
@@ -21,12 +22,12 @@ SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc", "heun")
 STEPS = (5, 10, 20, 50)
 MATCHINGS = ("proportional", "log_snr", "exact")
 COLUMNS = {
-    "determined_pixel_error": "over pixels that the known half decides; of exact samples, 0",
+    "determined_pixel_error": "over pixels that the known half determines; 0 for exact samples",
     "residual_noise": "standard deviation of white noise left, pixel values from 0 to 1",
     "spread": "standard deviation of a pixel among the completions of a half",
     "spread_over_exact": "the spread over that of exact samples of p(hidden | known)",
     "predicted_noise": "what the report's schedule leaves: sigma / 2 of the last step that adds noise",
-    "network_calls": "of one completion",
+    "network_calls": "per completion",
 }
 
 
@@ -43,10 +44,9 @@ class Column:
 def step_size(
     pipe: HalfFaceInpaintPipeline,
     trial: EvaluationBatch,
-    num_completions: int,
+    sampling: SamplingConfig,
     step_sizes: Sequence[int] = STEP_SIZES,
     variance_type: str = "fixed_large",
-    seed: int = 0,
     batch_size: int = 32,
 ) -> Result:
     """Ancestral sampling with larger steps: the report's schedules, the same matched by noise level, and re-spaced.
@@ -54,14 +54,13 @@ def step_size(
     Args:
         pipe: The model.
         trial: The faces.
-        num_completions: Completions of each.
+        sampling: `num_completions` and `seed`.
         step_sizes: s; T / s steps are taken.
         variance_type: sigma^2 of the noise added; the report's is `fixed_large`.
-        seed: Of the noise.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
@@ -76,31 +75,29 @@ def step_size(
             title = "s=1" if size == 1 else f"s={size} {matching.replace('proportional', 't/T')}"
             columns.append(Column(title, names, scheduler, scheduler.num_inference_steps))
     settings = {"step_sizes": list(step_sizes), "variance_type": variance_type}
-    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+    return _compare(pipe, trial, columns, sampling, settings, batch_size)
 
 
 def variance(
     pipe: HalfFaceInpaintPipeline,
     trial: EvaluationBatch,
-    num_completions: int,
+    sampling: SamplingConfig,
     step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
     matching: str = "proportional",
-    seed: int = 0,
     batch_size: int = 32,
 ) -> Result:
-    """sigma^2 = beta beside the posterior variance at several step sizes.
+    """Compares sigma^2 = beta with the posterior variance at several step sizes.
 
     Args:
         pipe: The model.
         trial: The faces.
-        num_completions: Completions of each.
+        sampling: `num_completions` and `seed`.
         step_sizes: s; T / s steps are taken.
         matching: `proportional` (the report's), `log_snr` or `exact`.
-        seed: Of the noise.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
@@ -112,16 +109,15 @@ def variance(
             names = {"step_size": size, "matching": matching, "variance": kind}
             columns.append(Column(f"s={size} {symbol}", names, scheduler, scheduler.num_inference_steps))
     settings = {"step_sizes": list(step_sizes), "matching": matching}
-    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+    return _compare(pipe, trial, columns, sampling, settings, batch_size)
 
 
 def samplers(
     pipe: HalfFaceInpaintPipeline,
     trial: EvaluationBatch,
-    num_completions: int,
+    sampling: SamplingConfig,
     names: Sequence[str] = SAMPLERS,
     steps: Sequence[int] = STEPS,
-    seed: int = 0,
     batch_size: int = 32,
 ) -> Result:
     """Samplers of diffusers at few steps.
@@ -129,14 +125,13 @@ def samplers(
     Args:
         pipe: The model.
         trial: The faces.
-        num_completions: Completions of each.
+        sampling: `num_completions` and `seed`.
         names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
         steps: Denoising steps.
-        seed: Of the noise.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and a row a completion; a row of measures a sampler.
+        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
 
     Raises:
         ValueError: If a name is unknown or the model cannot be sampled so.
@@ -147,18 +142,18 @@ def samplers(
         for count in steps
     ]
     settings = {"schedulers": list(names), "steps": list(steps)}
-    return _compare(pipe, trial, columns, num_completions, settings, seed, batch_size)
+    return _compare(pipe, trial, columns, sampling, settings, batch_size)
 
 
 def _compare(
     pipe: HalfFaceInpaintPipeline,
     trial: EvaluationBatch,
     columns: Sequence[Column],
-    num_completions: int,
+    sampling: SamplingConfig,
     settings: Mapping[str, Any],
-    seed: int,
     batch_size: int,
 ) -> Result:
+    num_completions, seed = sampling.num_completions, sampling.seed
     trained, rows, pictures = pipe.scheduler, [], []
     exact = scores(trial, trial.exact) if trial.exact is not None else {}
     try:
@@ -201,7 +196,7 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
 def _sheet(
     trial: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
 ) -> PIL.Image.Image:
-    """A row a completion, a column a sampler."""
+    """One row per completion, one column per sampler."""
     rows = range(min(8, len(trial.images)) * num_completions)
     originals = [trial.originals[row // num_completions] for row in rows]
     return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

@@ -1,4 +1,4 @@
-"""Loss and learning rate of runs beside each other, and the spikes in them (the report's figures 5 to 9)."""
+"""Loss and learning rate of several runs, and the spikes in them (the report's figures 5 to 9)."""
 
 import statistics
 from collections.abc import Mapping, Sequence
@@ -22,10 +22,10 @@ def training_curves(runs: Sequence[Path]) -> Result:
         runs: Run folders.
 
     Returns:
-        Loss above learning rate, a column a run; a row a run.
+        Loss above learning rate, one column and one row of the table per run.
 
     Raises:
-        ValueError: If a folder is no run or has logged fewer than `WINDOW` lines.
+        ValueError: If a folder is not a run or has logged fewer than `WINDOW` lines.
     """
     logs: dict[str, list[dict[str, float]]] = {}
     rows: list[Row] = []
@@ -62,7 +62,7 @@ def spikes(log: Sequence[Mapping[str, float]]) -> Row:
         log: Lines of log.jsonl, more than `WINDOW`.
 
     Returns:
-        `spikes`, `largest_ratio`, `restarts`, `largest_ratio_after_restart`, `largest_ratio_elsewhere`; none where
+        `spikes`, `largest_ratio`, `restarts`, `largest_ratio_after_restart`, `largest_ratio_elsewhere`; None where
         there is no such line.
     """
     # A restart takes the rate from near nothing to its peak; a warm-up climbs by less at a time.

@@ -1,5 +1,6 @@
-"""Halves trained on beside halves never seen (the report's figure 18)."""
+"""Faces of the training set compared with held-out faces (the report's figure 18)."""
 
+from ..config.schema import SamplingConfig
 from ..evaluation.trials import EvaluationBatch, complete, scores_per_face
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -13,9 +14,7 @@ def unseen(
     pipe: HalfFaceInpaintPipeline,
     trained_on: EvaluationBatch,
     held_out: EvaluationBatch,
-    num_completions: int,
-    num_inference_steps: int,
-    seed: int = 0,
+    sampling: SamplingConfig,
     batch_size: int = 32,
 ) -> Result:
     """Completes faces trained on and faces held out, and measures the gap.
@@ -24,18 +23,17 @@ def unseen(
         pipe: The model, with the sampler to use.
         trained_on: Faces of the training set.
         held_out: Faces it never saw.
-        num_completions: Completions of each.
-        num_inference_steps: Denoising steps.
-        seed: Of the noise.
+        sampling: `num_completions`, `num_inference_steps` and `seed`.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet, trained-on faces above held-out ones; a row a measure with the mean of both and of the truth itself,
-        and the gap with its standard error.
+        A sheet, training faces above held-out ones; one row per measure with the mean of both and of the truth, and
+        the gap with its standard error.
     """
+    num_completions, steps, seed = sampling.num_completions, sampling.num_inference_steps, sampling.seed
     values, truths, originals, pictures = [], [], [], []
     for label, trial in (("trained on", trained_on), ("held out", held_out)):
-        images, hidden = complete(pipe, trial, num_completions, num_inference_steps, seed, batch_size, label)
+        images, hidden = complete(pipe, trial, num_completions, steps, seed, batch_size, label)
         values.append(scores_per_face(trial, hidden))
         truths.append(scores_per_face(trial, trial.truth[:, None] if trial.exact is None else trial.exact))
         originals += trial.originals[:SHOWN_FACES]
@@ -58,7 +56,7 @@ def unseen(
         )
     settings = {
         "scheduler": type(pipe.scheduler).__name__,
-        "num_inference_steps": num_inference_steps,
+        "num_inference_steps": steps,
         "num_faces": len(held_out.images),
         "num_completions": num_completions,
         "seed": seed,

@@ -45,6 +45,9 @@ def half_size(height: int, width: int, hidden_half: str) -> tuple[int, int]:
         ValueError: If the side across the cut is odd, or `hidden_half` is unknown.
     """
     check_hidden_half(hidden_half)
+    for name, side in (("height", height), ("width", width)):
+        if side < 2:
+            raise ValueError(f"{name} is {side}; it must be at least 2")
     side, name = (height, "height") if hidden_half in ("bottom", "top") else (width, "width")
     if side % 2:
         raise ValueError(f"{name} is {side}; it must be even to cut off the {hidden_half} half")

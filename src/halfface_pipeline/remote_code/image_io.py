@@ -1,5 +1,10 @@
-"""Pictures as people hand them over: PIL, NumPy and torch, in their own number ranges, and back."""
+"""Images as PIL, NumPy and torch, and their value ranges.
 
+Inside the package an image is a torch tensor whose dtype implies its range: uint8 from 0 to 255, floating point from
+0 to 1. Only the network and its loss use [-1, 1] ("signed").
+"""
+
+import math
 from typing import Literal
 
 import numpy as np
@@ -10,10 +15,7 @@ import torch
 from .halves import cut
 
 Picture = PIL.Image.Image | np.ndarray | torch.Tensor
-Encoding = Literal["uint8", "unit", "signed"]
-"""uint8 from 0 to 255, floats in [0, 1], floats in [-1, 1]."""
-
-OUTPUT_ENCODINGS: dict[str, Encoding] = {"pil": "uint8", "np": "unit", "pt": "signed"}
+OutputType = Literal["pil", "np", "pt", "latent"]
 
 
 def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
@@ -60,57 +62,82 @@ def known_halves(images: np.ndarray, hidden_half: str) -> list[np.ndarray]:
     return list(known.permute(0, 2, 3, 1).contiguous().numpy())
 
 
-def read_half(half: Picture, height: int, width: int) -> tuple[torch.Tensor, Encoding]:
-    """One half of a face in the encoding it was given in.
+def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, int]) -> torch.Tensor:
+    """Converts one given half to a tensor with its values unchanged.
 
     Args:
-        half: PIL of any size (made to fit by `resize_to`), NumPy (H, W, 3) uint8 or float in [0, 1], torch (3, H, W)
-            in [-1, 1].
+        half: PIL of any size (resized by `resize_to`), NumPy (H, W, 3) uint8 or float in [0, 1], or torch (3, H, W) in
+            [0, 1].
         height: Height of a half in pixels.
         width: Width of a half in pixels.
+        image_size: Height and width of a complete image, to recognize one.
 
     Returns:
-        (3, height, width) with the values given, and their encoding.
+        (3, height, width), uint8 or floating point in [0, 1].
 
     Raises:
-        ValueError: If the type, the shape, or the values do not fit.
+        ValueError: If the type, the shape or the values do not fit, or `half` is a complete image.
     """
     if isinstance(half, PIL.Image.Image):
+        upright = PIL.ImageOps.exif_transpose(half)
+        _check_aspect(upright.height / upright.width, height / width, image_size)
         half = np.array(resize_to(half, height, width))
     if isinstance(half, np.ndarray):
-        if half.shape != (height, width, 3):
-            raise ValueError(f"top_half has shape {half.shape}; an array must be {(height, width, 3)}")
+        _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))
         values = torch.tensor(half).permute(2, 0, 1)
-        return (values, "uint8") if half.dtype == np.uint8 else (_in_range(values, 0.0, 1.0), "unit")
+        return values if half.dtype == np.uint8 else _check_range(values)
     if not isinstance(half, torch.Tensor):
         raise ValueError(f"top_half is a {type(half).__name__}; it must be PIL, NumPy, torch or a list of these")
-    if tuple(half.shape) != (3, height, width):
-        raise ValueError(f"top_half has shape {tuple(half.shape)}; a tensor must be {(3, height, width)}")
-    return _in_range(half.detach().cpu(), -1.0, 1.0), "signed"
+    _check_shape("a tensor", tuple(half.shape), (3, height, width), (3, *image_size))
+    return _check_range(half.detach().cpu())
 
 
-def _in_range(values: torch.Tensor, low: float, high: float) -> torch.Tensor:
+def _check_shape(kind: str, shape: tuple[int, ...], half: tuple[int, ...], image: tuple[int, ...]) -> None:
+    if shape == image:
+        raise ValueError(f"top_half has the shape of a complete image, {shape}; cut out its known half, {half}, first")
+    if shape != half:
+        raise ValueError(f"top_half has shape {shape}; {kind} must be {half}")
+
+
+def _check_aspect(aspect: float, half: float, image_size: tuple[int, int]) -> None:
+    """Refuses a PIL image whose height-to-width ratio is closer to that of a complete image than to that of a half."""
+    image = image_size[0] / image_size[1]
+    if abs(math.log(aspect / image)) < abs(math.log(aspect / half)):
+        raise ValueError(
+            f"top_half has a height-to-width ratio of {aspect:.2f}, like a complete image ({image:.2f}) and not like "
+            f"a half ({half:.2f}); cut out its known half first: image.crop((left, top, right, bottom))"
+        )
+
+
+def _check_range(values: torch.Tensor) -> torch.Tensor:
     if not values.is_floating_point():
-        raise ValueError(f"top_half holds {values.dtype}; it must be uint8 (NumPy) or floats from {low} to {high}")
-    if not bool(((values >= low) & (values <= high)).all()):
-        raise ValueError(f"top_half has values outside [{low}, {high}] or not numbers; scale it first")
+        raise ValueError(f"top_half has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
+    if not bool(((values >= 0) & (values <= 1)).all()):
+        raise ValueError("top_half has values outside [0, 1] or NaN; scale images in [-1, 1] by (x + 1) / 2")
     return values
 
 
-def encode(image: torch.Tensor, given: Encoding, wanted: Encoding) -> torch.Tensor:
-    """Converts between encodings; what is already so stays as it is, bit for bit."""
-    if given == wanted:
-        return image
-    if given == "uint8":
-        return image / 255 if wanted == "unit" else image / 127.5 - 1
-    if wanted == "uint8":
-        return (image * 255 if given == "unit" else (image + 1) * 127.5).round().to(torch.uint8)
-    return image * 2 - 1 if wanted == "signed" else (image + 1) / 2
+def to_signed(image: torch.Tensor) -> torch.Tensor:
+    """Floating point in [-1, 1] from uint8 or floating point in [0, 1]."""
+    return image / 127.5 - 1 if image.dtype == torch.uint8 else image * 2 - 1
 
 
-def to_output(images: list[torch.Tensor], output_type: str) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
+def to_unit(image: torch.Tensor) -> torch.Tensor:
+    """Floating point in [0, 1] from uint8; floating point is returned unchanged."""
+    return image / 255 if image.dtype == torch.uint8 else image
+
+
+def to_uint8(image: torch.Tensor) -> torch.Tensor:
+    """uint8 from floating point in [0, 1]; uint8 is returned unchanged."""
+    return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+
+
+def postprocess(
+    images: list[torch.Tensor], output_type: OutputType
+) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
     """Images (3, H, W) of one size as `pil`, `np` (N, H, W, 3) or `pt` (N, 3, H, W)."""
     if output_type == "pt":
-        return torch.stack(images)
-    arrays = [image.permute(1, 2, 0).numpy() for image in images]
-    return np.stack(arrays) if output_type == "np" else [PIL.Image.fromarray(array) for array in arrays]
+        return torch.stack([to_unit(image) for image in images])
+    if output_type == "np":
+        return np.stack([to_unit(image).permute(1, 2, 0).numpy() for image in images])
+    return [PIL.Image.fromarray(to_uint8(image).permute(1, 2, 0).contiguous().numpy()) for image in images]

@@ -1,14 +1,14 @@
-"""`HalfFaceInpaintPipeline`: half of a face in, whole faces out. This file and its siblings ship with every model."""
+"""`HalfFaceInpaintPipeline`: half of a face in, complete faces out. Saved, with its siblings, in every model."""
 
 import inspect
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, get_args
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin, SchedulerMixin
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 
@@ -23,18 +23,22 @@ from .halves import (
     to_canonical,
 )
 from .hub_client import push_pipeline
-from .image_io import OUTPUT_ENCODINGS, Encoding, Picture, encode, read_half, to_output
-from .seeds import completion_seeds
+from .image_io import OutputType, Picture, postprocess, preprocess, to_signed, to_uint8, to_unit
+from .noise_levels import check_eta, prepare_scheduler, use_next_timestep
 from .shipping import of_package, ship_code, ship_components
+
+Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 @dataclass
 class HalfFaceOutput(BaseOutput):
-    """Completed faces; completions of one input stand together, in the order of the inputs.
+    """Completed faces; completions of one input are consecutive, in the order of the inputs.
 
     Args:
-        images: Whole faces: a list of PIL images, an array (N, H, W, 3) in [0, 1] or a tensor (N, 3, H, W) in [-1, 1].
-        hidden_halves: The generated halves alone, in the same form.
+        images: Complete faces: a list of PIL images, an array (N, H, W, 3) or a tensor (N, 3, H, W) in [0, 1]. With
+            `output_type="latent"` the same as `hidden_halves`.
+        hidden_halves: The generated halves alone, in the same form; with `output_type="latent"` a tensor (N, 3, h, w)
+            in [-1, 1].
     """
 
     images: Any
@@ -42,21 +46,22 @@ class HalfFaceOutput(BaseOutput):
 
 
 class HalfFaceInpaintPipeline(DiffusionPipeline):
-    """Draws the hidden half of a face by conditional diffusion (Ho et al. 2020; Saharia et al. 2022).
+    """Generates the hidden half of a face by conditional diffusion (Ho et al. 2020; Saharia et al. 2022).
 
-    Any scheduler of diffusers that works on the trained noise levels can take the place of the saved one:
-    `pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)`.
+    The scheduler can be replaced by any diffusers scheduler that works on the trained noise levels:
+    `pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)`. Each call works on its own copy
+    of the scheduler, so that threads can share a pipeline.
 
     Args:
         unet: A `UNet2DModel` or `ReportNetwork` from 2C channels (noisy hidden half, clean known half) to C channels.
         scheduler: The noise schedule the network was trained under, or a sampler with its configuration.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-        hidden_half: The half the model draws: `bottom`, `top`, `left` or `right`.
-        known_layout: How the known half lies beside the hidden one: `stacked` or `mirrored`.
+        height: Height of complete images in pixels.
+        width: Width of complete images in pixels.
+        hidden_half: The half that the model generates: `bottom`, `top`, `left` or `right`.
+        known_layout: How the known half is laid out for the network: `stacked` or `mirrored`.
 
     Raises:
-        ValueError: If the network does not map 2C channels to C, or the size cannot be cut.
+        ValueError: If the network does not map 2C channels to C, or the size is missing or cannot be cut.
     """
 
     model_cpu_offload_seq = "unet"
@@ -64,29 +69,32 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        unet: ModelMixin,
+        unet: UNet2DModel,
         scheduler: SchedulerMixin,
-        height: int = 108,
-        width: int = 88,
+        height: int | None = None,
+        width: int | None = None,
         hidden_half: str = "bottom",
         known_layout: str = "mirrored",
     ) -> None:
         super().__init__()
-        half_size(height, width, hidden_half)
+        for name, value in (("height", height), ("width", width)):
+            if value is None:
+                raise ValueError(f"{name} is None; it must be the {name} of complete images, as in pipe.config.{name}")
+        half_size(height, width, hidden_half)  # type: ignore[arg-type]
         check_known_layout(known_layout)
-        taken, given = unet.config.in_channels, unet.config.out_channels
-        if taken == given:
+        in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
+        if in_channels == out_channels:
             raise ValueError(
-                f"unet maps {taken} channels to {given}; the model draws whole images unconditionally and completes "
-                "no half: load it with diffusers' DDPMPipeline"
+                f"unet maps {in_channels} channels to {out_channels}; it generates complete images unconditionally: "
+                "load it with diffusers' DDPMPipeline"
             )
-        if taken != 2 * given:
+        if in_channels != 2 * out_channels:
             raise ValueError(
-                f"unet maps {taken} channels to {given}; "
-                "it must take twice the channels it gives: noisy hidden half and known half"
+                f"unet maps {in_channels} channels to {out_channels}; "
+                "it must have twice as many inputs as outputs: noisy hidden half and known half"
             )
         for weight in (*unet.parameters(), *unet.buffers()):
-            # Weights mapped from a file can lie unaligned, and the CPU's kernels then round in another way.
+            # Weights mapped from a file can be unaligned, and CPU kernels then round differently.
             if weight.device.type == "cpu" and weight.data_ptr() % 64:
                 weight.data = weight.data.clone()
         self.register_modules(unet=unet, scheduler=scheduler)
@@ -94,14 +102,19 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
 
     @property
     def half_size(self) -> tuple[int, int]:
-        """Height and width in pixels of each half, as it stands in the image."""
+        """Height and width in pixels of each half, as it is in the image."""
         return half_size(self.config.height, self.config.width, self.config.hidden_half)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of one completion's noise, in the frame with the hidden half below."""
+        """Channels, height and width of one completion's noise, in canonical orientation."""
         size = canonical_size(self.config.height, self.config.width, self.config.hidden_half)
         return (self.unet.config.out_channels, *size)
+
+    @property
+    def num_timesteps(self) -> int:
+        """Steps that the scheduler takes per completion in the last call, at least `num_inference_steps`."""
+        return self._num_timesteps
 
     @torch.no_grad()
     def __call__(
@@ -109,11 +122,11 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         top_half: Picture | Sequence[Picture],
         num_completions: int = 1,
         num_inference_steps: int = 50,
-        generator: torch.Generator | Sequence[torch.Generator] | None = None,
+        generator: Generators = None,
         eta: float | None = None,
         latents: torch.Tensor | None = None,
         batch_size: int | None = None,
-        output_type: Literal["pil", "np", "pt"] = "pil",
+        output_type: OutputType = "pil",
         return_dict: bool = True,
         callback_on_step_end: Callable[..., dict[str, Any]] | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -121,110 +134,152 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         """Completes each given half.
 
         Args:
-            top_half: The visible half, whichever it is for this model, or a list or batch of them: PIL of any size
-                (resized), NumPy (H, W, 3) uint8 or float in [0, 1], torch (3, H, W) in [-1, 1]. Its pixels come
-                back in `images` bit for bit.
-            num_completions: Completions of each half.
+            top_half: The known half, whichever it is for this model, or a list or batch of them: PIL of any size
+                (resized), NumPy (H, W, 3) uint8 or float in [0, 1], torch (3, H, W) in [0, 1]. Its pixels are returned
+                in `images` bit for bit.
+            num_completions: Completions per half.
             num_inference_steps: Denoising steps, at most the T the model was trained with.
-            generator: Makes the draw repeatable: one, one an input, or one a completion. A completion depends on its
-                own draw alone, not on the batch it is computed in.
-            eta: Share of fresh noise at each step, for schedulers that take it (DDIM; Song et al. 2021, equation 16).
-            latents: Standard normal noise to start from, (inputs * num_completions, *`latent_shape`).
-            batch_size: Completions computed at once; none computes all at once.
-            output_type: `pil`, `np` in [0, 1] or `pt` in [-1, 1].
-            return_dict: Give a `HalfFaceOutput` and not a tuple.
+            generator: One, one per half, or one per completion; used as by `randn_tensor`, so that it gives the same
+                images as `latents` drawn from it. A completion does not depend on the batch it is computed in.
+            eta: Ratio of fresh noise per step, in [0, 1], for schedulers that take it (DDIM; Song et al. 2021,
+                equation 16).
+            latents: Standard normal noise to start from, (halves * num_completions, *`latent_shape`).
+            batch_size: Completions computed at once; None computes all at once.
+            output_type: `pil`, `np` in [0, 1], `pt` in [0, 1], or `latent`: the hidden half as a tensor in [-1, 1].
+            return_dict: Return a `HalfFaceOutput` instead of a tuple.
             callback_on_step_end: Called after each step as `callback(pipe, step, timestep, tensors)`; may return
-                tensors to go on with.
-            callback_on_step_end_tensor_inputs: What it is shown: `latents`.
+                tensors to continue with.
+            callback_on_step_end_tensor_inputs: Tensors passed to the callback: `latents`.
 
         Returns:
             `HalfFaceOutput`, or with `return_dict=False` the tuple (images, hidden_halves).
 
         Raises:
-            ValueError: If an argument is out of range, does not fit the model, or cannot be used by the scheduler.
+            ValueError: If an argument is out of range, does not fit the model, or cannot be used by the scheduler; or
+                if the result is not finite.
         """
-        given = self._read_halves(top_half)
+        given = self.preprocess(top_half)
         total = len(given) * num_completions
-        self._check_call(total, num_completions, num_inference_steps, eta, latents, batch_size, output_type)
+        self.check_inputs(num_completions, num_inference_steps, eta, batch_size, output_type)
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
-            raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may hold 'latents'")
+            raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
+        device = self._execution_device
+        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
+        groups = generator_groups(generator, len(given), num_completions)
+        latents = self.prepare_latents(total, groups, latents)
+        generators = step_generators(groups, total)
+        known = torch.stack([to_canonical(to_signed(half), self.config.hidden_half).float() for half in given])
+        known = known.repeat_interleave(num_completions, dim=0).to(device)
 
-        seeds = completion_seeds(generator, len(given), num_completions)
-        known = torch.stack([to_canonical(encode(half, encoding, "signed"), self._hidden) for half, encoding in given])
-        known = known.to(self._execution_device, torch.float32).repeat_interleave(num_completions, dim=0)
-
+        self._interrupt, self._num_timesteps = False, len(scheduler.timesteps)
         chunks = torch.arange(total).split(batch_size or total)
-        hidden: list[torch.Tensor] = []
-        self._interrupt = False
-        self.scheduler.set_timesteps(num_inference_steps, device=self._execution_device)
-        with self.progress_bar(total=len(chunks) * len(self.scheduler.timesteps)) as bar:
+        hidden = []
+        with self.progress_bar(total=len(chunks) * len(scheduler.timesteps)) as bar:
             for chunk in chunks:
-                generators = [torch.Generator().manual_seed(seeds[i]) for i in chunk.tolist()]
-                noise = latents[chunk] if latents is not None else None
-                hidden.append(
-                    self._denoise(
-                        known[chunk],
-                        noise,
-                        num_inference_steps,
-                        generators,
-                        eta,
-                        bar,
-                        callback_on_step_end,
-                        callback_on_step_end_tensor_inputs,
-                    )
-                )
+                own = prepare_scheduler(self.scheduler, num_inference_steps, device, checked=True)
+                chunk_generators = [generators[i] for i in chunk.tolist()]
+                callback = (callback_on_step_end, callback_on_step_end_tensor_inputs)
+                hidden.append(self.denoise(own, known[chunk], latents[chunk], chunk_generators, eta, callback, bar))
         self.maybe_free_model_hooks()
-
-        encoding = OUTPUT_ENCODINGS[output_type]
-        images, halves = [], []
-        for index, half in enumerate(torch.cat(hidden).clamp(-1, 1).cpu()):
-            half = encode(half, "signed", encoding)
-            visible, visible_encoding = given[index // num_completions]
-            images.append(
-                join(to_canonical(encode(visible, visible_encoding, encoding), self._hidden), half, self._hidden)
-            )
-            halves.append(from_canonical(half, self._hidden))
-        result = HalfFaceOutput(images=to_output(images, output_type), hidden_halves=to_output(halves, output_type))
+        result = self.postprocess(given, torch.cat(hidden).cpu(), num_completions, output_type)
         return result if return_dict else (result.images, result.hidden_halves)  # type: ignore[return-value]
 
-    def _denoise(
+    def preprocess(self, top_half: Picture | Sequence[Picture]) -> list[torch.Tensor]:
+        """Every given half as (3, h, w), uint8 or floating point in [0, 1]."""
+        one = not isinstance(top_half, list | tuple) and getattr(top_half, "ndim", 3) == 3
+        halves: Sequence[Any] = [top_half] if one else top_half  # type: ignore[assignment]
+        if len(halves) == 0:
+            raise ValueError("top_half is empty; give at least one half")
+        size = (self.config.height, self.config.width)
+        return [preprocess(half, *self.half_size, size) for half in halves]
+
+    def prepare_latents(
+        self, total: int, groups: Sequence[torch.Generator | None], latents: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Initial noise (total, *latent_shape), consecutive completions from each generator."""
+        device, shape = self._execution_device, (total, *self.latent_shape)
+        if latents is None:
+            each = (total // len(groups), *self.latent_shape)
+            latents = torch.cat([randn_tensor(each, generator=source, device=device) for source in groups])
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"latents has shape {tuple(latents.shape)}; it must be {shape}")
+        return latents.to(device, torch.float32)
+
+    def denoise(
         self,
+        scheduler: SchedulerMixin,
         known: torch.Tensor,
-        noise: torch.Tensor | None,
-        num_inference_steps: int,
+        latents: torch.Tensor,
         generators: list[torch.Generator],
         eta: float | None,
+        callback: tuple[Callable[..., dict[str, Any]] | None, Sequence[str]],
         bar: Any,
-        callback: Callable[..., dict[str, Any]] | None,
-        callback_inputs: Sequence[str],
     ) -> torch.Tensor:
-        """Reverse process (Ho et al. 2020, algorithm 2) for one batch; the hidden halves in the turned frame."""
-        device = known.device
-        if noise is None:
-            noise = randn_tensor((len(known), *self.latent_shape), generator=generators, device=device)
-        if hasattr(self.scheduler, "noise_sampler_seed"):
-            self.scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators]
-        self.scheduler.set_timesteps(num_inference_steps, device=device)
-        step_arguments: dict[str, Any] = {} if eta is None else {"eta": eta}
-        if _takes(self.scheduler.step, "generator"):
-            step_arguments["generator"] = generators
+        """Reverse process (Ho et al. 2020, algorithm 2) of one batch; the hidden halves in canonical orientation."""
+        on_step_end, callback_inputs = callback
+        if hasattr(scheduler, "noise_sampler_seed"):
+            scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators]
+        arguments: dict[str, Any] = {} if eta is None else {"eta": eta}
+        if "generator" in inspect.signature(scheduler.step).parameters:
+            arguments["generator"] = generators
         multiple = size_multiple(self.unet)
 
-        latents = noise.to(device, torch.float32) * self.scheduler.init_noise_sigma
-        for i, t in enumerate(self.scheduler.timesteps):
+        latents = latents * scheduler.init_noise_sigma
+        for i, t in enumerate(scheduler.timesteps):
             if self._interrupt:
                 break
-            noisy = self.scheduler.scale_model_input(latents, t).to(self.unet.dtype)
-            prediction = predict(self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout, multiple).to(
-                latents.dtype
-            )
-            latents = self.scheduler.step(prediction, t, latents, **step_arguments, return_dict=False)[0]
-            if callback is not None:
-                shown = {"latents": latents} if "latents" in callback_inputs else {}
-                latents = (callback(self, i, t, shown) or {}).get("latents", latents)
+            noisy = scheduler.scale_model_input(latents, t).to(self.unet.dtype)
+            prediction = predict(self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout, multiple)
+            use_next_timestep(scheduler, i)
+            latents = scheduler.step(prediction.to(latents.dtype), t, latents, **arguments, return_dict=False)[0]
+            if on_step_end is not None:
+                tensors = {"latents": latents} if "latents" in callback_inputs else {}
+                latents = (on_step_end(self, i, t, tensors) or {}).get("latents", latents)
             bar.update()
         return latents
+
+    def postprocess(
+        self, given: list[torch.Tensor], hidden: torch.Tensor, num_completions: int, output_type: OutputType
+    ) -> HalfFaceOutput:
+        """Joins the given halves with the generated ones, (N, 3, h, w) in [-1, 1] and canonical orientation."""
+        if not bool(torch.isfinite(hidden).all()):
+            name = type(self.scheduler).__name__
+            raise ValueError(
+                f"the completion has values that are not finite; check the weights of unet, or use another {name}"
+            )
+        half, hidden = self.config.hidden_half, hidden.clamp(-1, 1)
+        if output_type == "latent":
+            latent = from_canonical(hidden, half)
+            return HalfFaceOutput(images=latent, hidden_halves=latent)
+        unit = (hidden + 1) / 2
+        known = [to_canonical(given[i // num_completions], half) for i in range(len(unit))]
+        if output_type == "pil":
+            images = [join(to_uint8(a), to_uint8(b), half) for a, b in zip(known, unit, strict=True)]
+        else:
+            images = [join(to_unit(a), b, half) for a, b in zip(known, unit, strict=True)]
+        halves = list(from_canonical(unit, half))
+        return HalfFaceOutput(images=postprocess(images, output_type), hidden_halves=postprocess(halves, output_type))
+
+    def check_inputs(
+        self,
+        num_completions: int,
+        num_inference_steps: int,
+        eta: float | None,
+        batch_size: int | None,
+        output_type: str,
+    ) -> None:
+        """Raises ValueError for the first argument of a call that is out of range."""
+        if num_completions < 1:
+            raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
+        most = self.scheduler.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if output_type not in get_args(OutputType):
+            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(get_args(OutputType))}")
+        check_eta(self.scheduler, eta)
 
     @classmethod
     def load_config(cls, *args: Any, **kwargs: Any) -> Any:
@@ -280,50 +335,31 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             self.save_pretrained(folder, **save_arguments)
             return push_pipeline(self, folder, repo_id, commit_message, private, token, revision, create_pr)
 
-    @property
-    def _hidden(self) -> str:
-        return self.config.hidden_half
 
-    def _check_call(
-        self,
-        total: int,
-        num_completions: int,
-        num_inference_steps: int,
-        eta: float | None,
-        latents: torch.Tensor | None,
-        batch_size: int | None,
-        output_type: str,
-    ) -> None:
-        if num_completions < 1:
-            raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
-        most = self.scheduler.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if output_type not in OUTPUT_ENCODINGS:
-            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(OUTPUT_ENCODINGS)}")
-        name = type(self.scheduler).__name__
-        if name.startswith(("EDM", "FlowMatch")):
-            raise ValueError(f"scheduler is {name}; it works on other noise levels than the model was trained on")
-        spacing = self.scheduler.config.get("timestep_spacing")
-        if name == "DDIMScheduler" and spacing != "leading" and most % num_inference_steps:
-            # DDIMScheduler.step takes t - T // steps for the timestep before t, which is then another one.
-            raise ValueError(f"num_inference_steps is {num_inference_steps}; DDIMScheduler needs a divisor of {most}")
-        if eta is not None and not _takes(self.scheduler.step, "eta"):
-            raise ValueError(f"eta is {eta}; {name} does not take it: leave it out, or use DDIMScheduler")
-        wanted = (total, *self.latent_shape)
-        if latents is not None and tuple(latents.shape) != wanted:
-            raise ValueError(f"latents has shape {tuple(latents.shape)}; it must be {wanted}")
+def generator_groups(generator: Generators, inputs: int, num_completions: int) -> list[torch.Generator | None]:
+    """The generators of a call: one, one per input, or one per completion.
 
-    def _read_halves(self, top_half: Picture | Sequence[Picture]) -> list[tuple[torch.Tensor, Encoding]]:
-        """Every given half as (3, h, w) in its own encoding."""
-        one = not isinstance(top_half, list | tuple) and getattr(top_half, "ndim", 3) == 3
-        halves: Sequence[Any] = [top_half] if one else top_half  # type: ignore[assignment]
-        if len(halves) == 0:
-            raise ValueError("top_half is empty; give at least one half")
-        return [read_half(half, *self.half_size) for half in halves]
+    Raises:
+        ValueError: If `generator` is something else, or a list of another length.
+    """
+    sources = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
+    if not isinstance(sources, list | tuple) or not all(isinstance(g, torch.Generator | None) for g in sources):
+        raise ValueError(f"generator is {generator!r}; it must be a torch.Generator, a list of them, or None")
+    if sources is generator and len(sources) not in (inputs, inputs * num_completions):
+        raise ValueError(
+            f"generator is a list of {len(sources)}; it must have one per input ({inputs}) "
+            f"or one per completion ({inputs * num_completions})"
+        )
+    return list(sources)
 
 
-def _takes(function: Callable[..., Any], name: str) -> bool:
-    return name in inspect.signature(function).parameters
+def step_generators(groups: list[torch.Generator | None], total: int) -> list[torch.Generator]:
+    """One generator per completion for the noise of the steps, so that none depends on the others of its batch."""
+    if len(groups) == total and None not in groups and total > 1:
+        return groups  # type: ignore[return-value]
+    each = total // len(groups)
+    seeds = [
+        torch.randint(2**63 - 1, (each,), generator=source, device=source.device if source else None).tolist()
+        for source in groups
+    ]
+    return [torch.Generator().manual_seed(seed) for group in seeds for seed in group]

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SHIPPED_FILES = ("pipeline.py", "halves.py", "image_io.py", "seeds.py", "shipping.py", "hub_client.py")
+SHIPPED_FILES = ("pipeline.py", "halves.py", "image_io.py", "noise_levels.py", "shipping.py", "hub_client.py")
 SHIPPED_COMPONENTS = {
     "report_network": ("report_network.py",),
     "respaced_ddpm": ("respaced_ddpm.py", "respacing.py"),

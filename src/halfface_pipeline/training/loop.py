@@ -22,7 +22,7 @@ from ..diffusion.samplers import make_sampler, training_scheduler
 from ..inference.freed_memory import keep_freed_memory
 from ..inference.speed import training_precision
 from ..remote_code.halves import predict, size_multiple, split
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_signed
 from ..run_folder.files import fsync
 from ..run_folder.log import LOG_FILE, add_path_to_error, append_log, truncate_log
 from .batches import Batch, sample_batch, seed_dropout
@@ -245,7 +245,7 @@ def batch_of(images: np.ndarray, draw: Batch, rows: slice, device: torch.device)
         (n, C, H, W) in [-1, 1].
     """
     pixels = torch.from_numpy(images[draw.indices[rows]]).to(device, non_blocking=True)
-    clean = encode(pixels.permute(0, 3, 1, 2), "uint8", "signed")
+    clean = to_signed(pixels.permute(0, 3, 1, 2))
     return torch.where(draw.flips[rows, None, None, None], clean.flip(-1), clean)
 
 
