@@ -120,8 +120,6 @@ def test_a_redraw_that_differs_or_cannot_be_ends_in_one_line(model, photos, tmp_
     assert f"was drawn by weights {told['weights']}; the model has {weights}" in capsys.readouterr().err
     assert run("redraw", tmp_path / "me-sheet.png", "--model", model) == 2
     assert "the model draws 20x16" in capsys.readouterr().err
-    assert run("complete", photos[0], "--seed", -1, "--model", model, "--out", tmp_path / "x") == 2
-    assert "sampling.seed is -1; it must be from 0 to 2**63 - 1" in capsys.readouterr().err
 
 
 def test_nothing_a_picture_says_tells_where_files_lie(model, photos, tmp_path):
