@@ -6,11 +6,12 @@ from typing import Any, get_args
 
 from ..config.schema import SamplerName
 from ..diffusion.samplers import make_sampler
+from ..evaluation.dataset import evaluation_data, training_data
 from ..evaluation.evaluate import NUM_TRAINING, evaluate
 from ..evaluation.features import NAMES
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
-from ..inference.load import evaluation_data, load_pipeline, training_data
+from ..inference.load import load_pipeline
 from .options import output_folder, seed
 
 

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 import PIL.Image
 import torch
 
-from ..data.sources import PICTURE_SUFFIXES
+from ..data.picture_folder import picture_suffixes
 from ..inference.load import load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
@@ -179,9 +179,9 @@ def photo_files(names: Sequence[str]) -> list[str]:
         if not Path(name).is_dir():
             files.append(name)
             continue
-        pictures = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in PICTURE_SUFFIXES)
+        pictures = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in picture_suffixes())
         found = [str(file) for file in pictures if not written_by_us(file)]
         if not found:
-            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(PICTURE_SUFFIXES)})")
+            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(sorted(picture_suffixes()))})")
         files += found
     return files

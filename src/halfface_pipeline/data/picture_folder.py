@@ -32,6 +32,12 @@ SYSTEM_FOLDERS = {
 }
 
 
+def picture_suffixes() -> set[str]:
+    """File name suffixes of the formats that Pillow decodes by itself, in lower case."""
+    Image.init()
+    return {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in UNDECODABLE}
+
+
 def image_folder(data: DataConfig, split: Split) -> Source:
     """A plain walk: `datasets`' imagefolder adds a label column and skips unreadable files silently."""
     root = data_dir(data)
@@ -143,8 +149,7 @@ def _list_pictures(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise ValueError(f"{error.filename} is a folder that cannot be read: {error.strerror}") from error
 
-    Image.init()
-    suffixes = {suffix for suffix, kind in Image.EXTENSION.items() if kind in Image.OPEN and kind not in UNDECODABLE}
+    suffixes = picture_suffixes()
     names: list[str] = []
     left_out: dict[str, int] = {}
     seen: set[tuple[int, int]] = set()
