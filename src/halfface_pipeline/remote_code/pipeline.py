@@ -182,9 +182,9 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
         device = self._execution_device
         scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
-        groups = generator_groups(generator, len(given), num_completions)
+        groups = _generator_groups(generator, len(given), num_completions)
         latents = self.prepare_latents(total, groups, latents)
-        generators = step_generators(groups, total)
+        generators = _step_generators(groups, total)
         known = torch.stack([to_canonical(to_signed(half), self.config.hidden_half).float() for half in given])
         known = known.repeat_interleave(num_completions, dim=0).to(device)
 
@@ -394,7 +394,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         return True
 
 
-def generator_groups(generator: Generators, inputs: int, num_completions: int) -> list[torch.Generator | None]:
+def _generator_groups(generator: Generators, inputs: int, num_completions: int) -> list[torch.Generator | None]:
     """The generators of a call: one, one per input, or one per completion.
 
     Raises:
@@ -411,7 +411,7 @@ def generator_groups(generator: Generators, inputs: int, num_completions: int) -
     return list(sources)
 
 
-def step_generators(groups: list[torch.Generator | None], total: int) -> list[torch.Generator]:
+def _step_generators(groups: list[torch.Generator | None], total: int) -> list[torch.Generator]:
     """One generator per completion for the noise of the steps, so that none depends on the others of its batch."""
     if len(groups) == total and None not in groups and total > 1:
         return groups  # type: ignore[return-value]
