@@ -21,6 +21,12 @@ LABEL = "hidden: will be generated"
 def read_upload(file: str | Path) -> PIL.Image.Image:
     """Reads an uploaded file as an upright RGB picture; its size is checked before anything is decoded.
 
+    Args:
+        file: The uploaded file.
+
+    Returns:
+        The picture, without the metadata of the upload.
+
     Raises:
         ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.
     """
