@@ -11,7 +11,7 @@ from pathlib import Path
 import PIL.Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
-from halfface_pipeline.app.kept import nothing_kept
+from halfface_pipeline.app import temporary_files
 from halfface_pipeline.inference.load import load_pipeline
 from halfface_pipeline.inference.speed import prepare_for_sampling
 
@@ -53,14 +53,12 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     model = parser.parse_args().model
-    with nothing_kept() as kept, sync_playwright() as playwright:
-        from halfface_pipeline.app.answers import Answers
-        from halfface_pipeline.app.page import build_page
-        from halfface_pipeline.app.server import launch
+    with temporary_files(), sync_playwright() as playwright:
+        from halfface_pipeline.app.page import build_page, launch
 
         pipe = prepare_for_sampling(load_pipeline(model), "auto")
-        page = build_page(Answers(pipe, Path(model).name, kept))
-        address = launch(page, kept, "127.0.0.1", None, upload_mb=20)
+        page = build_page(pipe, Path(model).name)
+        address = launch(page, "127.0.0.1", None, upload_mb=20)
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         for size in SIZES:
             for scheme in ("light", "dark"):

@@ -5,34 +5,33 @@ import io
 import PIL.Image
 import pytest
 
-from halfface_pipeline.app.kept import nothing_kept
+from halfface_pipeline.app import temporary_files
 from halfface_pipeline.data.procedural import faces
 
 
 @pytest.fixture
-def kept():
-    """The folder the page keeps its files in."""
-    with nothing_kept() as folder:
+def handlers(tiny_pipeline):
+    """The handlers of a page around a tiny model."""
+    pytest.importorskip("gradio", reason="the extra `app` is not installed")
+    from halfface_pipeline.app.handlers import Handlers
+
+    return Handlers(tiny_pipeline(), "tiny")
+
+
+@pytest.fixture
+def folder():
+    """The folder of gradio's files."""
+    with temporary_files() as folder:
         yield folder
 
 
 @pytest.fixture
-def answers(tiny_pipeline, kept):
-    """What a page around a tiny model answers."""
-    pytest.importorskip("gradio", reason="the extra `app` is not installed")
-    from halfface_pipeline.app.answers import Answers
-
-    return Answers(tiny_pipeline(), "tiny", kept)
-
-
-@pytest.fixture
-def page(answers, kept):
+def page(handlers, folder):
     """The page while it is up; uploads may have half a megabyte."""
-    from halfface_pipeline.app.page import build_page
-    from halfface_pipeline.app.server import launch
+    from halfface_pipeline.app.page import build_page, launch
 
-    page = build_page(answers)
-    launch(page, kept, "127.0.0.1", None, upload_mb=0.5)
+    page = build_page(handlers.pipe, "tiny")
+    launch(page, "127.0.0.1", None, upload_mb=0.5)
     yield page
     page.close(verbose=False)
 

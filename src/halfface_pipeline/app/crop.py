@@ -25,7 +25,7 @@ def read_upload(file: str | Path) -> PIL.Image.Image:
         file: The uploaded file.
 
     Returns:
-        The picture.
+        The picture, without the metadata of the upload.
 
     Raises:
         ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.

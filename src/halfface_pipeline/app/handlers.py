@@ -140,8 +140,10 @@ class Handlers:
             original = resize_to(picture.crop(frame(picture.size, self.shape, zoom, across, down)), *self.shape)
             half = known_halves(np.array(original)[None], self.hidden)[0]
             folder, files = Path(place), list[str]()  # gradio copies what is yielded
-            original.save(folder / "original.png")
-            yield [], str(folder / "original.png"), gr.skip(), note(f"0 of {completions} completions")
+            given = str(folder / "original.png")
+            original.save(given)
+            # No gr.skip(): gradio would make a new component for the session and lose track of its files.
+            yield [], given, None, note(f"0 of {completions} completions")
 
             def report(pipe: HalfFaceInpaintPipeline, step: int, *_: Any) -> dict[str, Any]:
                 total = len(pipe.scheduler.timesteps)
@@ -153,12 +155,12 @@ class Handlers:
                 image = pipe(half, 1, steps, generator, callback_on_step_end=report).images[0]
                 files.append(str(folder / f"halfface-seed-{own}.png"))
                 save_png(image, files[-1], sampler=sampler_name, steps=steps, seed=own, batch=1, **self.metadata)
-                yield files, gr.skip(), gr.skip(), note(f"{len(files)} of {completions} completions")
+                yield files, given, None, note(f"{len(files)} of {completions} completions")
             archive = folder / "halfface-completions.zip"
             with zipfile.ZipFile(archive, "w") as zipped:
                 for file in files:
                     zipped.write(file, Path(file).name)
-            yield files, str(folder / "original.png"), str(archive), note(f"{len(files)} of {completions} completions")
+            yield files, given, str(archive), note(f"{len(files)} of {completions} completions")
 
     def enlarge_first(self, faces: list[dict[str, Any]] | None, chosen: Photo) -> Any:
         """The first completion, if none has been chosen."""

@@ -1,6 +1,7 @@
-"""The page when it is up, asked over HTTP: `halfface_pipeline.app.server` and `.page`."""
+"""The page over HTTP: `halfface_pipeline.app` and its `page`."""
 
 import json
+import os
 import re
 import urllib.error
 import urllib.request
@@ -9,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import PIL.Image
 import pytest
-from halfface_pipeline.app.kept import sweep
 
+from halfface_pipeline.app import temporary_files
 from tests.app.uploads import REFUSALS, malformed
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")
@@ -30,7 +31,7 @@ def client(page, tmp_path):
     return gradio_client.Client(page.local_url, verbose=False, download_files=str(tmp_path / "downloads"))
 
 
-def test_a_program_completes_a_photo_and_gets_png_files_that_say_what_they_are(client, photo, kept):
+def test_a_program_completes_a_photo(client, photo, folder):
     faces, original, archive, status = client.predict(
         photo=gradio_client.handle_file(photo),
         sampler_name="dpm++",
@@ -48,8 +49,8 @@ def test_a_program_completes_a_photo_and_gets_png_files_that_say_what_they_are(c
         assert face.text["seed"] == "8"
         assert np.array_equal(np.array(face)[:10], np.array(given)[:10])
     assert archive.endswith(".zip") and "2 of 2" in status
-    outside = [path for path in kept.parent.glob("gradio*") if path.stat().st_mtime > kept.stat().st_ctime]
-    assert outside == []
+    outside = [*folder.parent.glob("gradio*"), *folder.parent.glob("halfface-*")]
+    assert [path for path in outside if path.stat().st_mtime > folder.stat().st_ctime and path != folder] == []
 
 
 def test_simultaneous_visitors_are_all_answered(page, photo, tmp_path):
@@ -64,53 +65,32 @@ def test_simultaneous_visitors_are_all_answered(page, photo, tmp_path):
         assert [PIL.Image.open(image).text["seed"] for image in images] == [str(seed), str(seed + 1)]
 
 
-def test_uploads_that_are_not_photos_are_refused(client, kept, tmp_path):
+def test_uploads_that_are_not_photos_are_refused(client, folder, tmp_path):
     for name, content in malformed().items():
         (tmp_path / name).write_bytes(content)
         with pytest.raises(gradio_client.exceptions.AppError) as refusal:
             client.predict(gradio_client.handle_file(tmp_path / name), steps=1, completions=1, api_name="/complete")
-        assert str(refusal.value).startswith(REFUSALS) and str(kept) not in str(refusal.value), name
+        assert str(refusal.value).startswith(REFUSALS) and str(folder) not in str(refusal.value), name
 
 
-def test_large_uploads_are_cut_off_and_leave_nothing(page, kept):
-    before = set(kept.rglob("*"))
+def test_large_uploads_leave_nothing(page, folder):
+    before = set(folder.rglob("*"))
     request = urllib.request.Request(f"{page.local_url}gradio_api/upload", form("large.png", bytes(2**20)), FORM)
     with pytest.raises(urllib.error.HTTPError) as error:
         urllib.request.urlopen(request)
     assert error.value.code == 413
     assert "maximum" in error.value.read().decode()
-    assert {path for path in kept.rglob("*") if path.is_file()} <= before
+    assert {path for path in folder.rglob("*") if path.is_file()} <= before
 
 
-def test_files_outside_the_folder_of_uploads_cannot_be_asked_for(page, kept, photo):
-    for asked in ("/etc/hostname", f"{kept}/../../etc/hostname", photo):
+def test_other_files_cannot_be_read(page, folder, photo):
+    for asked in ("/etc/hostname", f"{folder}/../../etc/hostname", photo):
         with pytest.raises(urllib.error.HTTPError) as error:
             urllib.request.urlopen(f"{page.local_url}gradio_api/file={asked}")
         assert error.value.code in (403, 404), asked
 
 
-def test_no_answer_names_the_folder_and_its_files_are_had_by_another_name(page, kept, photo):
-    def ask(place, *body_and_headers):
-        request = urllib.request.Request(f"{page.local_url}{place}", *body_and_headers)
-        answer = urllib.request.urlopen(request).read()
-        assert kept.name.encode() not in answer, place
-        return answer
-
-    upload = json.loads(ask("gradio_api/upload", form("me.jpg", photo.read_bytes()), FORM))[0]
-    assert re.fullmatch(r"/halfface-files/\w+/me.jpg", upload)
-    data = [{"path": upload, "meta": {"_type": "gradio.FileData"}}, 1, 0, 0, "dpm++", 1, 0, 1]
-    asked = json.dumps({"data": data}).encode()
-    event = json.loads(ask("gradio_api/call/complete", asked, {"Content-Type": "application/json"}))["event_id"]
-    told = ask(f"gradio_api/call/complete/{event}").decode()
-    drawn = re.search(r'"path": "(/halfface-files/\w+/halfface-seed-0.png)"', told)[1]
-    assert ask(f"gradio_api/file={upload}") == photo.read_bytes()
-    assert ask(f"gradio_api/file={drawn}").startswith(b"\x89PNG")
-    assert b"/halfface-files/examples" in ask("config") and b"/halfface-files/examples" in ask("")
-    with pytest.raises(urllib.error.HTTPError):
-        ask("gradio_api/file=/halfface-files/../../etc/hostname")
-
-
-def test_the_page_and_its_settings_name_no_other_server_and_only_one_function(page):
+def test_the_page_names_no_other_server(page):
     html = urllib.request.urlopen(page.local_url).read().decode()
     assert "googleapis" not in html and "gstatic" not in html
     config = json.loads(urllib.request.urlopen(f"{page.local_url}config").read())
@@ -119,17 +99,29 @@ def test_the_page_and_its_settings_name_no_other_server_and_only_one_function(pa
     assert "identifies nobody" in json.dumps(config) and "half is invented" in json.dumps(config)
 
 
-def test_uploads_and_pictures_are_deleted_when_they_are_old_and_the_examples_stay(client, page, photo, kept):
+def test_old_files_are_deleted_and_examples_stay(client, page, photo, folder):
+    from gradio.route_utils import delete_files_created_by_app
+
     client.predict(gradio_client.handle_file(photo), completions=1, steps=1, api_name="/complete")
 
     def files():
-        return {path.name for path in kept.rglob("*") if path.is_file()}
+        return {path.name for path in folder.rglob("*") if path.is_file()}
 
     examples = {f"drawn-face-{number}.png" for number in range(1, 6)}
     results = {"original.png", "halfface-seed-0.png", "halfface-completions.zip"}
     assert files() == {"me.jpg"} | results | examples
-    sweep(kept, 60)
+    frequency, age = page.delete_cache
+    assert frequency + age <= 1800
+    delete_files_created_by_app(page, age)
     assert files() == {"me.jpg"} | results | examples
-    sweep(kept, -1)
+    delete_files_created_by_app(page, -1)
     assert files() == examples
-    assert {path.name for path in kept.iterdir()} == {"examples"}
+
+
+def test_everything_is_gone_at_the_end(monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "theirs")
+    with pytest.raises(RuntimeError), temporary_files() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        (folder / "me.jpg").write_bytes(b"x")
+        raise RuntimeError
+    assert not folder.exists() and os.environ["GRADIO_TEMP_DIR"] == "theirs"
