@@ -160,9 +160,7 @@ def test_help_begins_with_how_to_call_and_ends_in_an_example(capsys, monkeypatch
 def test_trackers_are_those_of_accelerate():
     assert set(TRACKERS) == set(LoggerType.list()) - {"all"}
     assert OutputConfig(tracker="wandb").tracker == "wandb"
-    with pytest.raises(
-        ValueError, match=r"^output.tracker is 'wand'; it must be none or a tracker of accelerate"
-    ):
+    with pytest.raises(ValueError, match=r"^output.tracker is 'wand'; it must be none or a tracker of accelerate"):
         OutputConfig(tracker="wand")
 
 

@@ -8,8 +8,7 @@ from typing import Any, get_args
 import numpy as np
 from diffusers import SchedulerMixin
 
-from ..config.model import require
-from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig
+from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig, require
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
 from ..evaluation.trials import EvaluationBatch, load_trial

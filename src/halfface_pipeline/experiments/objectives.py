@@ -13,7 +13,7 @@ from ..evaluation.metrics.colour import PROCEDURAL_REGIONS
 from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
-from ..remote_code.image_io import encode
+from ..remote_code.image_io import to_signed
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 
@@ -131,7 +131,7 @@ def noise_prediction_error(
         `noise_error`, `noise_error_high`, `clean_error_high`.
     """
     config = pipe.scheduler.config
-    known, clean = (encode(half, "uint8", "signed").to(pipe.device) for half in (trial.known, trial.truth))
+    known, clean = (to_signed(half).to(pipe.device) for half in (trial.known, trial.truth))
     generator = torch.Generator().manual_seed(seed)
     total, multiple = config.num_train_timesteps, size_multiple(pipe.unet)
     timesteps = ((torch.arange(num_levels) + 0.5) / num_levels * total).long()
