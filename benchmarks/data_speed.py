@@ -18,7 +18,7 @@ from timing import interleaved, machine
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
 from halfface_pipeline.data.procedural import faces
-from halfface_pipeline.remote_code.image_io import encode
+from halfface_pipeline.remote_code.image_io import to_signed
 
 CELEBA_SIZE, SIZE, ROUNDS = (218, 178), (112, 88), 9
 
@@ -56,7 +56,7 @@ def main() -> None:
                     np.asarray(opened_file.convert("RGB").resize(SIZE[::-1], PIL.Image.Resampling.LANCZOS))
 
         def gather() -> torch.Tensor:
-            return encode(torch.from_numpy(images[chosen]).permute(0, 3, 1, 2), "uint8", "signed")
+            return to_signed(torch.from_numpy(images[chosen]).permute(0, 3, 1, 2))
 
         seconds = interleaved({"decoded each time": decode, "from the cache": gather}, ROUNDS)
     rates = {name: options.batch / statistics.median(taken) for name, taken in seconds.items()}

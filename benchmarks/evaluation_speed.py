@@ -24,7 +24,7 @@ from halfface_pipeline.evaluation.probes import Readers, summarise_readings
 from halfface_pipeline.evaluation.slices import audit, columns_of
 from halfface_pipeline.evaluation.summary import floor, summarise
 from halfface_pipeline.evaluation.trials import EvaluationBatch, held_factors
-from halfface_pipeline.inference.freed_memory import keep_freed_memory
+from halfface_pipeline.inference.speed import keep_freed_memory
 from halfface_pipeline.remote_code.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000

@@ -20,10 +20,11 @@ from diffusers import SchedulerMixin
 from timing import machine
 
 from halfface_pipeline.diffusion.samplers import make_sampler
+from halfface_pipeline.evaluation.dataset import evaluation_data
 from halfface_pipeline.evaluation.metrics.scoring import distances
 from halfface_pipeline.evaluation.trials import EvaluationBatch, complete, load_trial, scores
 from halfface_pipeline.experiments.noise_levels import steps_of_size
-from halfface_pipeline.inference.load import evaluation_data, load_pipeline
+from halfface_pipeline.inference.load import load_pipeline
 
 BATCH = 64
 TOLERANCE = 0.05

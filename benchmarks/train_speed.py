@@ -22,7 +22,7 @@ from timing import compared, machine, product_peak, taking_turns
 
 from halfface_pipeline.config.files import parse_arguments
 from halfface_pipeline.diffusion.networks import build_network, training_cost
-from halfface_pipeline.inference.freed_memory import keep_freed_memory
+from halfface_pipeline.inference.speed import keep_freed_memory
 from halfface_pipeline.remote_code.halves import size_multiple
 
 DIFFUSERS_HEAD_DIM = 8

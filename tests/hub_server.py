@@ -1,17 +1,13 @@
 """A stand-in for the Hugging Face Hub on the loopback device: what huggingface_hub calls, for model repositories.
 
-It keeps repositories in memory, stores large files by the LFS protocol, in one part or several, and can be told to
-fail.
+It keeps repositories in memory and stores large files by the LFS protocol.
 """
 
 import base64
 import hashlib
 import json
 import re
-import socket
-import struct
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -22,8 +18,6 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 WRITE_TOKEN, READ_TOKEN = "hf_standInWriteToken", "hf_standInReadToken"
 LARGE = 50_000
 """Bytes from which a file is stored as LFS object."""
-PART = 200_000
-"""Bytes from which it is sent in parts, and the size of each."""
 
 
 @dataclass
@@ -49,21 +43,6 @@ class Repo:
         return {path: data for path, (data, _) in self.commits[self.branches.get(revision, revision)].items()}
 
 
-@dataclass
-class Fault:
-    """A failure of the next `times` requests whose method and path match.
-
-    The path of /api/repos/create is followed by the name.
-
-    `kind` is a status, `cut` (the connection ends without an answer), `cut after` (it ends after the work was done) or
-    `slow` (the answer takes half a second).
-    """
-
-    where: str
-    kind: int | str
-    times: int = 1
-
-
 class HubServer(ThreadingHTTPServer):
     """Serves from a thread of its own inside a `with`; `url` is what HF_ENDPOINT must be."""
 
@@ -72,8 +51,8 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
-        self.repos, self.objects, self.parts = {}, {}, {}
-        self.faults, self.requests, self.lock = [], [], threading.RLock()
+        self.repos, self.objects = {}, {}
+        self.requests, self.lock = [], threading.RLock()
 
     def __enter__(self):
         threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -86,15 +65,6 @@ class HubServer(ThreadingHTTPServer):
     def seen(self, where):
         """How many requests so far match."""
         return sum(re.search(where, line) is not None for line in self.requests)
-
-    def fault_for(self, line):
-        with self.lock:
-            self.requests.append(line)
-            for fault in self.faults:
-                if fault.times and re.search(fault.where, line):
-                    fault.times -= 1
-                    return fault.kind
-        return None
 
 
 def git_oid(data):
@@ -136,21 +106,8 @@ class Handler(BaseHTTPRequestHandler):
     def handle_any(self):
         length = int(self.headers.get("Content-Length") or 0)
         self.body = self.rfile.read(length) if length else self.read_chunks()
-        self.path, self.query = unquote(urlsplit(self.path).path), urlsplit(self.path).query
-        self.drop = False
-        line = f"{self.command} {self.path}"
-        if self.path == "/api/repos/create":
-            line += f" {json.loads(self.body)['name']}"
-        fault = self.server.fault_for(line)
-        if fault == "slow":
-            time.sleep(0.5)
-        elif fault == "cut":
-            return self.hang_up()
-        elif fault == "cut after":
-            self.drop = True
-        elif fault is not None:
-            # What a server says may repeat what it was sent.
-            return self.say(fault, {"error": f"injected; you sent {self.headers.get('Authorization')}"})
+        self.path = unquote(urlsplit(self.path).path)
+        self.server.requests.append(f"{self.command} {self.path}")
         with self.server.lock:
             self.route()
 
@@ -166,16 +123,7 @@ class Handler(BaseHTTPRequestHandler):
         self.rfile.readline()
         return data
 
-    def hang_up(self):
-        """Ends the connection with a reset, as a failing network does."""
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.connection.close()
-        self.close_connection = True
-        self.wfile = self.rfile = open("/dev/null", "r+b", buffering=0)  # noqa: SIM115 -- what is left to flush
-
     def say(self, status, content=b"", headers=()):
-        if self.drop:
-            return self.hang_up()
         data = content if isinstance(content, bytes) else json.dumps(content).encode()
         self.send_response(status)
         headers = {"Content-Type": "application/json", "Content-Length": str(len(data)), **dict(headers)}
@@ -203,8 +151,6 @@ class Handler(BaseHTTPRequestHandler):
             ("GET", r"/api/models/([^/]+/[^/]+)", self.info),
             ("POST", r"/([^/]+/[^/]+)\.git/info/lfs/objects/batch", self.batch),
             ("PUT", r"/lfs/[^/]+/[^/]+/(\w+)", self.store),
-            ("PUT", r"/lfs/[^/]+/[^/]+/(\w+)/(\d+)", self.store),
-            ("POST", r"/lfs/[^/]+/[^/]+/(\w+)/complete", self.complete),
             ("POST", r"/lfs/[^/]+/[^/]+/(\w+)/verify", self.verify),
             ("HEAD", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.resolve),
             ("GET", r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)", self.resolve),
@@ -293,25 +239,14 @@ class Handler(BaseHTTPRequestHandler):
                 continue
             place = f"{self.server.url}/lfs/{repo_id}/{asked['oid']}"
             upload = {"href": place}
-            if asked["size"] > PART:
-                parts = {str(part + 1): f"{place}/{part + 1}" for part in range(-(-asked["size"] // PART))}
-                upload = {"href": f"{place}/complete", "header": {"chunk_size": str(PART), **parts}}
             answers[-1]["actions"] = {"upload": upload, "verify": {"href": f"{place}/verify"}}
         self.say(200, {"transfer": "basic", "objects": answers})
 
-    def store(self, oid, part=None):
-        if part is None and hashlib.sha256(self.body).hexdigest() != oid:
+    def store(self, oid):
+        if hashlib.sha256(self.body).hexdigest() != oid:
             return self.refuse(400, "BadRequest", "the content is not what its name says")
-        if part is None:
-            self.server.objects[oid] = self.body
-        else:
-            self.server.parts[oid, int(part)] = self.body
-        self.say(200, b"", {"ETag": f'"{hashlib.md5(self.body).hexdigest()}"'})
-
-    def complete(self, oid):
-        numbers = [part["partNumber"] for part in json.loads(self.body)["parts"]]
-        self.body = b"".join(self.server.parts[oid, number] for number in numbers)
-        self.store(oid)
+        self.server.objects[oid] = self.body
+        self.say(200)
 
     def verify(self, oid):
         data = self.server.objects.get(oid)

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import PIL.Image
 import pytest
-
 from halfface_pipeline.app.kept import sweep
+
 from tests.app.uploads import REFUSALS, malformed
 
 gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")

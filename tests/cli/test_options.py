@@ -5,6 +5,7 @@ import shlex
 
 import pytest
 
+from halfface_pipeline import __version__
 from halfface_pipeline.cli.main import command_line
 
 
@@ -41,3 +42,30 @@ def test_help_fits_80_columns_and_ends_in_an_example_that_works(monkeypatch, com
     words = shlex.split(example)[1:]
     assert whole.parse_args(words).command
     assert command == "halfface" or " ".join(["halfface", *words]).startswith(command)
+
+
+@pytest.mark.parametrize(
+    ("line", "usage", "message"),
+    [
+        ("complete a.jpg --model m --out o --sede 3", "usage: halfface complete", "did you mean --seed?"),
+        ("complete a.jpg --modle m --out o", "usage: halfface complete", "did you mean --model?"),
+        ("experiment samplers --ouf o", "usage: halfface experiment samplers", "did you mean --out?"),
+        ("complet a.jpg", "usage: halfface", "did you mean complete?"),
+        *(
+            (f"{command} --seed {seed}", f"usage: halfface {command.split()[0]}", f"seed is {seed}; it must be")
+            for command in ("complete a.jpg --model m --out o", "evaluate --model m --out o", "faces 1 --out o")
+            for seed in (-1, 2**64, "x")
+        ),
+    ],
+)
+def test_a_mistyped_line_shows_usage_and_a_hint(capsys, line, usage, message):
+    with pytest.raises(SystemExit) as end:
+        command_line().parse_args(line.split())
+    error = capsys.readouterr().err
+    assert end.value.code == 2 and error.startswith(usage) and message in error.splitlines()[-1]
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as end:
+        command_line().parse_args(["--version"])
+    assert end.value.code == 0 and capsys.readouterr().out == f"halfface {__version__}\n"

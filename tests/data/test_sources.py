@@ -49,6 +49,7 @@ def test_procedural_says_what_it_cannot_draw(config):
 # ------------------------------------------------------------------------------------------------------ imagefolder
 
 
+@pytest.mark.filterwarnings("ignore:left out pictures")
 def test_imagefolder_takes_every_picture_in_order_and_nothing_else(config, pictures):
     names = ["b.PNG", "a/z.webp", "a/b/c.tiff", "d.jpeg", ".hidden.png", ".hidden/e.png", "notes.txt", "g.gif"]
     data = config("imagefolder", pictures(names), holdout=0.001)
@@ -106,7 +107,8 @@ def test_metadata_is_matched_by_file_name(config, pictures, place):
     rows = [f'{prefix}sub/b.png,2.5,true,"{caption}"', f"{prefix}a.png,,false,x", f"{prefix}gone.png,7,true,y"]
     text = "file_name,age,glad,caption\n" + "\n".join(rows) + "\n"
     (root / ("train" if place == "folder" else "") / "metadata.csv").write_text(text)
-    images = load_images(config("imagefolder", root), "train", progress=False)
+    with pytest.warns(UserWarning, match="metadata.csv: 1 of 3 rows match no picture"):
+        images = load_images(config("imagefolder", root), "train", progress=False)
     assert images.names == ("a.png", "c.png", "sub/b.png")
     assert list(images.attributes) == ["age", "glad"]
     np.testing.assert_array_equal(images.attributes["age"], np.float32([np.nan, np.nan, 2.5]))
@@ -125,7 +127,7 @@ def test_metadata_may_be_json_lines_and_columns_may_be_chosen(config, pictures):
     ("text", "columns", "message"),
     [
         ("name,age\na.png,1\n", (), "one must be 'file_name'"),
-        ("file_name,age\nz.png,1\n", (), "names none of the pictures"),
+        ("file_name,age\nz.png,1\n", (), "1 rows, of which 0 name one of the 1 pictures"),
         ("file_name,age\na.png,1,2\n", (), "cannot be read"),
         ("file_name,age\na.png,1\n", ("size",), r"data\.attribute_columns has \['size'\]; .*\['age'\]"),
         ("file_name,age\na.png,old\n", ("age",), r"data\.attribute_columns has 'age'; it holds string, not numbers"),

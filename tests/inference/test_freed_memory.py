@@ -11,7 +11,7 @@ pytestmark = pytest.mark.skipif(
 )
 KEPT = """
 import resource, torch
-from halfface_pipeline.inference.freed_memory import keep_freed_memory
+from halfface_pipeline.inference.speed import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -26,7 +26,7 @@ print(faults())
 """
 RETURNED = """
 import resource, torch
-from halfface_pipeline.inference.freed_memory import return_freed_memory
+from halfface_pipeline.inference.speed import return_freed_memory
 
 def resident():
     return int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize() // 2**20

@@ -5,8 +5,13 @@ import pytest
 import torch
 
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.inference.speed import has_native_bf16, prepare_for_sampling, training_precision, use_dtype
-from halfface_pipeline.inference.upsampling import FoldedUpsample
+from halfface_pipeline.inference.speed import (
+    FoldedUpsample,
+    has_native_bf16,
+    prepare_for_sampling,
+    training_precision,
+    use_dtype,
+)
 from tests.oracles import GaussianDenoiser
 
 

@@ -8,7 +8,7 @@ from diffusers import UNet2DModel
 from diffusers.models.upsampling import Upsample2D
 from torch.utils.flop_counter import FlopCounterMode
 
-from halfface_pipeline.inference.upsampling import FoldedUpsample, fold, fold_upsampling
+from halfface_pipeline.inference.speed import FoldedUpsample, fold, fold_upsampling
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (7, 4)])

@@ -1,1 +1,64 @@
-"""The page of `halfface app`. Its server, page and answers need the extra `app`."""
+"""The page of `halfface app`; all of it but this file needs the extra `app`."""
+
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+
+
+@contextmanager
+def temporary_files() -> Iterator[Path]:
+    """A folder for gradio's files, deleted at the end. Enter before gradio is imported, which reads its place then."""
+    before = os.environ.get("GRADIO_TEMP_DIR")
+    with tempfile.TemporaryDirectory(prefix="halfface-", ignore_cleanup_errors=True) as folder:
+        os.environ["GRADIO_TEMP_DIR"] = folder
+        try:
+            yield Path(folder)
+        finally:
+            os.environ.pop("GRADIO_TEMP_DIR")
+            if before is not None:
+                os.environ["GRADIO_TEMP_DIR"] = before
+
+
+def serve(
+    pipe: HalfFaceInpaintPipeline,
+    name: str,
+    host: str | None = None,
+    port: int | None = None,
+    upload_mb: float = 20,
+) -> None:
+    """Shows the page until Ctrl-C or SIGTERM, then deletes all its files.
+
+    Args:
+        pipe: The model.
+        name: The model's name on the page and in the pictures.
+        host: Address to listen on; None takes GRADIO_SERVER_NAME, or this machine only.
+        port: Port to listen on; None takes GRADIO_SERVER_PORT, or the first free one from 7860.
+        upload_mb: Largest upload in megabytes.
+
+    Raises:
+        ValueError: If the port is not free.
+    """
+    ended = threading.Event()
+    signals = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(each, lambda *_: ended.set()) for each in signals]
+    try:
+        with temporary_files():
+            from .page import build_page, launch
+
+            page = build_page(pipe, name)
+            try:
+                print(f"{launch(page, host, port, upload_mb)} shows the page; Ctrl-C ends it", flush=True)
+                ended.wait()
+            except OSError:
+                raise ValueError(f"--port is {port}; nothing can listen there: choose another one") from None
+            finally:
+                page.close(verbose=False)
+    finally:
+        for each, handler in zip(signals, before, strict=True):
+            signal.signal(each, handler)

@@ -1,23 +1,20 @@
-"""`halfface app`: the words of its command line."""
+"""`halfface app`."""
 
 import argparse
 import importlib.util
 import socket
 from typing import Any
 
-from ..app.kept import nothing_kept
+from ..app import serve
 from ..hub.space import export_space
 from ..inference.complete import model_name
-from ..inference.load import add_speed, load_pipeline, output_folder
+from ..inference.load import load_pipeline
 from ..inference.speed import prepare_for_sampling
+from .options import add_device, add_speed, model_on_device, output_folder
 
 
 def add_app(commands: Any) -> None:
-    """Adds the command `app`.
-
-    Args:
-        commands: The sub-parsers of `halfface`.
-    """
+    """Adds the command `app` to the sub-parsers of `halfface`."""
     parser = commands.add_parser(
         "app",
         help="show a page in the browser that completes photos",
@@ -25,12 +22,13 @@ def add_app(commands: Any) -> None:
         example="halfface app --model runs/demo --port 7860",
     )
     parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1: this machine)")
-    parser.add_argument("--port", type=int, help="port to listen at (default: the first free one from 7860)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
+    parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
         "--max-upload", type=float, default=20.0, metavar="MB", help="largest upload in megabytes (default 20)"
     )
     add_speed(parser)
+    add_device(parser)
     parser.add_argument(
         "--export-space", metavar="DIR", help="show nothing; write a folder that is a Space of the Hub with this page"
     )
@@ -51,18 +49,14 @@ def _app(options: argparse.Namespace) -> None:
         export_space(load_pipeline(options.model), name, options.model, out, options.max_upload)
         print(out)
         return
-    pipe = prepare_for_sampling(load_pipeline(options.model), options.speed)
-    with nothing_kept() as kept:
-        from ..app.server import serve  # imports gradio
-
-        serve(pipe, name, kept, options.host, options.port, options.max_upload)
+    pipe = prepare_for_sampling(model_on_device(options), options.speed)
+    serve(pipe, name, options.host, options.port, options.max_upload)
 
 
 def _check_host(host: str) -> None:
-    """Raises where nothing can listen; gradio would try a hundred ports there, for minutes."""
+    """Raises if nothing can listen there; gradio would try a hundred ports first."""
+    address = host.strip("[]")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host.strip("[]"), 0, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as free:
-            free.bind(address)
+        socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
     except OSError as error:
         raise ValueError(f"--host is {host!r}; it must be an address of this machine: {error}") from None

@@ -2,8 +2,10 @@
 
 import argparse
 import itertools
+import math
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,138 +13,214 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..config.schema import SamplerName
+from ..config.schema import SamplerName, SamplingConfig
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import complete_halves, model_name, reproduce
-from ..inference.load import add_speed, crop_box, load_pipeline, open_photo, output_folder
+from ..inference.load import open_photo
 from ..inference.png_metadata import read_png, save_png
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .options import (
+    LARGEST_SEED,
+    add_device,
+    add_speed,
+    crop_box,
+    model_on_device,
+    output_folder,
+    photo_files,
+    refuse_overwriting,
+    seed,
+    written_by_us,
+)
 
 SAMPLERS = ", ".join(get_args(SamplerName))
+LARGEST_BATCH = 1024
+"""Bounds what `redraw` computes because a PNG says so."""
+SAME_SHAPE = 0.01
+"""Relative difference of aspect ratios up to which a picture has the shape of a half."""
 
 
 def add_complete(commands: Any) -> None:
-    """Adds the commands `complete` and `redraw`.
-
-    Args:
-        commands: The sub-parsers of `halfface`.
-    """
-    complete = commands.add_parser(
+    """Adds the command `complete` to the sub-parsers of `halfface`."""
+    parser = commands.add_parser(
         "complete",
-        help="draw the hidden half of faces on photos",
-        description="Draw the hidden half of each photo N times; writes the faces and a sheet a photo. Each face is "
-        "a PNG that says how it was drawn; `halfface redraw` draws it again.",
+        help="generate the hidden half of faces in photos",
+        description="Generate the hidden half of each photo N times; writes the faces and a sheet per photo. Each "
+        "face is a PNG that says how it was generated; `halfface redraw` reproduces it.",
         example="halfface complete me.jpg --model runs/demo -n 8 --out completed",
     )
-    complete.add_argument("photos", nargs="+", metavar="PHOTO", help="photos of whole faces, or halves with --half")
-    complete.add_argument("--half", action="store_true", help="the pictures are visible halves, not whole faces")
-    complete.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
-    complete.add_argument("-n", type=int, default=8, help="completions of each photo (default 8)")
-    complete.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-    complete.add_argument(
+    parser.add_argument(
+        "photos", nargs="+", metavar="PHOTO", help="photos of whole faces (halves with --half), or folders of them"
+    )
+    parser.add_argument("--half", action="store_true", help="the pictures are known halves, not whole faces")
+    parser.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
+    parser.add_argument("-n", type=int, default=8, help="completions per photo (default 8)")
+    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
+    parser.add_argument(
         "--steps", type=int, default=FEW_STEPS, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more)"
     )
-    complete.add_argument(
+    parser.add_argument(
         "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER})"
     )
-    add_speed(complete)
-    complete.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    complete.add_argument(
-        "--seed", type=int, default=0, help="of the first completion; the next has the next one (default 0)"
+    add_speed(parser)
+    add_device(parser)
+    parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
+    parser.add_argument(
+        "--seed", type=seed, default=0, help="of the first completion; completion k has seed + k - 1 (default 0)"
     )
-    complete.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
-    complete.set_defaults(command=_complete)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    parser.set_defaults(command=_complete)
 
-    redraw = commands.add_parser(
+
+def add_redraw(commands: Any) -> None:
+    """Adds the command `redraw` to the sub-parsers of `halfface`."""
+    parser = commands.add_parser(
         "redraw",
-        help="draw completions again from what their PNGs say",
-        description="Draw completions again from their visible half and what their PNGs say about seed, sampler and "
-        "steps, and say whether they come out the same.",
+        help="reproduce completions from the metadata of their PNGs",
+        description="Reproduce completions from their known half and the seed, sampler and steps in their PNGs, and "
+        "report whether they come out the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
-    redraw.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
-    redraw.add_argument("--model", required=True, metavar="RUN_OR_ID", help="the model that drew them")
-    redraw.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
-    redraw.set_defaults(command=_redraw)
+    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
+    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="the model that generated them")
+    add_device(parser)
+    parser.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
+    parser.set_defaults(command=_redraw)
 
 
 def _complete(options: argparse.Namespace) -> None:
-    if options.n < 1:
-        raise ValueError(f"-n is {options.n}; it must be at least 1")
-    if options.batch_size < 1:
-        raise ValueError(f"--batch-size is {options.batch_size}; it must be at least 1")
+    for name, value, most in (
+        ("-n", options.n, LARGEST_SEED + 1 - options.seed),
+        ("--batch-size", options.batch_size, LARGEST_BATCH),
+    ):
+        if not 1 <= value <= most:
+            raise ValueError(f"{name} is {value}; it must be from 1 to {most}")
     crop = crop_box(options.crop) if options.crop else None
-    photos = [open_photo(file, crop) for file in options.photos]
+    files = photo_files(options.photos)
     out = output_folder(options.out)
-    pipe = prepare_for_sampling(load_pipeline(options.model), options.speed)
+    pipe = prepare_for_sampling(model_on_device(options), options.speed)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
+    photos = _readable_photos(files, crop, pipe, options.half)
     dtype = str(pipe.unet.dtype).removeprefix("torch.")
     print(f"{options.scheduler}, {options.steps} steps, {dtype}", file=sys.stderr)
     height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
     if options.half:
-        halves = [resize_to(photo, *pipe.half_size) for photo in photos]
-        shown = [_beside_grey(half, hidden) for half in halves]
+        halves = [np.array(resize_to(photo, *pipe.half_size)) for photo in photos.values()]
+        shown = [_next_to_grey(half, hidden) for half in halves]
     else:
-        shown = [resize_to(photo, height, width) for photo in photos]
-        halves = [PIL.Image.fromarray(known_halves(np.array(photo)[None], hidden)[0]) for photo in shown]
-    name, batch_size = model_name(options.model), options.batch_size
-    drawn = complete_halves(pipe, halves, options.n, options.steps, options.seed, batch_size, name, options.scheduler)
+        shown = [resize_to(photo, height, width) for photo in photos.values()]
+        halves = [known_halves(np.array(photo)[None], hidden)[0] for photo in shown]
+    names = _names(list(photos), halves, out, hidden)
+    numbers = [*range(1, options.n + 1), "sheet"]
+    refuse_overwriting(out, [f"{name}-{number}.png" for name in names for number in numbers])
+    sampling = SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
+    completions = complete_halves(pipe, halves, sampling, options.batch_size, model_name(options.model))
     out.mkdir(parents=True, exist_ok=True)
-    for index, stem in enumerate(_different_names(options.photos)):
-        mine = drawn[index * options.n : (index + 1) * options.n]
+    for index, name in enumerate(names):
+        mine = completions[index * options.n : (index + 1) * options.n]
         for number, completion in enumerate(mine, start=1):
-            save_png(completion.image, out / f"{stem}-{number}.png", **completion.facts)
+            save_png(completion.image, out / f"{name}-{number}.png", **completion.facts)
         titles = ("given" if options.half else "original", "completions")
-        picture = out / f"{stem}-sheet.png"
+        picture = out / f"{name}-sheet.png"
         save_png(sheet([shown[index]], [each.image for each in mine], titles=titles), picture, **mine[0].facts)
         print(picture)
+    if len(photos) < len(files):
+        raise ValueError(f"{len(files) - len(photos)} of {len(files)} photos were not completed, see above")
+
+
+def _readable_photos(
+    files: Sequence[str], crop: tuple[int, int, int, int] | None, pipe: HalfFaceInpaintPipeline, is_half: bool
+) -> dict[str, PIL.Image.Image]:
+    """The photos by file; one that cannot be used is reported and left out, if there are others."""
+    photos: dict[str, PIL.Image.Image] = {}
+    for file in files:
+        try:
+            with warnings.catch_warnings():  # Pillow warns at 90 and refuses at 179 megapixels
+                warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
+                photo = open_photo(file, crop)
+            if crop is None:
+                _check_shape(file, photo, pipe, is_half)
+            photos[file] = photo
+        except ValueError as error:
+            if len(files) == 1 or (not photos and file == files[-1]):
+                raise
+            print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
+    return photos
+
+
+def _check_shape(file: str, photo: PIL.Image.Image, pipe: HalfFaceInpaintPipeline, is_half: bool) -> None:
+    """Raises where a half is given for a whole face, or a whole face for a half."""
+    height, width = pipe.half_size
+    from_half = abs(math.log(photo.width / photo.height / (width / height)))
+    from_whole = abs(math.log(photo.width / photo.height / (pipe.config.width / pipe.config.height)))
+    found = f"PHOTO is {file!r}, {photo.width}x{photo.height}"
+    if is_half and from_half > from_whole:
+        raise ValueError(f"{found}; this is the shape of a whole face, not of a half: leave out --half, or use --crop")
+    if not is_half and from_half < SAME_SHAPE:
+        raise ValueError(f"{found}; this is the shape of a half, not of a whole face: add --half, or use --crop")
+
+
+def _names(files: Sequence[str], halves: Sequence[np.ndarray], out: Path, hidden_half: str) -> list[str]:
+    """File names without endings, numbered where `out` or an earlier file has the name for another photo."""
+    names: list[str] = []
+    for file, half in zip(files, halves, strict=True):
+        free = (name for name in _numbered(Path(file).stem) if name not in names)
+        names.append(next(name for name in free if not _is_of_another(out / f"{name}-1.png", half, hidden_half)))
+    return names
+
+
+def _numbered(stem: str) -> Iterator[str]:
+    return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+
+
+def _is_of_another(file: Path, half: np.ndarray, hidden_half: str) -> bool:
+    """Whether a file is a completion of another half."""
+    if not written_by_us(file):
+        return False
+    with PIL.Image.open(file) as image:
+        return not np.array_equal(known_halves(np.array(image.convert("RGB"))[None], hidden_half)[0], half)
 
 
 def _redraw(options: argparse.Namespace) -> None:
-    facts = [read_png(file) for file in options.pictures]
+    metadata = [read_png(file) for file in options.pictures]
+    for file, each in zip(options.pictures, metadata, strict=True):
+        for key, least, most in (("batch", 1, LARGEST_BATCH), ("seed", 0, LARGEST_SEED)):
+            if not least <= each.get(key, least) <= most:
+                raise ValueError(f"PICTURE is {file!r}; its {key} is {each[key]}; it must be from {least} to {most}")
+    names: list[str] = []
+    for file in options.pictures:
+        names.append(next(name for name in _numbered(Path(file).stem) if name not in names))
     out = output_folder(options.out) if options.out else None
-    dtypes = [told.get("dtype", "float32") for told in facts]
-    pipes = {dtype: use_dtype(load_pipeline(options.model), dtype) for dtype in dict.fromkeys(dtypes)}
+    if out is not None:
+        refuse_overwriting(out, [f"{name}.png" for name in names])
+    dtypes = [each.get("dtype", "float32") for each in metadata]
+    pipes = {dtype: use_dtype(model_on_device(options), dtype) for dtype in dict.fromkeys(dtypes)}
     trained = {dtype: pipe.scheduler for dtype, pipe in pipes.items()}
-    differing = []
-    for file, told, dtype, stem in zip(
-        options.pictures, facts, dtypes, _different_names(options.pictures), strict=True
-    ):
-        pipe = pipes[dtype]
-        pipe.scheduler = make_sampler(told["sampler"], trained[dtype])
+    differing = 0
+    for file, each, dtype, name in zip(options.pictures, metadata, dtypes, names, strict=True):
+        pipes[dtype].scheduler = make_sampler(each["sampler"], trained[dtype])
         with PIL.Image.open(file) as image:
             try:
-                again = reproduce(pipe, image, told)
+                again = reproduce(pipes[dtype], image, each)
             except ValueError as error:
                 raise ValueError(f"PICTURE is {file!r}; {error}") from error
             difference = np.abs(np.array(again).astype(int) - np.array(image.convert("RGB")))
         values = int((difference > 0).sum())
         print(f"{file}: " + (f"{values} values differ, by up to {difference.max()}" if values else "the same pixels"))
-        if values:
-            differing.append(file)
+        differing += values > 0
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            kept = {key: value for key, value in told.items() if key not in ("Comment", "Software")}
-            save_png(again, out / f"{stem}.png", **kept)
+            kept = {key: value for key, value in each.items() if key not in ("Comment", "Software")}
+            save_png(again, out / f"{name}.png", **kept)
     if differing:
-        raise ValueError(f"{len(differing)} of {len(facts)} came out otherwise: other versions, device or threads")
+        raise ValueError(f"{differing} of {len(metadata)} came out differently: other versions, device or threads")
 
 
-def _beside_grey(half: PIL.Image.Image, hidden_half: str) -> PIL.Image.Image:
+def _next_to_grey(half: np.ndarray, hidden_half: str) -> PIL.Image.Image:
     """A known half in its place, the hidden one grey."""
-    known = to_canonical(torch.from_numpy(np.array(half)).permute(2, 0, 1), hidden_half)
+    known = to_canonical(torch.from_numpy(half).permute(2, 0, 1), hidden_half)
     whole = join(known, torch.full_like(known, 128), hidden_half)
     return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
-
-
-def _different_names(files: Sequence[str]) -> list[str]:
-    """File names without their endings, numbered where one has been taken or begins another's."""
-    names: list[str] = []
-    for file in files:
-        stem = Path(file).stem
-        tries = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
-        names.append(next(name for name in tries if name not in names))
-    return names

@@ -11,6 +11,7 @@ from diffusers import SchedulerMixin
 from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig, require
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
+from ..evaluation.dataset import evaluation_data
 from ..evaluation.trials import EvaluationBatch, load_trial
 from ..experiments import noise_levels, sampling
 from ..experiments.objectives import objectives
@@ -18,8 +19,9 @@ from ..experiments.results import DETAILS, Result, as_markdown, check_files, wri
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
-from ..inference.load import evaluation_data, load_pipeline, output_folder
+from ..inference.load import load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .options import output_folder
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}

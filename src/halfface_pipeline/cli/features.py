@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from ..evaluation.face_reader import EPOCHS, NUM_FACES, train_face_reader
-from ..inference.load import output_folder
+from .options import output_folder
 
 
 def add_features(commands: Any) -> None:

@@ -1,16 +1,32 @@
-"""The argument parser of every command: its example stands in the help as one types it."""
+"""What the commands share: the argument parser, common options, and checks of inputs and outputs."""
 
 import argparse
-from typing import Any
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import PIL.Image
+import torch
+
+from ..data.picture_folder import picture_suffixes
+from ..inference.load import load_pipeline
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+
+LARGEST_SEED = 2**63 - 1
+
+LARGEST_SIDE = 4096
+"""Pixels of a side that --size takes at most."""
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends in an example that is not wrapped; those of its commands are of this class too.
+    """A parser whose help ends in an unwrapped example and whose errors suggest the option that was meant.
 
     Args:
-        *args: Of `ArgumentParser`.
+        *args: Passed to `ArgumentParser`.
         example: A command line to try.
-        **kwargs: Of `ArgumentParser`.
+        **kwargs: Passed to `ArgumentParser`.
     """
 
     def __init__(self, *args: Any, example: str | None = None, **kwargs: Any) -> None:
@@ -18,10 +34,154 @@ class Parser(argparse.ArgumentParser):
             kwargs["epilog"] = f"example:\n  {example}"
         kwargs.setdefault("formatter_class", _ExampleFormatter)
         super().__init__(*args, **kwargs)
+        self.unknown: list[str] = []
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reports unknown options with the usage of the command they were given to, not of the whole program."""
+        found, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return found, unknown
+
+    def error(self, message: str) -> NoReturn:
+        """Adds a suggestion for a mistyped option, which argparse may report as a missing one."""
+        names = [name for name in self._option_string_actions if name.startswith("--")]
+        near = [match for word in self.unknown for match in difflib.get_close_matches(word, names, 1)]
+        super().error(message + (f"; did you mean {near[0]}?" if near else ""))
+
+    def _parse_known_args(self, arg_strings: Any, *args: Any, **kwargs: Any) -> Any:
+        given = [word.partition("=")[0] for word in arg_strings if word.startswith("--")]
+        if not self._subparsers:
+            self.unknown = [word for word in given if not any(n.startswith(word) for n in self._option_string_actions)]
+        return super()._parse_known_args(arg_strings, *args, **kwargs)
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            near = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices or ()], 1)
+            raise argparse.ArgumentError(
+                action, error.message + (f"; did you mean {near[0]}?" if near else "")
+            ) from None
 
 
 class _ExampleFormatter(argparse.HelpFormatter):
-    """Wraps what is told, and leaves the example as it is written."""
+    """Wraps the description and leaves the example as it is written."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+
+
+def add_speed(parser: argparse.ArgumentParser) -> None:
+    """Adds --speed, which `prepare_for_sampling` takes."""
+    parser.add_argument(
+        "--speed",
+        default="auto",
+        metavar="auto|safe",
+        help="auto uses bfloat16 where the machine has it; safe leaves the weights as saved (default auto)",
+    )
+
+
+def output_folder(name: str) -> Path:
+    """The folder of --out, checked and not yet made."""
+    out = Path(name)
+    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
+    return out
+
+
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    """LEFT,TOP,RIGHT,BOTTOM as numbers."""
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
+    return left, top, right, bottom
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as numbers."""
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
+    return height, width
+
+
+def seed(text: str) -> int:
+    """The value of a `--seed` option, from 0 to 2**63 - 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= LARGEST_SEED:
+        raise argparse.ArgumentTypeError(f"seed is {text}; it must be a whole number from 0 to 2**63 - 1")
+    return value
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Adds --device, which `model_on_device` reads."""
+    parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)")
+
+
+def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
+    """The model of --model on the device of --device; progress bars are shown on a terminal only."""
+    if options.device is not None:
+        try:
+            torch.empty(0, device=options.device)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(f"--device is {options.device!r}, which cannot be used here: {reason}") from None
+    pipe = load_pipeline(options.model)
+    pipe.set_progress_bar_config(disable=None)
+    return pipe.to(options.device) if options.device is not None else pipe
+
+
+def written_by_us(file: Path) -> bool:
+    """Whether a file is a PNG that this package wrote."""
+    try:
+        with PIL.Image.open(file, formats=["PNG"]) as image:
+            return bool(image.info.get("Software") == "halfface_pipeline")
+    except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
+        return False
+
+
+def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
+    """Raises before files are overwritten that this package did not write.
+
+    A PNG of ours carries `Software=halfface_pipeline`. Tables have no such mark: they count as ours if one of the
+    PNGs that would be written with them exists and is ours.
+
+    Args:
+        out: Folder to write to.
+        names: Names of all files that the command would write.
+
+    Raises:
+        ValueError: Names the first file that would be lost.
+    """
+    existing = [out / name for name in names if (out / name).exists()]
+    pictures = [file for file in existing if file.suffix == ".png"]
+    foreign = [file for file in pictures if not written_by_us(file)]
+    if not foreign and not pictures:
+        foreign = existing
+    if foreign:
+        more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
+        raise ValueError(f"--out is {str(out)!r}; it would overwrite {foreign[0]}{more}, which halfface did not write")
+
+
+def photo_files(names: Sequence[str]) -> list[str]:
+    """Replaces each folder by the pictures in it, sorted, without those that this package wrote."""
+    files: list[str] = []
+    for name in names:
+        if not Path(name).is_dir():
+            files.append(name)
+            continue
+        pictures = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in picture_suffixes())
+        found = [str(file) for file in pictures if not written_by_us(file)]
+        if not found:
+            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(sorted(picture_suffixes()))})")
+        files += found
+    return files

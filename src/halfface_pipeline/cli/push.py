@@ -4,8 +4,15 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..hub.push import EDITED, is_card_edited, keep_license, run_files
-from ..remote_code.hub_client import push_files, with_user
+from ..hub.push import (
+    EDITED,
+    full_repo_id,
+    is_card_edited,
+    keep_license,
+    push_files,
+    run_files,
+    states_data_license,
+)
 
 
 def add_push(commands: Any) -> None:
@@ -24,10 +31,12 @@ def add_push(commands: Any) -> None:
     )
     push.add_argument("run", metavar="RUN", help="run folder")
     push.add_argument(
-        "repo_id", metavar="REPO_ID", help="user/name on the Hub, or name alone for your own; made if it is not there"
+        "repo_id",
+        metavar="REPO_ID",
+        help="user/name on the Hub, or name alone for your own; created if it does not exist",
     )
     push.add_argument("--private", action="store_true", help="nobody else may see the repository")
-    push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, made if it is not there")
+    push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if it does not exist")
     push.add_argument("--message", metavar="TEXT", help="of the commit (default: names the run)")
     push.add_argument("--license", metavar="ID", help="licence of the weights, as the Hub names it: apache-2.0, ...")
     push.add_argument("--dry-run", action="store_true", help="list what would go up, and stop")
@@ -36,22 +45,20 @@ def add_push(commands: Any) -> None:
 
 def _push(options: argparse.Namespace) -> None:
     run = Path(options.run)
-    repo_id = options.repo_id if options.dry_run else with_user(options.repo_id)
+    repo_id = options.repo_id if options.dry_run else full_repo_id(options.repo_id)
     files = run_files(run, repo_id, options.license)
-    sizes = {
-        name: len(content) if isinstance(content, bytes) else content.stat().st_size for name, content in files.items()
-    }
     if is_card_edited(run):
-        print(f"README.md goes as it is: it {EDITED}")
+        print(f"README.md is pushed as it is: it {EDITED}")
+    if not states_data_license(run):
+        print("data.license is not set: the card says that the licence of the training data is not stated")
+    sizes = {name: len(file) if isinstance(file, bytes) else file.stat().st_size for name, file in files.items()}
+    total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB"
     if options.dry_run:
         for name, size in sizes.items():
             print(f"{size:>13,} {name}")
-    total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB"
-    if options.dry_run:
         print(f"{total}; nothing was sent")
         return
     if options.license is not None:
         keep_license(run, options.license)
     message = options.message or f"Upload {run.resolve().name}"
-    private = True if options.private else None
-    print(f"{total}: {push_files(files, repo_id, message, private, revision=options.revision)}")
+    print(f"{total}: {push_files(files, repo_id, message, options.private, options.revision)}")

@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.data.splits import Source, Split, cache_dir_of, holdout_indices, take
+from halfface_pipeline.data.splits import Source, Split, data_dir, holdout_indices, take
 
 MNIST_PARTS = {"train": "train", "test": "t10k"}
 IDX_OF_UNSIGNED_BYTES = 0x08
@@ -29,7 +29,7 @@ def mnist(data: DataConfig, split: Split) -> Source:
     Raises:
         ValueError: If a file is missing or is no idx file of what it is named after, or a split is unknown.
     """
-    folder = cache_dir_of(data)
+    folder = data_dir(data)
     for field in ("train_split", "eval_split"):
         if getattr(data, field) not in MNIST_PARTS:
             raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(MNIST_PARTS)}")

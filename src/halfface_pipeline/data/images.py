@@ -64,6 +64,17 @@ class ImageSet:
         return digest.hexdigest()
 
 
+def overlap(a: ImageSet, b: ImageSet) -> tuple[str, ...]:
+    """Names of the images of `a` whose pixels are also in `b`, whatever their files are called."""
+    if a.images.shape[1:] != b.images.shape[1:]:
+        raise ValueError(
+            f"the images have shapes {a.images.shape[1:]} and {b.images.shape[1:]}; they must be of one size"
+        )
+    known = {hashlib.sha256(image.tobytes()).digest() for image in b.images}
+    digests = (hashlib.sha256(image.tobytes()).digest() for image in a.images)
+    return tuple(name for name, digest in zip(a.names, digests, strict=True) if digest in known)
+
+
 def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageSet:
     """Read the images of one part from the cache, preparing them first where they are not there.
 
@@ -82,7 +93,7 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
     """
     source = load_source(data, split)
     fingerprint = _fingerprint(data, source)
-    cache = _cache_folder(data)
+    cache = _cache_dir(data)
     entry = cache / fingerprint
     prepared = _read_entry(entry, fingerprint)
     if prepared is None:
@@ -133,7 +144,10 @@ def load_categories(data: DataConfig, split: Split, names: Sequence[str], most: 
 
 
 def _read(image: Image.Image, height: int, width: int, channels: int) -> np.ndarray:
-    sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    try:
+        sideways = image.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+    except Exception:  # Pillow raises anything from SyntaxError to struct.error on broken EXIF
+        sideways = False
     least = (2 * height, 2 * width) if sideways else (2 * width, 2 * height)
     # JPEG decodes much faster at 1/8 to 1/2 of its size; twice the target leaves the filter enough to average over.
     for scale in (8, 4, 2):
@@ -233,7 +247,7 @@ def _fingerprint(data: DataConfig, source: Source) -> str:
     return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()
 
 
-def _cache_folder(data: DataConfig) -> Path:
+def _cache_dir(data: DataConfig) -> Path:
     default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "halfface_pipeline")
     return Path(data.cache_dir or default).expanduser()
 

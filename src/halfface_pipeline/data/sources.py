@@ -3,27 +3,26 @@
 import hashlib
 import inspect
 import io
+import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv
-import pyarrow.json
 from PIL import Image
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data import procedural
 from halfface_pipeline.data.attributes import is_numeric
 from halfface_pipeline.data.digits import digits, mnist
+from halfface_pipeline.data.picture_folder import image_folder, picture_files
 from halfface_pipeline.data.procedural import canvas as face_canvas
 from halfface_pipeline.data.procedural import factors as face_factors
 from halfface_pipeline.data.procedural import renderer as face_renderer
-from halfface_pipeline.data.splits import Source, Split, cache_dir_of, holdout_indices, take
+from halfface_pipeline.data.splits import Source, Split, data_dir, file_state, holdout_indices, take
 
-PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 PROCEDURAL_EVAL_START = 10_000_000
 PROCEDURAL_COUNTS: dict[Split, int] = {"train": 20_000, "eval": 256}
 CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test": "2"}
@@ -51,7 +50,7 @@ def load_source(data: DataConfig, split: Split) -> Source:
             f"data.eval_split is {data.eval_split!r}; it must not be data.train_split: name a split that the source "
             "lacks to hold out data.holdout of the training images"
         )
-    return {"imagefolder": _imagefolder, "hub": _hub, "celeba": _celeba, "mnist": mnist}[data.source](data, split)
+    return {"imagefolder": image_folder, "hub": _hub, "celeba": _celeba, "mnist": mnist}[data.source](data, split)
 
 
 def _procedural(data: DataConfig, split: Split) -> Source:
@@ -76,54 +75,8 @@ def _procedural(data: DataConfig, split: Split) -> Source:
     return Source(tuple(f"procedural-{index}" for index in indices), identity, table, draw=draw)
 
 
-def _imagefolder(data: DataConfig, split: Split) -> Source:
-    """A plain walk: `datasets`' imagefolder adds a bogus label, follows its own split names and hides broken files."""
-    root = cache_dir_of(data)
-    train, held_out = root / data.train_split, root / data.eval_split
-    if held_out.is_dir() and not train.is_dir():
-        raise ValueError(
-            f"data.train_split is {data.train_split!r}; {root} has the folder {data.eval_split!r} and no such folder"
-        )
-    shares = not held_out.is_dir()
-    folder = held_out if split == "eval" and not shares else train if train.is_dir() else root
-    names = _pictures_in(folder)
-    if not names:
-        raise ValueError(f"data.path is {data.path!r}; {folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
-    if shares:
-        names = [names[row] for row in holdout_indices(names, data, split)]
-    names = take(names, data, split)
-    places = [base / file for base in (folder, root) for file in ("metadata.csv", "metadata.jsonl")]
-    metadata = next((place for place in places if place.is_file()), None)
-
-    def table() -> pa.Table:
-        return pa.table({}) if metadata is None else _metadata(metadata, folder, names)
-
-    return _files(folder, names, [metadata] if metadata else [], table)
-
-
-def _metadata(file: Path, folder: Path, names: Sequence[str]) -> pa.Table:
-    """The rows of metadata.csv or metadata.jsonl for these pictures, nulls where a picture has none."""
-    try:
-        if file.suffix == ".csv":
-            lines = pyarrow.csv.ParseOptions(newlines_in_values=True)
-            text = pyarrow.csv.ConvertOptions(column_types={"file_name": pa.string()})
-            table = pyarrow.csv.read_csv(file, parse_options=lines, convert_options=text)
-        else:
-            table = pyarrow.json.read_json(file)
-    except pa.ArrowInvalid as error:
-        raise ValueError(f"{file} cannot be read: {error}") from error
-    if "file_name" not in table.column_names:
-        raise ValueError(f"{file} has the columns {table.column_names}; one must be 'file_name'")
-    listed = table["file_name"].to_pylist()
-    row_of = {os.path.relpath(file.parent / name, folder): row for row, name in enumerate(listed) if name}
-    rows = [row_of.get(name) for name in names]
-    if all(row is None for row in rows):
-        raise ValueError(f"{file} names none of the pictures in {folder}; file_name is relative to {file.parent}")
-    return table.drop_columns("file_name").take(pa.array(rows, pa.int64()))
-
-
 def _celeba(data: DataConfig, split: Split) -> Source:
-    root = cache_dir_of(data)
+    root = data_dir(data)
     for field in ("train_split", "eval_split"):
         if getattr(data, field) not in CELEBA_PARTS:
             raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(CELEBA_PARTS)}")
@@ -153,7 +106,7 @@ def _celeba(data: DataConfig, split: Split) -> Source:
             "data.on_bad_image skip leaves them out"
         )
 
-    return _files(folder, names, [attribute_file], lambda: _celeba_attributes(attribute_file, names))
+    return picture_files(folder, names, [attribute_file], lambda: _celeba_attributes(attribute_file, names))
 
 
 def _celeba_attributes(file: Path, names: Sequence[str]) -> pa.Table:
@@ -178,15 +131,21 @@ def _hub(data: DataConfig, split: Split) -> Source:
     splits = _load_splits(data)
     if data.train_split not in splits:
         raise ValueError(f"data.train_split is {data.train_split!r}; {data.path} has the splits {sorted(splits)}")
-    shares = data.eval_split not in splits
+    # A loading script may declare a test split and leave it empty.
+    shares = data.eval_split not in splits or not len(splits[data.eval_split])
     name = data.eval_split if split == "eval" and not shares else data.train_split
-    dataset = splits[name]
+    stored = splits[name]
+    # A set is saved with its output format, which would hand out tensors or leave columns out.
+    dataset = stored.with_format(None)
     columns = [column for column in dataset.column_names if column != data.image_column]
     if data.image_column not in dataset.column_names:
         raise ValueError(f"data.image_column is {data.image_column!r}; {data.path} has the columns {columns}")
     # `datasets` would make pictures of lists of numbers too, so the type decides: encoded pictures or their paths.
     kind = dataset.features.arrow_schema.field(data.image_column).type
-    if not (pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind)):
+    if pa.types.is_large_binary(kind) or pa.types.is_large_string(kind):
+        plain = "binary" if pa.types.is_large_binary(kind) else "string"
+        dataset = dataset.cast_column(data.image_column, datasets.Value(plain))
+    elif not (pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_string(kind)):
         raise ValueError(f"data.image_column is {data.image_column!r}; it holds {kind}, not pictures")
     encoded = datasets.Image(decode=False)
     pictures = dataset.select_columns([data.image_column]).cast_column(data.image_column, encoded)
@@ -208,8 +167,24 @@ def _hub(data: DataConfig, split: Split) -> Source:
             return Image.open(io.BytesIO(value["bytes"]))
         return datasets.Image().decode_example(value)
 
-    identity = f"{dataset._fingerprint} {data.image_column}"
+    identity = f"{stored._fingerprint} {data.image_column}{_state_of_named_files(stored, data.image_column)}"
     return Source(tuple(f"{name}-{row}" for row in rows), identity, table, open=open_row)
+
+
+def _state_of_named_files(dataset: Any, column: str) -> str:
+    """A digest of size and time of the files that rows name instead of holding a picture; empty without such rows."""
+    digest = hashlib.sha256()
+    named = False
+    for chunk in dataset.data.column(column).chunks:
+        paths = chunk
+        if pa.types.is_struct(chunk.type):
+            paths = chunk.field("path").filter(chunk.field("bytes").is_null())
+        elif pa.types.is_binary(chunk.type) or pa.types.is_large_binary(chunk.type):
+            continue
+        for path in filter(None, paths.to_pylist()):
+            named = True
+            digest.update(file_state(path))
+    return f" {digest.hexdigest()}" if named else ""
 
 
 def _load_splits(data: DataConfig) -> dict[str, Any]:
@@ -223,47 +198,25 @@ def _load_splits(data: DataConfig) -> dict[str, Any]:
     if os.path.isdir(os.path.join(path, "img_align_celeba")):
         raise ValueError(f"data.source is 'hub'; {data.path} is a CelebA folder, which data.source celeba reads")
     try:
-        if any(os.path.isfile(os.path.join(path, file)) for file in ("dataset_dict.json", "state.json")):
+        if os.path.isfile(os.path.join(path, "dataset_dict.json")):
+            found = _load_saved_splits(Path(path))
+        elif os.path.isfile(os.path.join(path, "state.json")):
             found = datasets.load_from_disk(path)
         else:
             found = datasets.load_dataset(path, data.name)
-    except Exception as error:  # a Hub id fails in a dozen ways, all of which the user mends in the same two fields
+    except Exception as error:  # a Hub id fails in many ways, all corrected in the same two fields
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             f"data.path is {data.path!r}, data.name {data.name!r}; the data set was not found, is unreachable or "
             f"cannot be read: {type(error).__name__}: {reason}"
         ) from error
-    return dict(found) if isinstance(found, datasets.DatasetDict) else {data.train_split: found}
+    return dict(found) if isinstance(found, dict) else {data.train_split: found}
 
 
-def _pictures_in(folder: Path) -> list[str]:
-    def refuse(error: OSError) -> None:
-        raise ValueError(f"{error.filename} is a folder that cannot be read: {error.strerror}") from error
+def _load_saved_splits(folder: Path) -> dict[str, Any]:
+    """The splits of a `save_to_disk` folder that hold rows; `datasets` fails on an empty one."""
+    import datasets
 
-    names = []
-    for base, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        pictures = (name for name in files if name.lower().endswith(PICTURE_SUFFIXES) and not name.startswith("."))
-        names += [os.path.relpath(os.path.join(base, name), folder) for name in pictures]
-    return sorted(names)
-
-
-def _files(folder: Path, names: Sequence[str], tables: Sequence[Path], table: Callable[[], pa.Table]) -> Source:
-    digest = hashlib.sha256(os.fsencode(folder.resolve()))
-    for name in names:
-        try:
-            status = os.stat(os.path.join(folder, name))
-            digest.update(os.fsencode(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}"))
-        except OSError:
-            digest.update(os.fsencode(f"\0{name}\0missing"))
-    for file in tables:
-        digest.update(hashlib.sha256(file.read_bytes()).digest())
-
-    def open_file(i: int) -> Image.Image:
-        path = os.path.join(folder, names[i])
-        # Opening a pipe would wait for somebody to write to it.
-        if os.path.exists(path) and not os.path.isfile(path):
-            raise ValueError("it is no file")
-        return Image.open(path)
-
-    return Source(tuple(names), digest.hexdigest(), table, open=open_file)
+    names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    filled = [name for name in names if json.loads((folder / name / "state.json").read_text())["_data_files"]]
+    return {name: datasets.load_from_disk(str(folder / name)) for name in filled}

@@ -39,7 +39,7 @@ class Source:
     draw: Callable[[range], np.ndarray] | None = None
 
 
-def cache_dir_of(data: DataConfig) -> Path:
+def data_dir(data: DataConfig) -> Path:
     """The folder `data.path`; ValueError if it is none."""
     assert data.path is not None
     folder = Path(data.path).expanduser()
@@ -47,6 +47,15 @@ def cache_dir_of(data: DataConfig) -> Path:
         what = "is a file" if folder.exists() else "does not exist"
         raise ValueError(f"data.path is {data.path!r}; it must be a folder, and it {what}")
     return folder
+
+
+def file_state(name: str, folder: Path | None = None) -> bytes:
+    """Name, size and time of a file, for the identity of a source."""
+    try:
+        status = os.stat(name if folder is None else os.path.join(folder, name))
+    except (OSError, ValueError):
+        return os.fsencode(f"\0{name}\0missing")
+    return os.fsencode(f"\0{name}\0{status.st_size}\0{status.st_mtime_ns}")
 
 
 def holdout_indices(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:

@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from ..config.schema import DataConfig
 from ..data.images import ImageSet
-from ..inference.freed_memory import return_freed_memory
+from ..inference.speed import return_freed_memory
 from ..remote_code.halves import join
 from .baselines import NearestTraining, mean_completion, mirrored, other_half
 from .cache import Drawn

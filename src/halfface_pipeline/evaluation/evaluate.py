@@ -15,7 +15,7 @@ import torch
 from .. import __version__
 from ..config.schema import DataConfig
 from ..data.images import ImageSet, load_categories, load_images
-from ..inference.freed_memory import keep_freed_memory
+from ..inference.speed import keep_freed_memory
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .baselines import NearestTraining
 from .cache import FOLDER, Completions

@@ -8,8 +8,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
-from ..data.procedural.factors import HAIR_COLOURS
-from ..evaluation.metrics.colour import PROCEDURAL_REGIONS
+from ..data.procedural.factors import HAIR_COLOURS, REGIONS
 from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
@@ -56,10 +55,7 @@ def objectives(
             "halves are known for procedural faces whose bottom is hidden"
         )
     height, width = trial.images.shape[1:3]
-    masks = {
-        name: region(trial.factors, fields, height, width) & trial.determined
-        for name, fields in PROCEDURAL_REGIONS.items()
-    }
+    masks = {name: region(trial.factors, fields, height, width) & trial.determined for name, fields in REGIONS.items()}
     names = hair_colours(trial.factors)
     rows: list[Row] = []
     colours: list[Row] = []

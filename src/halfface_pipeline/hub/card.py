@@ -1,6 +1,8 @@
 """The model card of a run, rendered from `model_card.md`."""
 
 import hashlib
+import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ MARK = "<!-- rendered by halfface_pipeline, {} -->"
 TWO_CALLS = ("dpm-sde", "heun", "kdpm2", "kdpm2-a")
 """Samplers that call the network twice a step, but once at the last."""
 LICENCES = {
-    "procedural": "drawn by halfface_pipeline; they show nobody and need no licence",
+    "procedural": "Apache-2.0: drawn by halfface_pipeline, they show nobody",
     "celeba": "CelebA: non-commercial research only",
     "mnist": "MNIST: CC BY-SA 3.0",
     "digits": "Optical Recognition of Handwritten Digits, as in scikit-learn: CC BY 4.0",
@@ -77,7 +79,7 @@ def render_card(
             pipeline_tag="unconditional-image-generation" if whole else "image-to-image",
             tags=["halfface", "diffusion"] if whole else ["halfface", "inpainting", "faces", "diffusion"],
             datasets=[dataset] if dataset else None,
-            license=model_license or license_so_far(run),
+            license=model_license or license_so_far(run) or ("apache-2.0" if data.source == "procedural" else None),
             model_name=name if results else None,
             eval_results=results or None,
         ),
@@ -93,6 +95,8 @@ def render_card(
         half_width=half_width,
         samples=samples,
         model_id=model_id,
+        model_shell=shlex.quote(model_id),
+        model_code=json.dumps(model_id, ensure_ascii=False),
         steps=config.sampling.num_inference_steps,
         sampler=drawn_by,
         swap=swap if drawn_by != "ddpm" else None,
@@ -106,7 +110,7 @@ def render_card(
         channels=", ".join(map(str, model.block_out_channels)),
         layout=model.known_layout,
         data=_data_words(data, dataset),
-        data_licence=data.license or LICENCES.get(data.source, "not stated here; ask whoever shares this model"),
+        data_licence=data_license(data) or "not stated; ask whoever shares this model",
         flips="mirrored at random" if data.horizontal_flip else "not mirrored",
         timesteps=noise.num_train_timesteps,
         beta_schedule=noise.beta_schedule,
@@ -129,6 +133,11 @@ def render_card(
     )
     text = f"{card}".rstrip() + "\n"
     return f"{text}\n{MARK.format(_digest(text))}\n"
+
+
+def data_license(data: DataConfig) -> str | None:
+    """The licence of the training data, as configured or known for this source."""
+    return data.license or LICENCES.get(data.source)
 
 
 def license_so_far(run: Path) -> str | None:

@@ -1,11 +1,10 @@
-"""What a model card tells of a run's evaluation and training, read from the files in its folder.
+"""What a model card reports of a run's evaluation and training, read from the files in its folder.
 
-Files that are not there, or that hold something else than expected, give no figures; they never stop a card.
+A file that is missing or has another format gives no figures and never stops a card.
 """
 
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ BESIDE = {"floor": ("floor", "exact", "truth"), "ceiling": ("ceiling", "other_fa
 """What floor and ceiling are called, best first."""
 FAILURES = ("worst", "extremes", "failure")
 """What the name of a picture of failure cases holds."""
+SETTINGS = ("num_faces", "num_completions", "scheduler", "num_inference_steps")
 MOST_GAPS = 20
 """Gaps between slices that a card lists."""
 
@@ -37,6 +37,11 @@ class Measured:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval lies on one side of 0."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0
 
     def __str__(self) -> str:
         interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
@@ -83,7 +88,7 @@ class Gap:
     worst: str
     best: str
     ratio: Measured
-    q_value: Measured | None
+    q_value: float | None
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,6 @@ class Evaluation:
         settings: N, K, sampler, steps and seed, by name.
         data: What it was measured on.
         figures: The measures.
-        slices: Measure, slice and what the model scores there.
         gaps: Of the audit, the largest first.
         shifts: Signed measures, completed less true, whose interval leaves out 0.
         pictures: Sheets of completions, relative to the run.
@@ -105,7 +109,6 @@ class Evaluation:
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
     figures: Sequence[Figure] = ()
-    slices: Sequence[tuple[str, str, Measured]] = ()
     gaps: Sequence[Gap] = ()
     shifts: Sequence[Figure] = ()
     pictures: Sequence[str] = ()
@@ -114,41 +117,53 @@ class Evaluation:
 
 
 def read_evaluation(run: Path) -> Evaluation:
-    """The figures of RUN/evaluation/metrics.json, of any version of its schema, and the pictures beside it.
+    """The figures of RUN/evaluation/metrics.json and the pictures next to it.
 
     Args:
         run: The run folder.
 
     Returns:
-        What was found; an empty evaluation if there is none.
+        The figures; an empty evaluation if there is no such file, or one of another format.
     """
-    metrics = _read(run / METRICS)
-    if not isinstance(metrics, dict):
-        return Evaluation()
-    settings = {**_plain(metrics.get("settings")), **_plain(metrics)}
-    settings.pop("schema_version", None)
-    features = metrics.get("features")
-    if isinstance(features, dict) and "name" in features:
-        settings["features"] = features["name"]
-    data = metrics.get("data")
-    named = [data.get(key) for key in ("name", "path", "source")] if isinstance(data, dict) else [data]
-    source = next((name for name in named if name), None)
-    intervals = _mapping(metrics.get("intervals"))
-    level = _measured(intervals.get("level"))
-    gaps = sorted(_gaps(metrics.get("audit")), key=lambda gap: -gap.ratio.value)
     pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
     failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
-    return Evaluation(
-        settings=settings,
-        data=Path(str(source or "not named")).name,
-        figures=[*_figures(metrics.get("measures", {})), *_figures(_mapping(metrics.get("real")).get("measures", {}))],
-        slices=list(_slices(metrics.get("slices", {}))),
-        gaps=gaps[:MOST_GAPS],
-        shifts=list(_shifts(metrics.get("measures"))),
-        pictures=[name for name in pictures if name not in failures],
-        failures=failures,
-        intervals=f"{level.value:.0%} intervals, {intervals.get('method', '')}" if level else "",
-    )
+    try:
+        metrics = json.loads((run / METRICS).read_text())
+        measures = metrics["measures"] | metrics["real"].get("measures", {})
+        figures = [_figure(name, entry) for name, entry in measures.items() if entry["rows"].get("model")]
+        signed = {name for name, entry in measures.items() if entry["group"] == "shift"}
+        gaps = [
+            Gap(column, name.replace("_", " "), gap["worst"], gap["best"], _measured(gap, "ratio"), gap["q_value"])
+            for column, entry in metrics["audit"].items()
+            for name, gap in entry["gaps"].items()
+        ]
+        settings = {name: metrics[name] for name in SETTINGS}
+        settings |= {"seeds": ", ".join(map(str, metrics["seeds"])), "features": metrics["features"]["name"]}
+        level, method = metrics["intervals"]["level"], metrics["intervals"]["method"]
+        return Evaluation(
+            settings=settings,
+            data=metrics["data"]["name"] or metrics["data"]["source"],
+            figures=[figure for figure in figures if figure.name not in signed],
+            gaps=sorted(gaps, key=lambda gap: -gap.ratio.value)[:MOST_GAPS],
+            shifts=[figure for figure in figures if figure.name in signed and figure.model.excludes_zero],
+            pictures=[name for name in pictures if name not in failures],
+            failures=failures,
+            intervals=f"{level:.0%} intervals, {method}",
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Evaluation()
+
+
+def _measured(entry: Mapping[str, Any], key: str = "value") -> Measured:
+    return Measured(float(entry[key]), entry.get("low"), entry.get("high"))
+
+
+def _figure(name: str, entry: Mapping[str, Any]) -> Figure:
+    rows = entry["rows"]
+    found = {word: next((rows[key] for key in keys if rows.get(key)), None) for word, keys in BESIDE.items()}
+    beside = {word: _measured(row) for word, row in found.items() if row}
+    unit = f" ({entry['unit']})" if entry["group"] == "shift" else ""
+    return Figure(name, _measured(rows["model"]), beside, f"{entry['meaning']}{unit}")
 
 
 def eval_results(evaluation: Evaluation, dataset_type: str) -> list[EvalResult]:
@@ -194,100 +209,8 @@ def training_cost_words(log: Sequence[Mapping[str, float]]) -> str:
 
 def read_samplers(run: Path) -> list[dict[str, Any]]:
     """Rows that `halfface experiment samplers --out RUN/samplers` measured; none if it was not run."""
-    rows = (_read(run / SAMPLERS) or {}).get("rows", [])
-    return [row for row in rows if isinstance(row, dict) and {"scheduler", "steps"} <= row.keys()]
-
-
-def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _plain(values: Any) -> dict[str, Any]:
-    """What of a mapping is a number or a word."""
-    if not isinstance(values, dict):
-        return {}
-    plain = {
-        key: ", ".join(map(str, value)) if key == "seeds" and isinstance(value, list) else value
-        for key, value in values.items()
-        if isinstance(value, str | int | float) or key == "seeds"
-    }
-    return {key: value for key, value in plain.items() if key not in ("command", "commit")}
-
-
-def _measured(value: Any) -> Measured | None:
-    """A number, or a mapping that holds one with its interval."""
-    if isinstance(value, dict):
-        number = next((value[key] for key in ("value", "mean", "estimate") if key in value), None)
-        low, high = value.get("low"), value.get("high")
-        interval = value.get("interval")
-        if isinstance(interval, list) and len(interval) == 2:
-            low, high = interval
-        found, ends = _measured(number), (_measured(low), _measured(high))
-        if found is None or ends[0] is None or ends[1] is None:
-            return found
-        return Measured(found.value, ends[0].value, ends[1].value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return None
-    return Measured(float(value))
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _figures(measures: Any, prefix: str = "") -> Iterator[Figure]:
-    """Measures by name, alone or in named groups."""
-    for name, entry in measures.items() if isinstance(measures, dict) else ():
-        if not isinstance(entry, dict):
-            continue
-        if entry.get("group") == "shift":
-            continue  # signed: told by `_shifts`
-        rows = entry["rows"] if isinstance(entry.get("rows"), dict) else entry
-        model = _measured(rows.get("model", rows if "value" in rows else None))
-        if model is None:
-            if rows is entry:
-                yield from _figures(entry, f"{prefix}{name}.")
-            continue
-        beside = {
-            row: next((rows[key] for key in keys if rows.get(key) is not None), None) for row, keys in BESIDE.items()
-        }
-        known = {row: measured for row, value in beside.items() if (measured := _measured(value)) is not None}
-        yield Figure(f"{prefix}{name}", model, known, str(entry.get("meaning", "")))
-
-
-def _shifts(measures: Any) -> Iterator[Figure]:
-    for name, entry in measures.items() if isinstance(measures, dict) else ():
-        if isinstance(entry, dict) and entry.get("group") == "shift":
-            model = _measured(_mapping(entry.get("rows")).get("model"))
-            if model is not None and model.low is not None and model.high is not None and model.low * model.high > 0:
-                yield Figure(name, model, {}, f"{entry.get('meaning', '')} ({entry.get('unit', '')})")
-
-
-def _slices(entries: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, str, Measured]]:
-    """Rows of an audit, given as a list of rows or as nested mappings that end in numbers."""
-    if isinstance(entries, list):
-        for row in entries:
-            value = _measured(row.get("model", row)) if isinstance(row, dict) else None
-            if value is not None:
-                words = [str(row[key]) for key in ("column", "slice", "name") if key in row]
-                yield str(row.get("measure", "")).replace("_", " "), ", ".join((*path, *words)), value
-        return
-    for name, entry in entries.items() if isinstance(entries, dict) else ():
-        value = _measured(entry.get("model", entry)) if isinstance(entry, dict) else _measured(entry)
-        if value is not None:
-            yield name.replace("_", " "), ", ".join(path), value
-        elif isinstance(entry, dict | list):
-            yield from _slices(entry, (*path, name))
-
-
-def _gaps(audit: Any) -> Iterator[Gap]:
-    for column, entry in audit.items() if isinstance(audit, dict) else ():
-        gaps = entry.get("gaps") if isinstance(entry, dict) else None
-        for measure, gap in gaps.items() if isinstance(gaps, dict) else ():
-            ratio = _measured({**gap, "value": gap.get("ratio")}) if isinstance(gap, dict) else None
-            if ratio is not None:
-                words = (str(gap.get("worst", "")), str(gap.get("best", "")))
-                yield Gap(column, measure.replace("_", " "), *words, ratio, _measured(gap.get("q_value")))
+        rows = json.loads((run / SAMPLERS).read_text())["rows"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    return [row for row in rows if isinstance(row, dict) and {"scheduler", "steps"} <= row.keys()]

@@ -1,38 +1,47 @@
-"""A run folder on its way to the Hub: which of its files go, and the card they go with."""
+"""Pushes a run folder to the Hub: which of its files go, and the card they go with."""
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import Path, PurePath
+from typing import Any
 
 import yaml
+from huggingface_hub import CommitOperationAdd, HfApi
+from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from ..config.files import from_yaml, to_dict
 from ..diffusion.networks import training_cost
-from ..remote_code.shipping import CARD, INDEX, card_files, content_of, model_files, plain_card, without_folders
+from ..remote_code.pipeline import CARD_PICTURE, readdress, short_card
+from ..run_folder.files import atomic_write_text
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
-from .card import is_as_rendered, render_card
+from .card import data_license, is_as_rendered, render_card
 from .card_metrics import EVALUATION
 
-BESIDE = (LOG_FILE, f"{EVALUATION}/metrics.json", f"{EVALUATION}/metrics.md")
-"""What goes up beside the model and its configuration, where it is there. Checkpoints, trackers, lists stay."""
-
-
-EDITED = "has been edited since it was rendered (delete it to have it rendered anew)"
+CARD, INDEX, WEIGHTS = "README.md", "model_index.json", "*.safetensors"
+EDITED = "has been edited since it was rendered (delete it to render it again)"
+PATHS = (("data", "path"), ("data", "cache_dir"), ("output", "dir"))
+"""Fields of a configuration that hold paths; only their last part is pushed."""
 
 
 def is_card_edited(run: Path) -> bool:
-    """Whether somebody, or an earlier version, wrote what the run's README.md says."""
+    """Whether the run's README.md differs from what was rendered."""
     return (run / CARD).is_file() and not is_as_rendered((run / CARD).read_text())
 
 
-def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict[str, Path | bytes]:
-    """What of a run folder goes to the Hub.
+def states_data_license(run: Path) -> bool:
+    """Whether a run's configuration or its kind of data says which licence the data has."""
+    return not (run / CONFIG_FILE).is_file() or data_license(from_yaml(run / CONFIG_FILE).data) is not None
 
-    The card is rendered anew, with the figures measured meanwhile, unless somebody has edited it: then it goes as it
-    is, with `repo_id` where its code names the model.
+
+def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict[str, Path | bytes]:
+    """The files of a run that are pushed: model, code, configuration, log, figures and card.
+
+    The card is rendered with the figures measured so far. An edited card is kept; only the model that its code loads
+    becomes `repo_id`.
 
     Args:
         run: The run folder, or any folder with a saved model.
-        repo_id: Where it goes.
+        repo_id: Repository on the Hub.
         model_license: Licence of the weights, as the Hub names it.
 
     Returns:
@@ -43,51 +52,145 @@ def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict
     """
     if not run.is_dir():
         raise ValueError(f"RUN is {str(run)!r}; it must be a run folder")
-    files = model_files(run)
-    card, edited = (run / CARD).read_text() if (run / CARD).is_file() else None, is_card_edited(run)
-    if edited and model_license is not None:
-        raise ValueError(f"--license is {model_license!r}; it must be written into {CARD}, which {EDITED}")
-    if not edited and (run / CONFIG_FILE).is_file():
+    files: dict[str, Path | bytes] = dict(_model_files(run))
+    card = (run / CARD).read_text() if (run / CARD).is_file() else None
+    if is_card_edited(run):
+        if model_license is not None:
+            raise ValueError(f"--license is {model_license!r}; write it into {CARD}, which {EDITED}")
+    elif (run / CONFIG_FILE).is_file():
         card = _rendered(run, repo_id, model_license)
     if card is None:
         settings = json.loads((run / INDEX).read_text())
         if "hidden_half" not in settings:
             raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
-        card = plain_card(repo_id, settings)
-    files |= card_files(run, repo_id, card)
+        card = short_card(repo_id, settings)
+    for name in CARD_PICTURE.findall(card):
+        if not (run / name).resolve().is_relative_to(run.resolve()) or not (run / name).is_file():
+            raise ValueError(f"{CARD} shows a picture that is not in {run.name}: {name}")
+        files[name] = run / name
+    files[CARD] = readdress(card, repo_id).encode()
     if (run / CONFIG_FILE).is_file():
-        values = without_folders(to_dict(from_yaml(run / CONFIG_FILE)))
-        files[CONFIG_FILE] = yaml.safe_dump(values, sort_keys=False).encode()
-    return files | {name: content_of(run / name) for name in BESIDE if (run / name).is_file()}
+        files[CONFIG_FILE] = yaml.safe_dump(
+            without_folders(to_dict(from_yaml(run / CONFIG_FILE))), sort_keys=False
+        ).encode()
+    metrics = run / EVALUATION / "metrics.json"
+    if metrics.is_file():
+        values = json.loads(metrics.read_text())
+        values.pop("command", None)  # its arguments may be paths
+        files[f"{EVALUATION}/metrics.json"] = (json.dumps(values, indent=1) + "\n").encode()
+    beside = (LOG_FILE, f"{EVALUATION}/metrics.md")
+    return files | {name: run / name for name in beside if (run / name).is_file()}
+
+
+def _model_files(folder: Path) -> dict[str, Path]:
+    """Index, components and code of a saved pipeline by path; ValueError if a part is missing."""
+    if not (folder / INDEX).is_file():
+        raise ValueError(f"{folder.name} is not a saved model: {INDEX} is missing")
+    index = json.loads((folder / INDEX).read_text())
+    wanted = [("", INDEX)]
+    for name, value in index.items():
+        if isinstance(value, list) and value[0] is not None:
+            wanted.append((name, "*config.json"))
+            wanted += [(name, f"{value[0]}.py")] if value[0] != "diffusers" else []
+    wanted += [("unet", WEIGHTS)]
+    if index.get("_class_name") == "HalfFaceInpaintPipeline":
+        wanted += [("", "pipeline.py"), ("", "halves.py"), ("", "image_io.py")]
+    missing = [f"{part}/{name}".lstrip("/") for part, name in wanted if not any((folder / part).glob(name))]
+    if missing:
+        raise ValueError(f"{folder.name} is incomplete: {', '.join(missing)} missing; load it and save it again")
+    paths = [folder / INDEX, *folder.glob("*.py")]
+    paths += [file for part in dict.fromkeys(part for part, _ in wanted if part) for file in (folder / part).iterdir()]
+    return {path.relative_to(folder).as_posix(): path for path in sorted(paths) if path.is_file()}
+
+
+def without_folders(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration whose paths are cut down to their last part, so that no path of this machine is pushed."""
+    for section, field in PATHS:
+        value = config[section][field]
+        if value is not None and (PurePath(value).is_absolute() or value.startswith("~")):
+            config[section][field] = PurePath(value).name
+    return config
+
+
+def push_files(
+    files: Mapping[str, Path | bytes], repo_id: str, message: str, private: bool = False, revision: str | None = None
+) -> str:
+    """Pushes files to a model repository, created if it does not exist, in one commit.
+
+    Args:
+        files: Contents by path in the repository.
+        repo_id: `user/name`, or `name` alone for the token's user.
+        message: Of the commit.
+        private: Whether the repository must be private.
+        revision: Branch to commit to, created if it does not exist.
+
+    Returns:
+        The URL of the commit.
+
+    Raises:
+        ValueError: If the Hub refuses or cannot be reached; one line with the reason.
+    """
+    api = HfApi()
+    try:
+        repo_id = api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id
+        if private and not api.model_info(repo_id).private:
+            raise ValueError(f"--private is given, and {repo_id} exists and is public; make it private first")
+        if revision is not None:
+            api.create_branch(repo_id, branch=revision, exist_ok=True)
+        operations = [CommitOperationAdd(path, content) for path, content in files.items()]
+        return api.create_commit(repo_id, operations, commit_message=message, revision=revision).commit_url
+    except OfflineModeIsEnabled:
+        raise ValueError("HF_HUB_OFFLINE is set; unset it to push") from None
+    except (HTTPError, OSError) as error:
+        raise ValueError(_reason(error, repo_id)) from error
+
+
+def full_repo_id(repo_id: str) -> str:
+    """`user/name` of a repository that may be named without its user; ValueError if the Hub does not say who."""
+    if "/" in repo_id:
+        return repo_id
+    try:
+        return f"{HfApi().whoami()['name']}/{repo_id}"
+    except (HTTPError, OSError) as error:
+        raise ValueError(f"REPO_ID is {repo_id!r}, without a user. {_reason(error, repo_id)}") from error
+
+
+def _reason(error: Exception, repo_id: str) -> str:
+    status = error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if status == 401:
+        return "The Hub does not accept the token (401); log in with `hf auth login`, or set HF_TOKEN."
+    if status == 403:
+        return f"The token may not write to {repo_id} (403); it needs write access there."
+    return f"The push to {repo_id} failed: {' '.join(str(error).split())}"
 
 
 def refresh_card(run: Path, out: Path) -> bool:
-    """Renders a run's card anew after something was measured in its folder.
+    """Renders a run's card again after something was measured in its folder.
 
     Args:
         run: The run folder.
-        out: Where the figures were written; only what lies in the run belongs to its card.
+        out: Where the figures were written; only those inside the run belong to its card.
 
     Returns:
-        Whether the card was changed; one that was edited is not.
+        Whether the card was changed; an edited one is kept.
     """
     inside = run.resolve() in out.resolve().parents and (run / CONFIG_FILE).is_file() and (run / CARD).is_file()
     if not inside or is_card_edited(run) or not any((run / "samples").glob("step-*.png")):
         return False
-    (run / CARD).write_text(_rendered(run, run.as_posix() if not run.is_absolute() else run.name, None))
+    atomic_write_text(run / CARD, _rendered(run, run.as_posix() if not run.is_absolute() else run.name, None))
     return True
 
 
 def keep_license(run: Path, model_license: str) -> None:
-    """Writes the licence of the weights into the run's card, so that every later one tells it."""
+    """Writes the licence of the weights into the run's card, from where later renderings take it."""
     if (run / CONFIG_FILE).is_file():
-        (run / CARD).write_text(_rendered(run, run.resolve().name, model_license))
+        atomic_write_text(run / CARD, _rendered(run, run.resolve().name, model_license))
 
 
 def _rendered(run: Path, repo_id: str, model_license: str | None) -> str:
     sheets = sorted((run / "samples").glob("step-*.png"))
     if not sheets:
-        raise ValueError(f"{run.name} has no sheet of samples in samples/; let its training end, or go on, first")
+        raise ValueError(f"{run.name} has no sheet of samples in samples/; finish or resume its training first")
     config = from_yaml(run / CONFIG_FILE)
     step = int(sheets[-1].stem.removeprefix("step-"))
     log = [line for line in read_log(run / LOG_FILE) if line["step"] <= step]

@@ -12,16 +12,13 @@ APP = '''"""The page of `halfface app`; the package beside this file draws it.""
 
 from pathlib import Path
 
-from halfface_pipeline.app.kept import nothing_kept
+from halfface_pipeline.app import serve
 from halfface_pipeline.inference.load import load_pipeline
 from halfface_pipeline.inference.speed import prepare_for_sampling
 
 if __name__ == "__main__":
     pipe = prepare_for_sampling(load_pipeline({model}), "auto")
-    with nothing_kept() as kept:
-        from halfface_pipeline.app.server import serve
-
-        serve(pipe, {name!r}, kept, upload_mb={upload_mb:g})
+    serve(pipe, {name!r}, upload_mb={upload_mb:g})
 '''
 README = """---
 title: Half faces

@@ -1,4 +1,4 @@
-"""Completions that can be drawn again one by one: each from a seed of its own, told in its PNG."""
+"""Completions that can be redrawn one by one: each has its own seed, written into its PNG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,13 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ..config.schema import SamplingConfig
 from ..remote_code.image_io import Picture, known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .png_metadata import fingerprint
+
+MOST_PIXELS = 2**26
+"""Of a batch that `reproduce` computes because a picture says so: 64 images of 1024x1024."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +62,19 @@ def model_metadata(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
 def complete_halves(
     pipe: HalfFaceInpaintPipeline,
     halves: Sequence[Picture],
-    num_completions: int,
-    num_inference_steps: int,
-    seed: int,
+    sampling: SamplingConfig,
     batch_size: int,
     model: str,
-    sampler: str,
 ) -> list[Completion]:
     """Completes each half; completion k of every half is the first one drawn from seed + k.
 
     Args:
         pipe: The model with the sampler to use.
         halves: Visible halves.
-        num_completions: Completions of each.
-        num_inference_steps: Denoising steps.
-        seed: Of the first completion of each half.
+        sampling: Steps, completions of each half, and the seed of the first completion of each half; its scheduler
+            is the name that the pictures state.
         batch_size: Completions computed at once.
-        model: What the pictures say they come from.
-        sampler: Its short name.
+        model: Name of the model that the pictures state.
 
     Returns:
         The completions of one half together, in the order of the halves.
@@ -83,13 +82,13 @@ def complete_halves(
     Raises:
         ValueError: If a number is out of range or a half does not fit.
     """
-    if num_completions < 1 or seed < 0:
-        name, value, least = ("seed", seed, 0) if seed < 0 else ("num_completions", num_completions, 1)
-        raise ValueError(f"{name} is {value}; it must be at least {least}")
-    seeds = [seed + k for _ in halves for k in range(num_completions)]
+    num_completions, num_inference_steps = sampling.num_completions, sampling.num_inference_steps
+    if sampling.seed + num_completions > 2**63:
+        raise ValueError(f"seed is {sampling.seed}; with {num_completions} completions it must be below 2**63 - n")
+    seeds = [sampling.seed + k for _ in halves for k in range(num_completions)]
     generators = [torch.Generator().manual_seed(each) for each in seeds]
     images = pipe(halves, num_completions, num_inference_steps, generators, batch_size=batch_size).images
-    shared = {"sampler": sampler, "steps": num_inference_steps, **model_metadata(pipe, model)}
+    shared = {"sampler": sampling.scheduler, "steps": num_inference_steps, **model_metadata(pipe, model)}
     completions = []
     for index, (image, own) in enumerate(zip(images, seeds, strict=True)):
         first = index - index % batch_size
@@ -120,7 +119,9 @@ def reproduce(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, facts: Mapp
         raise ValueError(f"the picture was drawn by weights {facts['weights']}; the model has {weights}")
     half = known_halves(np.array(image.convert("RGB"))[None], pipe.config.hidden_half)[0]
     # Kernels may add in another order for a batch of another size, so that the batch is filled up with copies.
-    copies = int(facts.get("batch", 1))
+    copies = facts.get("batch", 1)
+    if copies * pipe.config.height * pipe.config.width > MOST_PIXELS:
+        raise ValueError(f"the picture names a batch of {copies}; at {size[0]}x{size[1]} that is too large to redraw")
     generators = [torch.Generator().manual_seed(facts["seed"]) for _ in range(copies)]
     result: PIL.Image.Image = pipe(half, copies, facts["steps"], generators).images[0]
     return result

@@ -1,8 +1,5 @@
-"""What the words of a command line stand for: models, data, photos, folders, sizes; each checked with a clear line."""
+"""Loads trained pipelines and opens photos."""
 
-import argparse
-import dataclasses
-import os
 from pathlib import Path
 from typing import BinaryIO
 
@@ -12,15 +9,12 @@ import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..config.files import from_yaml
-from ..config.schema import DataConfig
 from ..diffusion.networks import build_network
 from ..diffusion.samplers import training_scheduler
-from ..remote_code.image_io import to_rgb
+from ..remote_code.image_io import to_rgb, upright
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.checkpoints import load_checkpoint
 from ..run_folder.log import CONFIG_FILE
-
-LARGEST_SIDE = 4096
 
 
 def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
@@ -42,7 +36,7 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
         raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
     try:
         pipe = HalfFaceInpaintPipeline.from_pretrained(model)
-    except (OSError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         if Path(model).exists():
             raise ValueError(f"--model is {model!r}; the folder could not be loaded: {error}") from error
         cause = error.__cause__ or error  # around it diffusers speaks of its cache and of a stack trace
@@ -51,25 +45,6 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
             f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {why}"
         ) from error
     return pipe.to(device)
-
-
-def add_speed(parser: argparse.ArgumentParser) -> None:
-    """Adds --speed, which `prepare_for_sampling` takes."""
-    parser.add_argument(
-        "--speed",
-        default="auto",
-        metavar="auto|safe",
-        help="auto takes bfloat16 where the machine multiplies it; safe leaves the weights as saved (default auto)",
-    )
-
-
-def output_folder(name: str) -> Path:
-    """The folder of --out, checked and not yet made."""
-    out = Path(name)
-    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
-    return out
 
 
 def open_photo(
@@ -90,67 +65,15 @@ def open_photo(
     """
     try:
         with PIL.Image.open(file, formats=formats) as photo:
-            upright = to_rgb(PIL.ImageOps.exif_transpose(photo))
+            picture = to_rgb(upright(photo))
     except Exception as error:  # decoders raise anything from SyntaxError to struct.error on a broken file
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
     if crop is None:
-        return upright
+        return picture
     left, top, right, bottom = crop
-    if not (0 <= left < right <= upright.width and 0 <= top < bottom <= upright.height):
-        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {upright.width}x{upright.height}")
-    return upright.crop(crop)
-
-
-def crop_box(text: str) -> tuple[int, int, int, int]:
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
-    return left, top, right, bottom
-
-
-def size_of(text: str) -> tuple[int, int]:
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
-    if max(height, width) > LARGEST_SIDE:
-        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
-    return height, width
-
-
-def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline) -> DataConfig:
-    """The images a model is measured on.
-
-    Args:
-        name: `procedural`, a folder of photos, or none for the data the model was trained on.
-        model: Run folder, checkpoint or Hub id.
-        pipe: The model; images take its size.
-
-    Returns:
-        Where the images come from.
-
-    Raises:
-        ValueError: If there is no such folder, or none is named and the model does not say what it was trained on.
-    """
-    trained_on = training_data(model)
-    size = {"height": pipe.config.height, "width": pipe.config.width}
-    if name == "procedural":
-        return DataConfig(seed=trained_on.seed if trained_on else 0, **size)
-    if name is not None and not Path(name).is_dir():
-        raise ValueError(f"--data is {name!r}; it must be `procedural` or a folder of photos")
-    if name is not None and (trained_on is None or name != trained_on.path):
-        return DataConfig(source="imagefolder", path=name, holdout=1.0, on_bad_image="skip", **size)
-    if trained_on is None:
-        raise ValueError(f"--data is not given and {model} holds no {CONFIG_FILE}; say what to evaluate on")
-    return dataclasses.replace(trained_on, **size)
-
-
-def training_data(model: str) -> DataConfig | None:
-    """What a run or checkpoint here was trained on; none for a model of the Hub, which does not say."""
-    folders = (Path(model), Path(model).parent.parent)
-    config = next((folder / CONFIG_FILE for folder in folders if (folder / CONFIG_FILE).is_file()), None)
-    return from_yaml(config).data if config is not None and Path(model).is_dir() else None
+    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
+        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {picture.width}x{picture.height}")
+    return picture.crop(crop)
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:

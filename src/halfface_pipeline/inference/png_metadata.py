@@ -1,6 +1,7 @@
 """What a generated PNG says about itself: that half of it is invented, and how to draw it again."""
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,7 +17,8 @@ SOURCE_TYPES = {AI_GENERATED: "compositeWithTrainedAlgorithmicMedia", WHOLE_GENE
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
 Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>"""
-NUMBERS = ("steps", "seed", "batch")
+LIMITS = {"steps": (1, 10_000), "seed": (0, 2**63 - 1), "batch": (1, 1024)}
+"""Numbers that a picture may name: anybody can write into its text."""
 NEEDED = ("model", "sampler", "steps", "seed")
 
 
@@ -86,10 +88,14 @@ def read_png(file: str | Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in text]
     if missing:
         raise ValueError(f"PICTURE is {str(file)!r}; it must be a PNG of `halfface complete`: {missing[0]} is missing")
-    try:
-        numbers: dict[str, Any] = {key: int(text[key]) for key in NUMBERS if key in text}
-    except ValueError as error:
-        raise ValueError(f"PICTURE is {str(file)!r}; its numbers are damaged: {error}") from error
+    numbers: dict[str, Any] = {}
+    for key in LIMITS.keys() & text.keys():
+        low, high = LIMITS[key]
+        # int() itself refuses more than 4,300 digits; twenty are enough for any allowed number.
+        number = int(text[key]) if re.fullmatch("[0-9]{1,20}", text[key]) else -1
+        if not low <= number <= high:
+            raise ValueError(f"PICTURE is {str(file)!r}; its {key} is {text[key][:40]!r}, allowed is {low} to {high}")
+        numbers[key] = number
     return {key: value for key, value in text.items() if not key.startswith("XML:")} | numbers
 
 

@@ -32,13 +32,21 @@ def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Imag
     Raises:
         ValueError: The pixels are of a kind without a fixed range (floats, or integers of more than 16 bits).
     """
-    image = to_rgb(PIL.ImageOps.exif_transpose(image))
+    image = to_rgb(upright(image))
     # The largest centred rectangle of whole pixels; cut before resizing, or the filter would reach what is cut off.
     cut_width = min(image.width, max(1, round(image.height * width / height)))
     cut_height = min(image.height, max(1, round(image.width * height / width)))
     left, top = (image.width - cut_width) // 2, (image.height - cut_height) // 2
     image = image.crop((left, top, left + cut_width, top + cut_height))
     return image.resize((width, height), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def upright(image: PIL.Image.Image) -> PIL.Image.Image:
+    """The image turned as its EXIF orientation says, or as it is where the EXIF data are broken."""
+    try:
+        return PIL.ImageOps.exif_transpose(image)
+    except Exception:  # anything from SyntaxError to struct.error; damaged pixels raise again when they are read
+        return image
 
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
@@ -79,8 +87,8 @@ def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, in
         ValueError: If the type, the shape or the values do not fit, or `half` is a complete image.
     """
     if isinstance(half, PIL.Image.Image):
-        upright = PIL.ImageOps.exif_transpose(half)
-        _check_aspect(upright.height / upright.width, height / width, image_size)
+        turned = upright(half)
+        _check_aspect(turned.height / turned.width, height / width, image_size)
         half = np.array(resize_to(half, height, width))
     if isinstance(half, np.ndarray):
         _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))

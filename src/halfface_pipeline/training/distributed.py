@@ -20,8 +20,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import DistributedType, InitProcessGroupKwargs, parse_flag_from_env
 
 from ..config.schema import TRACKERS, TrainingConfig
-from ..inference.freed_memory import keep_freed_memory
-from ..inference.speed import training_precision
+from ..inference.speed import keep_freed_memory, training_precision
 
 LONGEST_WAIT = timedelta(hours=6)
 """Timeout of collective operations. Rank 0 alone prepares images and draws sheets, for which NCCL's default of ten

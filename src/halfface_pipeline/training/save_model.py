@@ -17,8 +17,7 @@ from ..hub.card import write_card
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
 from ..remote_code.image_io import known_halves
-from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from ..remote_code.shipping import ship_components
+from ..remote_code.pipeline import HalfFaceInpaintPipeline, save_component_code
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
 from ..run_folder.log import KEPT, LOG_FILE, read_log
 from .loss_plot import save_loss_plot
@@ -104,7 +103,7 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     try:
         pipe.save_pretrained(partial)
-        ship_components(pipe, partial)
+        save_component_code(pipe, partial)
         files = [file for file in partial.rglob("*") if file.is_file()]
         for file in files:
             file.chmod(0o644)  # safetensors makes files readable by their owner only

@@ -94,6 +94,8 @@ SEEN: tuple[str, ...] = (
     *SEEN_RANGES,
 )
 FREE: tuple[str, ...] = ("mouth_gap", "smile", "lipstick", "beard", "clothing", "neckline", "jaw", "hair_end")
+REGIONS = {"skin": ("skin",), "hair": ("hair",), "background": ("background_top", "background_bottom")}
+"""The fields that give each coloured region of a face its colour."""
 SEEN_DRAWS = 11 + len(SEEN_RANGES)
 FREE_DRAWS = 10
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 import torch.nn.functional as F
 
-from ...data.procedural.factors import Factors
+from ...data.procedural.factors import REGIONS, Factors
 from ..trials import region
 
 DARK = 30.0
@@ -15,7 +15,6 @@ BAND_SHARE = 8
 WHITE = (0.95047, 1.0, 1.08883)
 """Of D65, the white of sRGB."""
 TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
-PROCEDURAL_REGIONS = {"skin": ("skin",), "hair": ("hair",), "background": ("background_top", "background_bottom")}
 LEAST_PIXELS = 4
 """A region of fewer pixels has no colour."""
 CROWN_ROWS, CROWN_COLUMNS = (0.12, 0.32), (0.35, 0.65)
@@ -154,9 +153,7 @@ def procedural_regions(factors: Factors, determined: torch.Tensor, height: int, 
     Returns:
         `skin`, `hair`, `background`, and `dark_hair` for faces whose hair is drawn darker than `DARK`: (N, H/2, W).
     """
-    regions = {
-        name: region(factors, fields, height, width) & determined for name, fields in PROCEDURAL_REGIONS.items()
-    }
+    regions = {name: region(factors, fields, height, width) & determined for name, fields in REGIONS.items()}
     hair = to_lab(torch.from_numpy(factors.hair)[..., None, None])[:, 0, 0, 0]
     return regions | {"dark_hair": regions["hair"] & (hair < DARK)[:, None, None]}
 

@@ -1,9 +1,8 @@
-"""What the page of `halfface app` answers when something is chosen, moved or pressed."""
+"""Event handlers of the page of `halfface app`."""
 
-import base64
 import contextlib
+import copy
 import functools
-import io
 import logging
 import random
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any, get_args
 
 import gradio as gr
 import numpy as np
+import torch
 
 from ..config.schema import SamplerName
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
@@ -22,32 +22,30 @@ from ..inference.complete import model_metadata
 from ..inference.png_metadata import save_png
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .drawing import Moment, draw, with_scheduler
-from .photos import draw_frame, frame, frame_around, preview_size, read_upload
+from .crop import draw_frame, frame, frame_around, preview_size, read_upload
 
 logger = logging.getLogger(__name__)
 
 MOST_COMPLETIONS = 16
 MOST_STEPS = 250
 LARGEST_SEED = 2**31 - 1
+"""Sliders and JSON hold no larger whole numbers safely."""
 
 Photo = dict[str, Any] | None
-"""An upload as gradio hands it over: its path, inside the folder of uploads."""
+"""An upload as gradio passes it: its path, inside the folder of uploads."""
 
 
 @dataclass(frozen=True)
-class Answers:
-    """Answers around one model. None of them keeps anything of a visitor.
+class Handlers:
+    """Handlers around one model. They keep nothing of a visitor.
 
     Args:
-        pipe: The model; its network is shared by all visitors, its scheduler is only read.
-        name: What the model is called on the page and in the pictures.
-        kept: Where pictures lie until they are too old.
+        pipe: The model, shared by all visitors and never changed.
+        name: The model's name on the page and in the pictures.
     """
 
     pipe: HalfFaceInpaintPipeline
     name: str
-    kept: Path
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -56,23 +54,23 @@ class Answers:
 
     @property
     def hidden(self) -> str:
-        """The half that is drawn."""
+        """The half that is generated."""
         half: str = self.pipe.config.hidden_half
         return half
 
     @functools.cached_property
-    def facts(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """What every picture says of the model."""
         return model_metadata(self.pipe, self.name)
 
     @property
     def most_steps(self) -> int:
-        """Denoising steps that may be asked for."""
+        """The largest number of denoising steps."""
         return min(MOST_STEPS, int(self.pipe.scheduler.config.num_train_timesteps))
 
     @property
     def samplers(self) -> list[str]:
-        """Samplers this model works with here."""
+        """Samplers that this model works with."""
         usable = []
         for name in get_args(SamplerName):
             with contextlib.suppress(ValueError):
@@ -81,7 +79,7 @@ class Answers:
         return usable
 
     def show_frame(self, photo: Photo, zoom: float, across: float, down: float) -> tuple[Any, Any, Any]:
-        """The photo with its frame, the photo (taken away where it cannot be read), and whether the frame is shown."""
+        """The photo with its frame, the photo (None if it cannot be read), and whether the frame is shown."""
         if photo is None:
             return None, gr.skip(), gr.Column(visible=False)
         try:
@@ -93,7 +91,7 @@ class Answers:
         return draw_frame(picture, box, self.hidden), gr.skip(), gr.Column(visible=True)
 
     def centre_frame(self, photo: Photo, zoom: float, event: gr.SelectData) -> tuple[Any, Any]:
-        """Where the frame lies whose cut line goes through the point that was tapped."""
+        """Position of the frame whose cut line goes through the point that was tapped."""
         if photo is None:
             return gr.skip(), gr.skip()
         with _clear_errors():
@@ -110,55 +108,60 @@ class Answers:
         steps: int = FEW_STEPS,
         seed: int = 0,
         completions: int = 8,
+        progress: gr.Progress = gr.Progress(),  # noqa: B008, how gradio finds it
     ) -> Iterator[tuple[Any, ...]]:
-        """Draws completions of a photo, one by one; completion k is drawn from seed + k and says so in its PNG.
+        """Generates completions of a photo, one by one; completion k has the seed `seed` + k, stored in its PNG.
 
         Args:
             photo: JPEG, PNG, WebP, GIF or BMP.
             zoom: Of the frame around the face, from 1 (as large as fits).
-            across: Where the frame lies, from -1 (left) to 1 (right).
-            down: Where the frame lies, from -1 (top) to 1 (bottom).
+            across: Horizontal position of the frame, from -1 (left) to 1 (right).
+            down: Vertical position of the frame, from -1 (top) to 1 (bottom).
             sampler_name: Name of the sampler.
             steps: Denoising steps.
             seed: Of the first completion.
             completions: How many.
+            progress: Supplied by gradio.
 
         Yields:
-            tuple[Any, ...]: PNG files so far, the photo inside the frame, a zip of all at the end, and how far it is,
-                as HTML.
+            tuple[Any, ...]: PNG files so far, the photo inside the frame, a zip of all at the end, and the number of
+                completions so far, as HTML.
         """
-        with _clear_errors():
+        with _clear_errors(), tempfile.TemporaryDirectory(prefix="halfface-") as place:
             if not isinstance(photo, dict) or not photo.get("path"):
                 raise ValueError("There is no photo yet: choose one, take one, or take an example.")
             steps = _whole("Steps", steps, 1, self.most_steps)
             seed = _whole("Seed", seed, 0, LARGEST_SEED)
             completions = _whole("Completions", completions, 1, MOST_COMPLETIONS)
-            pipe = with_scheduler(self.pipe, make_sampler(sampler_name, self.pipe.scheduler))
+            pipe = copy.copy(self.pipe)  # the same network with a scheduler of its own
+            pipe.scheduler = make_sampler(sampler_name, self.pipe.scheduler)
+            pipe.set_progress_bar_config(disable=True)
             picture = read_upload(photo["path"])
             original = resize_to(picture.crop(frame(picture.size, self.shape, zoom, across, down)), *self.shape)
             half = known_halves(np.array(original)[None], self.hidden)[0]
-            folder = Path(tempfile.mkdtemp(dir=self.kept))
+            folder, files = Path(place), list[str]()  # gradio copies what is yielded
             original.save(folder / "original.png")
-            given, unchanged = str(folder / "original.png"), gr.skip()
-            yield [], given, unchanged, idle(f"0 of {completions} completions")
-            files: list[str] = []
-            for moment in draw(pipe, half, completions, steps, seed):
-                if not moment.finished:
-                    yield unchanged, unchanged, unchanged, _progress(moment, len(files), completions)
-                    continue
-                own = seed + len(files)
-                file = folder / f"halfface-seed-{own}.png"
-                save_png(moment.image, file, sampler=sampler_name, steps=steps, seed=own, batch=1, **self.facts)
-                files.append(str(file))
-                yield files, unchanged, unchanged, _progress(moment, len(files), completions)
+            yield [], str(folder / "original.png"), gr.skip(), note(f"0 of {completions} completions")
+
+            def report(pipe: HalfFaceInpaintPipeline, step: int, *_: Any) -> dict[str, Any]:
+                total = len(pipe.scheduler.timesteps)
+                progress((len(files) * total + step + 1) / (completions * total), f"{len(files)} of {completions}")
+                return {}
+
+            for own in range(seed, seed + completions):
+                generator = torch.Generator().manual_seed(own)
+                image = pipe(half, 1, steps, generator, callback_on_step_end=report).images[0]
+                files.append(str(folder / f"halfface-seed-{own}.png"))
+                save_png(image, files[-1], sampler=sampler_name, steps=steps, seed=own, batch=1, **self.metadata)
+                yield files, gr.skip(), gr.skip(), note(f"{len(files)} of {completions} completions")
             archive = folder / "halfface-completions.zip"
             with zipfile.ZipFile(archive, "w") as zipped:
-                for path in files:
-                    zipped.write(path, Path(path).name)
-            yield files, given, str(archive), _progress(moment, len(files), completions)  # a program sees only this
+                for file in files:
+                    zipped.write(file, Path(file).name)
+            yield files, str(folder / "original.png"), str(archive), note(f"{len(files)} of {completions} completions")
 
     def enlarge_first(self, faces: list[dict[str, Any]] | None, chosen: Photo) -> Any:
-        """The first completion, where none has been chosen."""
+        """The first completion, if none has been chosen."""
         return faces[0]["image"]["path"] if faces and not chosen else gr.skip()
 
     def enlarge(self, faces: list[dict[str, Any]] | None, event: gr.SelectData) -> Any:
@@ -166,28 +169,13 @@ class Answers:
         return faces[event.index]["image"]["path"] if faces else gr.skip()
 
     def another_seed(self) -> int:
-        """A seed nobody has thought of."""
+        """A random seed."""
         return random.randrange(LARGEST_SEED - MOST_COMPLETIONS)
 
 
-def idle(text: str) -> str:
-    """The line under the buttons while nothing is drawn, as HTML."""
-    return f'<div class="hf-status"><div>{text}</div></div>'
-
-
-def _progress(moment: Moment, finished: int, completions: int) -> str:
-    picture, left = "", ""
-    if finished < completions:
-        buffer = io.BytesIO()
-        moment.image.save(buffer, format="PNG")
-        data = base64.b64encode(buffer.getvalue()).decode()
-        picture = f'<img alt="the completion in work" src="data:image/png;base64,{data}">'
-        left = f", about {moment.seconds / moment.done * (moment.total - moment.done):.0f} s left"
-    return (
-        f'<div class="hf-status">{picture}<div>{finished} of {completions} completions '
-        f"<span>· {moment.seconds:.1f} s{left}</span>"
-        f'<progress aria-label="drawing" value="{moment.done}" max="{moment.total}"></progress></div></div>'
-    )
+def note(text: str) -> str:
+    """A text for the line under the buttons, as HTML."""
+    return f'<div class="hf-status">{text}</div>'
 
 
 def _whole(name: str, value: Any, low: int, high: int) -> int:
@@ -199,11 +187,11 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
-    """What a visitor did wrong is said; what went wrong here goes to the log, and no path of the server goes out."""
+    """Shows a visitor's mistake; other errors go to the log, so that no path of the server is shown."""
     try:
         yield
     except ValueError as error:
         raise gr.Error(str(error), print_exception=False) from None
     except Exception:
-        logger.exception("an answer of the page failed")
+        logger.exception("a handler of the page failed")
         raise gr.Error("This failed on the server; its log says why.", print_exception=False) from None

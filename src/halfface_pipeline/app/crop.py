@@ -1,4 +1,4 @@
-"""Photos on the page of `halfface app`: reading what strangers upload, and the frame that cuts a face out of them."""
+"""Photos on the page: reading untrusted uploads, and the frame that cuts a face out of them."""
 
 import io
 from pathlib import Path
@@ -9,32 +9,26 @@ import PIL.ImageDraw
 from ..inference.load import open_photo
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-"""What is decoded; the other decoders of Pillow stay closed to uploads."""
+"""Formats that are decoded; Pillow's other decoders are not reachable by uploads."""
 
 MOST_PIXELS = 60_000_000
 LARGEST_ZOOM = 5.0
 PREVIEW_SIDE = 560
 ACCENT = (255, 176, 32)
-LABEL = "hidden: will be drawn"
+LABEL = "hidden: will be generated"
 
 
 def read_upload(file: str | Path) -> PIL.Image.Image:
-    """Reads an uploaded file as an upright RGB picture; its size is looked at before anything is decoded.
-
-    Args:
-        file: The uploaded file.
-
-    Returns:
-        The picture, without the metadata of the upload.
+    """Reads an uploaded file as an upright RGB picture; its size is checked before anything is decoded.
 
     Raises:
-        ValueError: If it is none, or too large; the text is for whoever uploaded it and names no file.
+        ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.
     """
     kinds = "Use a JPEG, PNG, WebP, GIF or BMP picture."
     try:
         data = Path(file).read_bytes()
     except OSError:
-        raise ValueError("The upload is no longer kept here. Please upload the photo again.") from None
+        raise ValueError("The upload has been deleted. Please upload the photo again.") from None
     if not data:
         raise ValueError(f"The file is empty. {kinds}")
     try:
@@ -42,7 +36,7 @@ def read_upload(file: str | Path) -> PIL.Image.Image:
             pixels = head.width * head.height
     except PIL.Image.DecompressionBombError:
         pixels = MOST_PIXELS + 1
-    except Exception:  # decoders fed with garbage raise whatever they stumble over
+    except Exception:  # decoders raise anything on a broken file
         raise ValueError(f"The file is not a picture that can be read. {kinds}") from None
     if pixels > MOST_PIXELS:
         raise ValueError(f"The picture is too large: at most {MOST_PIXELS // 1_000_000} million pixels are read.")
@@ -61,8 +55,8 @@ def frame(
         size: Width and height of the photo in pixels.
         shape: Height and width of the model's images in pixels; the box has their proportions.
         zoom: 1 for the largest box that fits, up to `LARGEST_ZOOM` for one so many times smaller.
-        across: Where it lies, from -1 (left edge) to 1 (right edge).
-        down: Where it lies, from -1 (upper edge) to 1 (lower edge).
+        across: Horizontal position, from -1 (left edge) to 1 (right edge).
+        down: Vertical position, from -1 (upper edge) to 1 (lower edge).
 
     Returns:
         Left, top, right and bottom in pixels, always inside the photo.
@@ -87,17 +81,7 @@ def frame(
 def frame_around(
     size: tuple[int, int], shape: tuple[int, int], zoom: float, point: tuple[float, float]
 ) -> tuple[float, float]:
-    """Inverse of `frame`: `across` and `down` of the box whose centre is nearest to a point.
-
-    Args:
-        size: Width and height of the photo in pixels.
-        shape: Height and width of the model's images in pixels.
-        zoom: As in `frame`.
-        point: Horizontal and vertical position in pixels.
-
-    Returns:
-        (across, down), each from -1 to 1, rounded to hundredths.
-    """
+    """Inverse of `frame`: `across` and `down`, to hundredths, of the box whose centre is nearest to a point."""
     left, top, right, bottom = frame(size, shape, zoom, 0, 0)
     places = []
     for place, middle, side in (
@@ -115,16 +99,7 @@ def preview_size(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def draw_frame(photo: PIL.Image.Image, box: tuple[int, int, int, int], hidden_half: str) -> PIL.Image.Image:
-    """The photo at the size of a preview, dark outside the box, with the cut line and the hidden half shaded.
-
-    Args:
-        photo: RGB.
-        box: Left, top, right and bottom in pixels of the photo.
-        hidden_half: The half that is drawn anew.
-
-    Returns:
-        A new RGB picture, neither side longer than `PREVIEW_SIDE`.
-    """
+    """A preview of an RGB photo: dark outside the box, with the cut line and the hidden half shaded."""
     scale = min(1.0, PREVIEW_SIDE / max(photo.size))
     shown = photo.resize(preview_size(photo.size), reducing_gap=2.0)
     left, top, right, bottom = (round(side * scale) for side in box)

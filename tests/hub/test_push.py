@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import PIL.Image
 import pytest
 import torch
 import yaml
+from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
@@ -32,28 +32,13 @@ from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.hub.push import keep_license, refresh_card, run_files
 from halfface_pipeline.inference.png_metadata import read_png
-from halfface_pipeline.remote_code.shipping import without_folders
+from halfface_pipeline.remote_code.pipeline import SOURCES, readdress
 from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
-from tests.hub_server import READ_TOKEN, WRITE_TOKEN, Fault, HubServer
+from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
 
-CODE = {"pipeline.py", "halves.py", "image_io.py", "seeds.py", "shipping.py", "hub_client.py"}
-FAULTS = (
-    Fault("POST /api/repos/create create-500", 500),
-    Fault("POST .*/commit-503/commit/", 503),
-    Fault("PUT /lfs/someone/put-500/", 500, times=2),
-    Fault("POST .*/cut-commit/commit/", "cut"),
-    Fault("POST .*/cut-after-commit/commit/", "cut after"),
-    Fault(" .*/slow", "slow", times=4),
-    Fault("POST /api/models/someone/yaml-500/preupload", "cut", times=2),
-    Fault("POST /api/repos/create all-500", 500, times=99),
-    Fault("PUT /lfs/someone/lfs-cut/.*/3", "cut", times=18),
-    Fault("POST .*/commit-502/commit/", 502, times=99),
-    Fault("POST .*/tree-500/commit/", 403),
-    Fault("GET .*/tree-500/tree/", 500, times=99),
-    Fault("POST .*/echo/preupload", 418),
-    Fault("POST .*/cli-403/commit/", 403),
-)
+pytestmark = pytest.mark.slow  # several processes
+CODE = {Path(file).name for file in SOURCES}
 
 
 def tiny(model):
@@ -116,7 +101,7 @@ def pushed(hub, place):
 
 
 @pytest.mark.parametrize("name", ["unet2d", "report"])
-def test_what_is_pushed_loads_by_class_and_by_its_own_code_and_draws_the_same_bits(pushed, hub, name):
+def test_a_pushed_model_loads_and_draws_the_same(pushed, hub, name):
     found = pushed[name]
     assert len(set(found["drawn"])) == 1, found
     own = ["halfface_pipeline", "halfface_pipeline", "diffusers_modules", "halfface_pipeline", "diffusers_modules"]
@@ -130,14 +115,14 @@ def test_what_is_pushed_loads_by_class_and_by_its_own_code_and_draws_the_same_bi
     assert found["url"].startswith(f"{hub.url}/someone/{name}/commit/")
 
 
-def test_weights_go_by_large_file_storage_and_small_files_do_not(pushed, hub):
+def test_weights_are_stored_as_large_files_once(pushed, hub):
     commits = hub.repos["someone/unet2d"].commits
     large = {path for path, (_, is_large) in next(reversed(commits.values())).items() if is_large}
     assert large == {"unet/diffusion_pytorch_model.safetensors"}
     assert hub.seen("PUT /lfs/someone/unet2d/") == 1  # the push to a branch sent them no second time
 
 
-def test_the_card_arrives_as_written_and_goes_on_to_where_the_model_goes(pushed, hub):
+def test_the_card_follows_the_model(pushed, hub):
     card = hub.repos["someone/unet2d"].files()["README.md"].decode()
     assert "# Mine" in card and 'from_pretrained("someone/unet2d")' in card
     assert "--model someone/unet2d`" in card and "runs/mine" not in card
@@ -151,7 +136,7 @@ def test_the_card_arrives_as_written_and_goes_on_to_where_the_model_goes(pushed,
     assert "must not be used to identify" in plain
 
 
-def test_a_push_can_be_private_and_go_to_a_branch(pushed, hub):
+def test_a_push_can_be_private_or_to_a_branch(pushed, hub):
     assert hub.repos["someone/copy"].private and not hub.repos["someone/unet2d"].private
     assert pushed["schedulers"] == ["DDPMScheduler", "DPMSolverMultistepScheduler", "DPMSolverMultistepScheduler"]
     assert hub.repos["someone/unet2d"].files("dpm") != hub.repos["someone/unet2d"].files("main")
@@ -177,7 +162,7 @@ def clean_python(tmp_path_factory):
     return folder / "bin" / "python"
 
 
-def test_without_the_package_models_load_draw_and_are_pushed_again(pushed, hub, place, clean_python):
+def test_models_work_without_the_package(pushed, hub, place, clean_python):
     found = client("without_package", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
     assert found["package"] is False
     for name in ("unet2d", "report"):
@@ -197,9 +182,6 @@ def test_what_was_loaded_once_loads_offline(pushed, hub, place):
     assert len(hub.requests) == seen
 
 
-# ----------------------------------------------------------------------------------------------------------- failures
-
-
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory, place):
     """A run of two steps with an evaluation, at place/run."""
@@ -217,52 +199,12 @@ def run_folder(tmp_path_factory, place):
 
 
 @pytest.fixture(scope="module")
-def failed(hub, place, run_folder):
-    hub.faults += FAULTS
-    return client("fail", hub, place)
+def commands(hub, place, run_folder, pushed):
+    return client("commands", hub, place)
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["create-500", "commit-503", "put-500", "cut-commit", "cut-after-commit", "slow", "yaml-500", "lfs-cut again"],
-)
-def test_what_fails_for_a_while_is_tried_again_until_all_is_there(failed, hub, name):
-    assert failed[name].startswith(f"{hub.url}/someone/{name.removesuffix(' again')}")
-    repo = hub.repos[f"someone/{name.removesuffix(' again')}"]
-    assert repo.files().keys() >= {"README.md", "config.json", "weights.safetensors"}
-    assert len(repo.messages) == 2, "one commit, whatever was repeated"
-
-
-def test_a_failed_push_changes_nothing_says_what_is_missing_and_goes_on_when_repeated(failed, hub):
-    assert hub.repos["someone/commit-502"].messages == ["initial commit"]
-    message = failed["commit-502"]
-    assert message.startswith("The Hub failed (502), 3 times and more. In someone/commit-502, 3 of 3 files are ")
-    assert message.endswith("README.md, config.json, weights.safetensors. The same call again goes on from there.")
-    assert failed["all-500"] == "The Hub failed (500), 3 times and more. Nothing was sent."
-    assert "which of the 3 files are there could not be asked" in failed["tree-500"]
-    assert "someone/all-500" not in hub.repos
-    assert failed["lfs-cut"].startswith("The connection to the Hub was lost, 3 times and more (")
-    assert hub.seen("PUT /lfs/someone/commit-502/") == 5  # as many as it has parts: nothing was sent twice
-
-
-def test_refusals_say_what_to_do_and_never_show_the_token(failed):
-    assert failed["401"].startswith("The Hub does not accept the token (401); log in by `hf auth login`, or set ")
-    assert failed["403"].startswith("The token may not write to someone/denied (403)")
-    assert "injected" in failed["echo"] and "Bearer ***" in failed["echo"]
-    assert "private is True, and someone/slow is there already for all to see" in failed["not private"]
-    assert "no user!/name" in failed["bad name"]
-    assert failed["no user"] == "repo_id is 'name'; it must be user/name"
-    assert failed["whose"].startswith(
-        "repo_id is 'name', without a user, and the Hub was asked for yours. The Hub does "
-    )
-    assert failed["no model"].endswith("could not be loaded from the Hub: it has none of this name that you may read")
-    assert "Invalid metadata in README.md" in failed["bad card"] and '"tags" must be an array' in failed["bad card"]
-    assert failed["offline"].startswith("HF_HUB_OFFLINE is set; unset it")
-    assert not re.search(r"hf_\w", json.dumps(failed))
-
-
-def test_the_command_puts_up_a_run_with_a_card_of_what_was_measured(failed, hub, place):
-    assert failed["cli"]["codes"] == [0, 0, 2]
+def test_the_command_pushes_a_run_with_its_card(commands, hub, place):
+    assert (commands["first"]["code"], commands["later"]["code"]) == (0, 0)
     repo = hub.repos["someone/run"]
     assert repo.private and repo.messages == ["initial commit", "Upload run", "A later one"]
     files = repo.files()
@@ -282,10 +224,11 @@ def test_the_command_puts_up_a_run_with_a_card_of_what_was_measured(failed, hub,
         "cache_dir: private cache" in files["config.yaml"].decode() and str(place).encode() not in files["config.yaml"]
     )
     assert read_png(place / "run" / "samples" / "step-0000002.png")["model"] == "run step 2"
-    assert failed["cli"]["out"].count(f"{hub.url}/someone/run/commit/") == 2
+    assert f"{hub.url}/someone/run/commit/" in commands["first"]["out"]
+    assert "command" not in json.loads(files["evaluation/metrics.json"])
 
 
-def test_the_code_of_a_card_runs_as_it_stands_with_the_package_and_without(failed, hub, place, clean_python):
+def test_the_code_of_a_card_runs(commands, hub, place, clean_python):
     (place / "stranger").mkdir()
     PIL.Image.effect_noise((90, 60), 50).save(place / "stranger" / "face.jpg")  # grey, and of another shape
     here = client("run_card", hub, place)
@@ -298,27 +241,73 @@ def test_the_code_of_a_card_runs_as_it_stands_with_the_package_and_without(faile
         ]
 
 
-def test_the_command_ends_in_one_line(failed):
-    errors = [line for line in failed["cli"]["err"].splitlines() if "error:" in line]
-    assert errors == [failed["cli"]["err"].splitlines()[-1]]
-    assert errors[0].startswith("halfface push: error: The token may not write to someone/cli-403 (403)")
-    assert "Traceback" not in failed["cli"]["err"]
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("denied", "The token may not write to someone/denied (403)"),
+        ("wrong token", "REPO_ID is 'name', without a user. The Hub does not accept the token (401)"),
+        ("public", "--private is given, and someone/unet2d exists and is public"),
+    ],
+)
+def test_a_refused_push_ends_in_one_line(commands, name, reason):
+    assert commands[name]["code"] == 2
+    assert commands[name]["err"].splitlines()[-1].startswith(f"halfface push: error: {reason}")
+    assert "Traceback" not in commands[name]["err"] and "hf_" not in commands[name]["err"]
 
 
-def test_a_run_that_is_not_whole_is_refused_before_anything_is_sent(run_folder, tmp_path):
+def test_a_missing_model_is_named(commands):
+    assert commands["no model"].endswith(
+        "could not be loaded from the Hub: it has none of this name that you may read"
+    )
+
+
+def test_a_push_of_unlicensed_data_says_so(run_folder, tmp_path, capsys):
+    run = shutil.copytree(run_folder, tmp_path / "run")
+    assert main(["push", str(run), "someone/run", "--dry-run"]) == 0
+    assert "data.license" not in capsys.readouterr().out
+    config = (
+        (run / "config.yaml").read_text().replace("source: procedural", f"source: imagefolder\n  path: {tmp_path}")
+    )
+    (run / "config.yaml").write_text(config.replace("  path: null\n", ""))
+    assert main(["push", str(run), "someone/run", "--dry-run"]) == 0
+    assert "data.license is not set: the card says" in capsys.readouterr().out
+    assert f"path: {tmp_path.name}\n" in run_files(run, "someone/run")["config.yaml"].decode()
+
+
+def test_two_local_models_use_their_own_code(place, tmp_path):
+    """diffusers names the modules of all local models alike; the code of one must not serve the other."""
+    mine, theirs = (shutil.copytree(place / "unet2d", tmp_path / name) for name in ("mine", "theirs"))
+    changed = (theirs / "halves.py").read_text() + "\n\nCHANGED = True\n"
+    (theirs / "halves.py").write_text(changed)
+    pipeline = (theirs / "pipeline.py").read_text()
+    (theirs / "pipeline.py").write_text(pipeline + "\n\nfrom .halves import CHANGED\n")
+    first = DiffusionPipeline.from_pretrained(mine, custom_pipeline=str(mine), trust_remote_code=True)
+    second = DiffusionPipeline.from_pretrained(theirs, custom_pipeline=str(theirs), trust_remote_code=True)
+    assert "CHANGED" not in type(first).__call__.__globals__ and second.unet is not first.unet
+    first.save_pretrained(tmp_path / "again")
+    second.save_pretrained(tmp_path / "second")
+    assert (tmp_path / "again" / "halves.py").read_text() == (mine / "halves.py").read_text()
+    assert (tmp_path / "second" / "halves.py").read_text() == changed
+
+
+def test_the_code_beside_the_weights_is_short(place):
+    assert sum(len(file.read_text().splitlines()) for file in (place / "unet2d").glob("*.py")) <= 750
+
+
+def test_an_incomplete_run_is_refused(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "copy")
     whole = run_files(run, "someone/run")
     (run / "unet" / "diffusion_pytorch_model.safetensors").unlink()
     (run / "halves.py").unlink()
-    with pytest.raises(ValueError, match=r"copy is not whole: unet/\*.safetensors, halves.py missing"):
+    with pytest.raises(ValueError, match=r"copy is incomplete: unet/\*.safetensors, halves.py missing"):
         run_files(run, "someone/run")
     run = shutil.copytree(run_folder, tmp_path / "second")
     (run / "loss.png").unlink()
-    with pytest.raises(ValueError, match=r"README.md shows pictures that are not there: loss.png"):
+    with pytest.raises(ValueError, match=r"README.md shows a picture that is not in second: loss.png"):
         run_files(run, "someone/run")
     with pytest.raises(ValueError, match=r"nowhere'; it must be a run folder"):
         run_files(tmp_path / "nowhere", "someone/run")
-    with pytest.raises(ValueError, match=r"evaluation is no saved model: model_index.json is missing"):
+    with pytest.raises(ValueError, match=r"evaluation is not a saved model: model_index.json is missing"):
         run_files(run / "evaluation", "someone/run")
     run = shutil.copytree(run_folder, tmp_path / "third")
     index = (
@@ -334,7 +323,7 @@ def test_a_run_that_is_not_whole_is_refused_before_anything_is_sent(run_folder, 
     assert b"rendered by halfface_pipeline" in whole["README.md"]
 
 
-def test_an_evaluation_inside_a_run_renders_its_card_anew_unless_it_was_edited(run_folder, tmp_path):
+def test_an_evaluation_renders_an_unedited_card_again(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     shutil.rmtree(run / "evaluation")
     (run / "README.md").unlink()
@@ -351,24 +340,18 @@ def test_an_evaluation_inside_a_run_renders_its_card_anew_unless_it_was_edited(r
     assert (run / "README.md").read_text() == "# My own\n"
 
 
-def test_paths_lose_their_folders_and_nothing_else_changes():
-    told = {
-        "path": "/home/my user/faces",
-        "numbers": [1, 0.5, None, True],
-        "command": "halfface evaluate --data /home/me/faces --out '/srv/x/y'",
-        "same": ["https://host/a/b", "a/b", "1/2", "<b>/</b>", "someone/model"],
-    }
-    expected = {**told, "path": "faces", "command": "halfface evaluate --data faces --out 'y'"}
-    assert without_folders(told) == expected
-
-
-def test_a_card_that_was_edited_goes_as_it_is(run_folder, tmp_path):
+def test_an_edited_card_is_pushed_as_it_is(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "run")
     card = (run / "README.md").read_text()
     (run / "README.md").write_text(card.replace("## Limits and misuse", "## My own words\n\n## Limits and misuse"))
     sent = run_files(run, "someone/run")["README.md"].decode()
     assert "## My own words" in sent and 'from_pretrained("someone/run")' in sent
-    with pytest.raises(
-        ValueError, match=r"--license is 'mit'; it must be written into README.md, which has been edited"
-    ):
+    with pytest.raises(ValueError, match=r"--license is 'mit'; write it into README.md, which has been edited"):
         run_files(run, "someone/run", "mit")
+
+
+def test_only_the_name_of_the_model_in_a_card_changes():
+    card = 'P.from_pretrained("runs/demo")\n--model runs/demo -n 8; see runs/demo2, xruns/demo and runs/demo/a'
+    expected = 'P.from_pretrained("a/b")\n--model a/b -n 8; see runs/demo2, xruns/demo and runs/demo/a'
+    assert readdress(card, "a/b") == expected
+    assert readdress("no code", "a/b") == "no code"
