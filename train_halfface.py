@@ -1,5 +1,6 @@
 """Trains a model that draws the hidden half of a face: `accelerate launch train_halfface.py --config FILE`."""
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -14,33 +15,31 @@ from halfface_pipeline.training.loop import train
 
 @ignore_broken_pipe()
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parses the words, the process's own if none are given, trains and gives the exit status."""
+    """Trains as the arguments say, by default those of the process, and returns the exit status."""
     try:
         config, dry_run = parse_arguments(arguments)
-        if dry_run:
-            print(describe(config))
-        else:
-            print(f"model saved in {train(config)}")
+        print(describe(config) if dry_run else f"model saved in {train(config)}")
+        return 0
     except (ValueError, OSError, FloatingPointError, PeerProcessDied) as error:
-        print(f"train_halfface.py: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return _end(2, f"error: {' '.join(str(error).split())}")
     except (torch.OutOfMemoryError, MemoryError) as error:
-        print(
-            f"train_halfface.py: error: {str(error).splitlines()[0]} "
-            "A larger training.gradient_accumulation_steps needs less memory and takes the same steps",
-            file=sys.stderr,
-        )
-        return 2
-    except KeyboardInterrupt:
-        print("train_halfface.py: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
+        advice = "A larger training.gradient_accumulation_steps needs less memory and takes the same steps"
+        return _end(2, f"error: {str(error).splitlines()[0]} {advice}")
     except TrainingStopped as stopped:
-        print(f"train_halfface.py: {stopped}", file=sys.stderr)
-        return 130
-    return 0
+        return _end(130, str(stopped))
+    except KeyboardInterrupt:
+        return _end(130, "stopped; the same command resumes from the last checkpoint")
+
+
+def _end(status: int, message: str) -> int:
+    """Prints the message as the last line of this process, and returns the exit status."""
+    if "ACCELERATE_DYNAMO_BACKEND" in os.environ:  # set by the launcher, whose traceback follows and is longer
+        print("(a traceback below the next line is accelerate's, of the launcher; --quiet omits it)", file=sys.stderr)
+    print(f"train_halfface.py: {message}", file=sys.stderr)
+    return status
 
 
 if __name__ == "__main__":
-    # While a step is taken it means more; before and after, it is a Ctrl-C.
+    # The training handles SIGTERM itself; before and after it, SIGTERM acts as Ctrl-C.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

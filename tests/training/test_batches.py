@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.training.batches import batch_indices, sample_batch, seed_dropout
+from halfface_pipeline.config.schema import TrainingConfig
+from halfface_pipeline.training.batches import batch_indices, num_steps, sample_batch, seed_dropout
 
 STEP = {"num_images": 10, "batch_size": 8, "num_timesteps": 1000, "shape": (3, 2, 4), "flip": True}
 
@@ -49,3 +50,9 @@ def test_dropout_is_seeded_by_step_and_process():
     assert torch.equal(drawn(0, 1, 0), drawn(0, 1, 0))
     assert not torch.equal(drawn(0, 1, 0), drawn(0, 1, 1))
     assert not torch.equal(drawn(0, 1, 0), drawn(0, 2, 0))
+
+
+def test_length_is_steps_or_whole_epochs():
+    assert num_steps(TrainingConfig(steps=7, epochs=3), 1000) == 7
+    assert num_steps(TrainingConfig(epochs=3, batch_size=64), 1000) == 47
+    assert num_steps(TrainingConfig(epochs=252, batch_size=128), 162_770) == 320_454

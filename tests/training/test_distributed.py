@@ -43,7 +43,8 @@ def last_line(file):
     return text.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("num_processes", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_processes", [2, 4])
 def test_more_processes_agree_with_one_over_50_steps_and_only_the_first_writes(words, tmp_path, num_processes):
     """Flips on, warm-up and restarts of the learning rate, epochs that end within a batch."""
     assert ended(start(tmp_path / "one.txt", *words, "--output.dir", tmp_path / "one")) == 0
@@ -61,13 +62,14 @@ def test_more_processes_agree_with_one_over_50_steps_and_only_the_first_writes(w
     assert [path.name for path in tmp_path.glob("rank*")] == ["rank0"]
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_run_in_one_line_and_one_process_may_go_on_alone(words, tmp_path):
     first, second = start_together(tmp_path / "out", [*words, *FOREVER], [*words, *FOREVER])
     wait_for(lambda: any((tmp_path / "run").glob("checkpoints/step-*")))
     second.kill()
     assert ended(first) == 2
     line = last_line(tmp_path / "out-0")
-    assert line == "train_halfface.py: error: process 0 lost another one, whose message tells why"
+    assert line == "train_halfface.py: error: process 0 lost another process, whose message gives the reason"
     checkpoints = list((tmp_path / "run").glob("checkpoints/step-*"))
     assert checkpoints and all(find_corruption(path) is None for path in checkpoints)
     step = max(int(path.name.split("-")[1]) for path in checkpoints)
@@ -75,6 +77,7 @@ def test_a_killed_process_ends_the_run_in_one_line_and_one_process_may_go_on_alo
     assert f", steps {step} to {step + 2} of 8 images on 1 x cpu" in (tmp_path / "alone.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("failing", "fault", "message"),
     [
@@ -88,10 +91,13 @@ def test_a_process_that_fails_says_why_and_the_other_ends_too(words, tmp_path, f
     assert [ended(process) for process in processes] == [2, 2]
     assert message in last_line(tmp_path / f"out-{failing}")
     other = 1 - failing
-    assert last_line(tmp_path / f"out-{other}").endswith(f"process {other} lost another one, whose message tells why")
+    assert last_line(tmp_path / f"out-{other}").endswith(
+        f"process {other} lost another process, whose message gives the reason"
+    )
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_machines_that_find_different_images_are_told_apart(words, tmp_path):
     processes = start_together(tmp_path / "out", words, [*words, "--data.num_images", 29])
     assert [ended(process) for process in processes] == [2, 2]
@@ -100,6 +106,7 @@ def test_machines_that_find_different_images_are_told_apart(words, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_sigterm_to_any_process_saves_and_ends_all_of_them_at_the_same_step(words, tmp_path):
     processes = start_together(tmp_path / "out", [*words, *FOREVER], [*words, *FOREVER])
     wait_for(lambda: (tmp_path / "run" / "log.jsonl").exists() and len(lines_of(tmp_path / "run")) > 3)
@@ -111,6 +118,7 @@ def test_sigterm_to_any_process_saves_and_ends_all_of_them_at_the_same_step(word
     assert find_corruption(tmp_path / "run" / "checkpoints" / f"step-{step}") is None
 
 
+@pytest.mark.slow
 def test_the_number_format_of_the_launcher_counts_unless_the_configuration_has_one(words, tmp_path):
     """`Accelerator(mixed_precision="no")` would override what `accelerate launch --mixed_precision bf16` sets."""
     few = [*words, "--training.steps", 1]

@@ -15,14 +15,7 @@ from halfface_pipeline.inference.sheets import sheet
 from halfface_pipeline.run_folder.log import read_log, truncate_log
 from halfface_pipeline.training.dry_run import describe
 from halfface_pipeline.training.loss_plot import SPIKE, save_loss_plot, spike_ratios
-from halfface_pipeline.training.save_model import list_skipped, num_steps
-
-
-def test_length_is_steps_or_whole_epochs():
-    assert num_steps(Config(training=TrainingConfig(steps=7, epochs=3)), 1000) == 7
-    assert num_steps(Config(training=TrainingConfig(epochs=3, batch_size=64)), 1000) == 47
-    reports_run = Config(training=TrainingConfig(epochs=252, batch_size=128))
-    assert num_steps(reports_run, 162_770) == 320_454
+from halfface_pipeline.training.save_model import list_skipped
 
 
 def test_log_forgets_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_path):
@@ -59,7 +52,7 @@ def test_description_holds_the_parameters_steps_and_memory_of_the_configuration(
 
 def test_description_says_why_the_length_is_not_known():
     text = describe(Config(data=DataConfig(source="celeba", path="nowhere", height=108, width=88)))
-    assert "training: not known: data.path is 'nowhere'" in text
+    assert "training: unknown: data.path is 'nowhere'" in text
 
 
 @pytest.mark.parametrize("hidden_half", ["bottom", "left"])

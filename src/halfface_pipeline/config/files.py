@@ -12,7 +12,7 @@ from .schema import Config
 
 SECTIONS: dict[str, Any] = {section.name: section.type for section in dataclasses.fields(Config)}
 
-SETTINGS_FREE_TO_CHANGE = (
+FREE_ON_RESUME = (
     "output.",
     "sampling.",
     "data.cache_dir",
@@ -28,18 +28,17 @@ SETTINGS_FREE_TO_CHANGE = (
     "training.max_bad_steps",
     "training.max_loss",
 )
-"""What a resumed run may be told anew: how far to go, what to write and when. A cosine then falls to its new end."""
+"""Settings that a resumed run may change: its length, what it writes and when. A cosine ends at the new length."""
 
-
-SETTINGS_ACCEPTABLE = ("optimizer.", "lr_schedule.", "training.seed", "training.mixed_precision", "data.path")
-"""What a resumed run may also be told anew under `output.accept_changes`."""
+ACCEPTABLE_ON_RESUME = ("optimizer.", "lr_schedule.", "training.seed", "training.mixed_precision", "data.path")
+"""Settings that a resumed run may also change under `output.accept_changes`."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, bool]:
     """Reads `--config FILE`, `--section.key value` overrides, `--print_config` and `--dry_run`.
 
     Args:
-        arguments: Command line words; none takes the process's own.
+        arguments: Command-line arguments; None takes those of the process.
 
     Returns:
         (configuration with `output.dir` resolved, whether to stop before training).
@@ -77,7 +76,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
 
 
 def to_dict(config: Config) -> dict[str, dict[str, Any]]:
-    """Sections of plain values, as they stand in YAML."""
+    """Sections of plain values, as in YAML."""
     return {
         name: {key: list(value) if isinstance(value, tuple) else value for key, value in section.items()}
         for name, section in dataclasses.asdict(config).items()
@@ -113,7 +112,7 @@ def from_yaml(path: Path) -> Config:
 
 
 def differences(old: Config, new: Config) -> list[str]:
-    """Settings of `new` that a run begun with `old` cannot go on with, each as `section.key: old -> new`."""
+    """Settings of `new` with which a run of `old` cannot resume, each as `section.key: old -> new`."""
     before, after = to_dict(old), to_dict(new)
     changed = [
         (f"{section}.{key}", before[section][key], value)
@@ -121,5 +120,5 @@ def differences(old: Config, new: Config) -> list[str]:
         for key, value in values.items()
         if before[section][key] != value
     ]
-    free = SETTINGS_FREE_TO_CHANGE + (SETTINGS_ACCEPTABLE if new.output.accept_changes else ())
+    free = FREE_ON_RESUME + (ACCEPTABLE_ON_RESUME if new.output.accept_changes else ())
     return [f"{key}: {was} -> {now}" for key, was, now in changed if not key.startswith(free)]

@@ -58,19 +58,19 @@ class DataConfig:
         eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
         holdout: Fraction of the training images held out where the source has no `eval_split`; 1 to evaluate on all.
         image_column: Column that holds the picture.
-        attribute_columns: Columns to keep beside each picture; none keeps every numeric or boolean column.
+        attribute_columns: Columns to keep beside each picture; None keeps every numeric or boolean column.
         attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
             gives 0/1; those of `celeba` are always signed.
         channels: 3 for colour, 1 for grey.
         height: Image height in pixels.
         width: Image width in pixels.
-        horizontal_flip: Mirror half of the training images, chosen anew at each visit.
-        num_images: How many images to use; none means all (20,000 for `procedural`).
-        num_eval_images: How many held-out images to use; none means all (256 for `procedural`).
+        horizontal_flip: Mirror half of the training images, drawn again in each epoch.
+        num_images: How many images to use; None means all (20,000 for `procedural`).
+        num_eval_images: How many held-out images to use; None means all (256 for `procedural`).
         seed: Which procedural faces are drawn and which images `holdout` takes.
         on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
-        cache_dir: Where prepared images are kept; none means `$XDG_CACHE_HOME/halfface_pipeline`.
-        license: Licence of the data, told in the model card.
+        cache_dir: Where prepared images are kept; None means `$XDG_CACHE_HOME/halfface_pipeline`.
+        license: Licence of the data, named in the model card.
     """
 
     source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
@@ -108,16 +108,16 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network and what it is shown.
+    """The network and its condition.
 
     Args:
         family: `unet2d` is diffusers' `UNet2DModel`, `report` the report's own network (`ReportNetwork`).
-        hidden_half: The half the model draws; `all` draws whole images and is shown nothing.
+        hidden_half: The half the model draws; `all` draws whole images, without a condition.
         known_layout: `stacked` lays the known half over the hidden one as it is (the report), `mirrored` flips it so
             that the two rows at the seam share a position.
         block_out_channels: Channels of each resolution, finest first.
         attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is apart.
-        layers_per_block: ResNet blocks a resolution (`unet2d`).
+        layers_per_block: ResNet blocks per resolution (`unet2d`).
         mid_attention: Self-attention in the middle block, at the lowest resolution (`unet2d`).
         attention_head_dim: Channels of one attention head; each attended width must be a multiple of it (`unet2d`).
         norm_num_groups: Groups of the group normalization; every width must be a multiple of it (`unet2d`).
@@ -204,7 +204,7 @@ class ObjectiveConfig:
     Args:
         prediction_type: `epsilon` the noise (L_simple, Ho et al. 2020, equation 14), `v_prediction` the velocity
             (Salimans and Ho 2022), `sample` the clean half.
-        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); none weighs all timesteps alike.
+        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); None weighs all timesteps alike.
     """
 
     prediction_type: PredictionType = "v_prediction"
@@ -225,7 +225,7 @@ class OptimizerConfig:
         beta2: Decay of the second moment.
         weight_decay: Decoupled weight decay.
         eps: Added to the root of the second moment.
-        max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; none leaves them.
+        max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; None leaves them.
     """
 
     lr: float = 3e-4
@@ -247,7 +247,7 @@ class OptimizerConfig:
 
 @dataclass(frozen=True)
 class LRScheduleConfig:
-    """How the learning rate moves from its peak.
+    """The learning rate over the steps.
 
     Args:
         kind: `constant`; `cosine` falls to `min_lr` at the end of training; `cosine_restarts` falls within a period
@@ -280,19 +280,20 @@ class TrainingConfig:
         steps: Optimizer steps; when set, it decides the length.
         batch_size: Images of one optimizer step over all processes and accumulated parts.
         gradient_accumulation_steps: Parts a process cuts its share of a batch into.
-        mixed_precision: `bf16`, `fp16` or `no`; none takes what `accelerate launch` or `accelerate config` says.
-        speed: `auto` takes bf16 where it is native and `mixed_precision` is none, and on a CPU keeps the memory that
+        mixed_precision: `bf16`, `fp16` or `no`; None takes what `accelerate launch` or `accelerate config` says.
+        speed: `auto` takes bf16 where it is native and `mixed_precision` is None, and on a CPU keeps the memory that
             a step frees for the next one; `safe` does neither.
-        ema_decay: Decay of the exponential moving average of the weights that is sampled and saved; none keeps none.
+        ema_decay: Decay of the exponential moving average (EMA) of the weights, which is sampled and saved; None for
+            no EMA.
         seed: Of the weights, the data order, the flips, the timesteps and the noise.
         log_every: Optimizer steps between lines of log.jsonl.
         checkpoint_every: Optimizer steps between checkpoints.
         keep_last: How many of the newest checkpoints are kept.
-        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; none keeps no others.
-        sample_every: Optimizer steps between sample sheets; none draws one at the end only.
+        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; None keeps no others.
+        sample_every: Optimizer steps between sample sheets; None draws one at the end only.
         max_bad_steps: A step whose loss or gradient is not finite, or whose loss is above `max_loss`, is skipped; more
             than this many in a row end the run. With fp16 the first steps may be skipped until the loss scale fits.
-        max_loss: The largest loss of one step that is believed; a network that answers 0 has a loss of about 1.
+        max_loss: Steps with a larger loss are skipped; predicting zero gives a loss of about 1.
     """
 
     epochs: float = 100.0
@@ -334,7 +335,7 @@ class SamplingConfig:
     Args:
         scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
         num_inference_steps: Denoising steps.
-        num_faces: Held-out faces on a sheet, one a row.
+        num_faces: Held-out faces on a sheet, one per row.
         num_completions: Completions of each.
         seed: Of the sheets' noise.
     """
@@ -356,9 +357,9 @@ class OutputConfig:
     """Where a run goes.
 
     Args:
-        dir: The run folder; none means runs/<name of the config file>.
+        dir: The run folder; None means runs/<name of the config file>.
         overwrite: Delete what an earlier run with other settings or other images left there.
-        accept_changes: Go on with a run whose training images have changed, or with another `optimizer`,
+        accept_changes: Resume a run whose training images have changed, or with another `optimizer`,
             `lr_schedule`, `training.seed`, `training.mixed_precision` or `data.path`.
         tracker: Tracker of accelerate that also gets the log; `none` for log.jsonl alone.
     """

@@ -8,6 +8,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
 from ..config.schema import NoiseConfig, PredictionType, SamplerName
+from ..remote_code.noise_levels import prepare_scheduler
 
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
@@ -86,15 +87,17 @@ def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
 
 
 def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin) -> None:
-    """Raises ValueError where a sampler or its number of steps would fail under the trained noise levels."""
-    sampler, num_timesteps = make_sampler(name, trained), trained.config.num_train_timesteps
-    if name == "ddim" and num_timesteps % num_inference_steps:
-        allowed = f"a divisor of {num_timesteps} for ddim"
-        raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be {allowed}")
-    try:
-        sampler.set_timesteps(num_inference_steps)
-    except (IndexError, RuntimeError, ZeroDivisionError, AssertionError) as error:
-        raise ValueError(f"num_inference_steps is {num_inference_steps}; {name} cannot take it: {error}") from error
+    """Raises the errors that sampling would raise: of the sampler, of its packages, of its timesteps.
+
+    Args:
+        name: A key of `SAMPLERS`.
+        num_inference_steps: Denoising steps.
+        trained: The scheduler saved with the model.
+
+    Raises:
+        ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
+    """
+    prepare_scheduler(make_sampler(name, trained), num_inference_steps, "cpu")
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

@@ -1,1 +1,1 @@
-"""What is stored in a run folder, and how it is written so that nothing is lost."""
+"""The files of a run folder and how they are written atomically."""

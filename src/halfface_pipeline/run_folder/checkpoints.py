@@ -1,4 +1,4 @@
-"""Checkpoints: written beside their place, flushed, renamed; complete or absent."""
+"""Atomic checkpoints: written to a temporary folder, flushed, renamed; complete or absent."""
 
 import errno
 import hashlib
@@ -19,15 +19,15 @@ from .files import PARTIAL, fsync, remove_partial_files
 
 MANIFEST = "manifest.json"
 CORRUPTION_ERRNOS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
-"""What else keeps a checkpoint from being read may pass, and what is passed over is deleted later."""
+"""Only these errors mean corruption. Others may be transient, and skipped checkpoints are deleted later."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """Everything a training needs to resume.
 
-    Learning rate, data order, flips, timesteps and noise are functions of (seed, step), so no schedule and no state
-    of a generator belongs to it.
+    Learning rate, data order, flips, timesteps and noise are functions of (seed, step), so it holds no schedule and no
+    generator state.
 
     Args:
         step: Optimizer steps done.
@@ -45,15 +45,15 @@ class Checkpoint:
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_every: int | None = None) -> Path:
-    """Writes `folder/step-N` whole or not at all, then removes the checkpoints that are not to be kept.
+    """Writes `folder/step-N` atomically, then removes the checkpoints that are not to be kept.
 
-    Later steps that stand there were passed over as damaged when training went on from an earlier one; they go too.
+    Checkpoints of later steps were skipped as damaged on resume; they are removed too.
 
     Args:
         folder: The run's checkpoints/.
         checkpoint: What to write.
-        keep_last: How many of the newest are left afterwards.
-        keep_every: Checkpoints at multiples of this many steps are left as well; none for no others.
+        keep_last: How many of the newest are kept.
+        keep_every: Checkpoints at multiples of this many steps are kept as well; None keeps no others.
 
     Returns:
         The folder written.
@@ -67,7 +67,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
     try:
         _write(partial, checkpoint)
     except (OSError, SafetensorError, RuntimeError) as error:
-        # safetensors and torch report a full disk by errors of their own, torch's in the place of the system's.
+        # safetensors and torch report a full disk by their own errors; torch's replaces the system's.
         reason = error.__context__ if isinstance(error.__context__, OSError) else error
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(
@@ -86,17 +86,17 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, keep_last: int, keep_e
 
 
 def load_newest_checkpoint(folder: Path) -> Checkpoint | None:
-    """The newest undamaged checkpoint; damaged ones are named in a warning and passed over.
+    """The newest undamaged checkpoint; damaged ones are skipped with a warning.
 
     Args:
         folder: The run's checkpoints/.
 
     Returns:
-        The checkpoint on the CPU, or none if there is none.
+        The checkpoint on the CPU, or None if there is none.
 
     Raises:
         ValueError: If there are checkpoints and all are damaged.
-        OSError: If the newest may not be read, or not now.
+        OSError: If the newest cannot be read for another reason.
     """
     candidates = _checkpoint_folders(folder)
     for candidate in reversed(candidates):
@@ -120,7 +120,7 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
 
     Raises:
         ValueError: If it is damaged.
-        OSError: If it may not be read, or not now.
+        OSError: If it cannot be read for another reason.
     """
     fault = find_corruption(checkpoint)
     if fault is not None:
@@ -128,18 +128,18 @@ def load_checkpoint(checkpoint: Path) -> Checkpoint:
     try:
         return _load(checkpoint)
     except (OSError, KeyError, RuntimeError, SafetensorError, pickle.UnpicklingError) as error:
-        # Whole, and not what we write; a pickle that would run code is refused by `weights_only`.
+        # Intact, but not one of ours; `weights_only` refuses a pickle that would run code.
         raise ValueError(f"{checkpoint} is damaged ({type(error).__name__}: {str(error).splitlines()[0]})") from error
 
 
 def find_corruption(checkpoint: Path) -> str | None:
-    """What is wrong with a checkpoint folder, or none if every file is as written; OSError where it cannot be told."""
+    """What is damaged in a checkpoint folder; None if nothing is. OSError where it cannot be read."""
     try:
         manifest = json.loads((checkpoint / MANIFEST).read_text())
         for name, written in manifest.items():
             file = checkpoint / name
             if file.stat().st_size != written["bytes"] or _sha256(file) != written["sha256"]:
-                return f"{name} is not what was written"
+                return f"{name} differs from what was written"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in CORRUPTION_ERRNOS:
             raise
@@ -148,28 +148,28 @@ def find_corruption(checkpoint: Path) -> str | None:
 
 
 def _write(folder: Path, checkpoint: Checkpoint) -> None:
-    """Writes the files and, last, the manifest that tells their sizes and digests, all brought to the disk."""
+    """Writes and flushes the files and, last, the manifest of their sizes and digests."""
     folder.mkdir(parents=True)
     save_file(checkpoint.network, folder / "network.safetensors")
     save_file(checkpoint.average, folder / "average.safetensors")
-    with (folder / "optimizer.pt").open("wb") as stream:  # torch's own writer does not tell that the disk is full
+    with (folder / "optimizer.pt").open("wb") as stream:  # torch's own writer does not report a full disk
         torch.save(checkpoint.optimizer, stream)
     (folder / "progress.json").write_text(json.dumps({"step": checkpoint.step, **checkpoint.progress}))
     files = sorted(folder.iterdir())
     manifest = {file.name: {"bytes": file.stat().st_size, "sha256": _sha256(file)} for file in files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
     for file in [*files, folder / MANIFEST]:
-        file.chmod(0o644)  # safetensors leaves files that only their owner may read
+        file.chmod(0o644)  # safetensors makes files readable by their owner only
         fsync(file)
     fsync(folder)
 
 
 def _discard(checkpoint: Path) -> None:
-    """Deletes a checkpoint, if it is there, so that no half of it ever bears its name."""
+    """Deletes a checkpoint, if it exists, atomically: renamed first."""
     if checkpoint.exists():
         doomed = checkpoint.with_name(f"{PARTIAL}old-{checkpoint.name}")
         os.replace(checkpoint, doomed)
-        shutil.rmtree(doomed, ignore_errors=True)  # a network file system keeps a file that somebody still reads
+        shutil.rmtree(doomed, ignore_errors=True)  # a network file system keeps files that are still open
 
 
 def _load(folder: Path) -> Checkpoint:

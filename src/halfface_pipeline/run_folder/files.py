@@ -1,4 +1,4 @@
-"""Files that are the old one or the new one, never a part of one, whenever the machine stops."""
+"""Atomic writes: after a crash, a file is either the old or the new one."""
 
 import contextlib
 import errno
@@ -8,21 +8,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 PARTIAL = ".partial-"
-"""Begins the name of what is being written; a leftover of it may be deleted."""
+"""Prefix of temporary names; leftovers may be deleted."""
 
 
 @contextlib.contextmanager
 def atomic_write(file: Path) -> Iterator[Path]:
-    """A path to write to, which takes the file's place once the context ends without an error.
+    """A temporary path that replaces the file once the context ends without an error.
 
     Args:
-        file: The file to make or to replace.
+        file: The file to create or replace.
 
     Yields:
-        Path: A path beside it with the same ending.
+        Path: In the same folder, with the same suffix.
 
     Raises:
-        OSError: If it cannot be written; it names the file, which is as it was.
+        OSError: If it cannot be written; the error names the file, which is unchanged.
     """
     partial = file.with_name(f"{PARTIAL}{file.name}")
     try:
@@ -31,7 +31,7 @@ def atomic_write(file: Path) -> Iterator[Path]:
         os.replace(partial, file)
         fsync(file.parent)
     except OSError as error:
-        # A write that fails for want of room does not say where.
+        # The error of a full disk names no file.
         raise OSError(error.errno, error.strerror or str(error), str(file)) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -44,7 +44,7 @@ def atomic_write_text(file: Path, text: str) -> None:
 
 
 def remove_partial_files(*folders: Path) -> None:
-    """Deletes what a killed process was writing to these folders, or deleting from them, as far as it lets itself."""
+    """Deletes the temporary files and folders that a killed process left in these folders."""
     for folder in folders:
         for leftover in folder.glob(f"{PARTIAL}*"):
             if leftover.is_dir():
@@ -54,12 +54,12 @@ def remove_partial_files(*folders: Path) -> None:
 
 
 def fsync(path: Path) -> None:
-    """Asks the system to bring a file, or a folder's entries, to the disk."""
+    """Flushes a file, or the entries of a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems know no flushing of folders.
+        # Some network file systems cannot flush folders.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():
             raise
     finally:

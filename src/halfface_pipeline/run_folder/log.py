@@ -17,7 +17,7 @@ def read_log(file: Path) -> list[dict[str, float]]:
     for line in file.read_text(errors="replace").splitlines() if file.exists() else []:
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and all(_is_number(entry.get(key)) for key in ("step", "loss", "lr")):
+            if isinstance(entry, dict) and all(_is_number(entry.get(key)) for key in ("step", "loss")):
                 entries.append(entry)
     return entries
 

@@ -4,6 +4,7 @@ Nothing is carried from step to step, so a resumed run draws what an uninterrupt
 draws what several do together.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from ..config.schema import TrainingConfig
 from ..remote_code.image_io import to_signed
 
 ORDER, FLIPS, NOISE, DROPOUT = range(4)
@@ -46,6 +48,13 @@ def seeded_generator(*words: int, device: torch.device | str = "cpu") -> torch.G
 def seed_dropout(seed: int, step: int, process: int) -> None:
     """Seeds torch's global generator, which dropout draws from, for one step of one process."""
     torch.manual_seed(_hashed(seed, DROPOUT, step, process))
+
+
+def num_steps(training: TrainingConfig, num_images: int) -> int:
+    """Optimizer steps of the whole training: `steps`, or `epochs` passes over the images."""
+    if training.steps is not None:
+        return training.steps
+    return max(1, math.ceil(training.epochs * num_images / training.batch_size))
 
 
 @lru_cache(maxsize=2)

@@ -1,4 +1,4 @@
-"""What the processes of one training share: the batch, the wish to stop, and a process group that ends well."""
+"""Distributed helpers: set-up, batch split, stop signals, process-group shutdown, and output without a reader."""
 
 import contextlib
 import gc
@@ -23,12 +23,11 @@ from ..config.schema import TRACKERS, TrainingConfig
 from ..inference.speed import keep_freed_memory, training_precision
 
 LONGEST_WAIT = timedelta(hours=6)
-"""How long processes wait for one another. Rank 0 alone prepares images and draws sheets, and NCCL's own ten minutes
-may be too short for that; a process that has died is noticed at once all the same."""
-
+"""Timeout of collective operations. Rank 0 alone prepares images and draws sheets, for which NCCL's default of ten
+minutes may be too short; a process that has died is still noticed at once."""
 
 SAME_REQUEST_SECONDS = 2.0
-"""Signals this close are one request: batch systems signal every process, and launchers hand on what they get."""
+"""Signals within this time are one request: batch systems signal every process, and launchers forward signals."""
 SIGNS_OF_A_LOST_PROCESS = ("Connection closed by peer", "Connection reset by peer", "NCCL", "Broken pipe")
 """In the errors of gloo and NCCL when the other end of a reduction has died."""
 
@@ -40,12 +39,12 @@ class PeerProcessDied(Exception):  # noqa: N818 -- the error is the other proces
     """Another process of this training has ended."""
 
 
-class TrainingStopped(Exception):  # noqa: N818 -- it ends a run as asked, it is no error
-    """Training was asked to stop and has saved a checkpoint; the message says how to go on."""
+class TrainingStopped(Exception):  # noqa: N818 -- a requested end, not an error
+    """A signal has stopped the training; the message says from which step the same command resumes."""
 
 
-class _LastingStream:
-    """A stream that falls silent, instead of raising, once nobody reads it any more."""
+class _ReaderlessStream:
+    """A stream that discards its output, instead of raising, once its reader is gone."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -54,17 +53,17 @@ class _LastingStream:
         try:
             return self.stream.write(text)
         except OSError:
-            self._fall_silent()
+            self._discard_output()
             return len(text)
 
     def flush(self) -> None:
         try:
             self.stream.flush()
         except OSError:
-            self._fall_silent()
+            self._discard_output()
 
-    def _fall_silent(self) -> None:
-        # What is still buffered goes there too, or flushing it would fail again at the end of the process.
+    def _discard_output(self) -> None:
+        # What is still buffered is discarded too; flushing it at exit would fail again.
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self.stream.fileno())
         os.close(nowhere)
@@ -75,18 +74,18 @@ class _LastingStream:
 
 @contextlib.contextmanager
 def ignore_broken_pipe() -> Iterator[None]:
-    """Lets standard output and error lose their reader inside the context, and the program go on.
+    """Discards standard output and error inside the context once they have no reader.
 
-    Ctrl-C also ends the `tee` that reads a training, and a closed terminal is gone before the checkpoint is saved.
+    Ctrl-C also ends a `tee` that reads them, and a closed terminal is gone before the checkpoint is saved.
     """
-    streams: list[Any] = [_LastingStream(sys.stdout), _LastingStream(sys.stderr)]
+    streams: list[Any] = [_ReaderlessStream(sys.stdout), _ReaderlessStream(sys.stderr)]
     with contextlib.redirect_stdout(streams[0]), contextlib.redirect_stderr(streams[1]):
         yield
 
 
 @contextlib.contextmanager
 def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
-    """Ends trackers and process group after the context, whether it returned or raised.
+    """Ends trackers and process group after the context, also after an error.
 
     The data-parallel wrapper must be gone by then. It holds the last reference to the process group otherwise, and
     its destructor joins gloo's threads without giving up the interpreter lock that they may be waiting for.
@@ -94,7 +93,7 @@ def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
     print_error = threading.excepthook
 
     def print_unless_raised(error: threading.ExceptHookArgs) -> None:
-        # Tensorboard writes in a thread of its own; what fails there is raised again where the next line is logged.
+        # TensorBoard writes in its own thread; its errors are raised again by the next log entry.
         if not issubclass(error.exc_type, OSError):
             print_error(error)
 
@@ -108,7 +107,7 @@ def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
             traceback.clear_frames(error.__traceback__)
             if isinstance(error, RuntimeError) and any(sign in str(error) for sign in SIGNS_OF_A_LOST_PROCESS):
                 raise PeerProcessDied(
-                    f"process {accelerator.process_index} lost another one, whose message tells why"
+                    f"process {accelerator.process_index} lost another process, whose message gives the reason"
                 ) from None
         raise
     finally:
@@ -117,7 +116,7 @@ def process_group_guard(accelerator: Accelerator) -> Iterator[None]:
         try:
             accelerator.end_training()
         except OSError as error:
-            warnings.warn(f"the tracker lost its last lines: {error}", stacklevel=2)
+            warnings.warn(f"the tracker lost its last entries: {error}", stacklevel=2)
         finally:
             threading.excepthook = print_error
 
@@ -171,7 +170,7 @@ def local_rows(training: TrainingConfig, accelerator: Accelerator) -> range:
 
 
 class StopRequest:
-    """Remembers a Ctrl-C, SIGTERM or SIGHUP until the step is whole; another one, later, stops at once."""
+    """Records a Ctrl-C, SIGTERM or SIGHUP until the step is complete; a later one stops at once."""
 
     def __init__(self) -> None:
         self.requested = False
@@ -192,12 +191,12 @@ def any_rank(accelerator: Accelerator, flag: bool) -> bool:
 
 
 def assert_equal_across_ranks(accelerator: Accelerator, what: str, value: int) -> None:
-    """Checks that a number is the same in all processes, which may stand on several machines.
+    """Checks that a number is the same in all processes, which may run on several machines.
 
     Args:
         accelerator: Of the run.
         what: The number, and what to do where it differs.
-        value: Here, below 2**63.
+        value: In this process, below 2**63.
 
     Raises:
         ValueError: If it differs, in every process.
@@ -214,7 +213,7 @@ def stop_signals() -> Iterator[StopRequest]:
     request = StopRequest()
     numbers = [signal.SIGINT, signal.SIGTERM]
     hangup = getattr(signal, "SIGHUP", None)
-    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup has it ignored
+    if hangup is not None and signal.getsignal(hangup) == signal.SIG_DFL:  # nohup ignores it
         numbers.append(hangup)
     before = {number: signal.signal(number, request) for number in numbers}
     try:

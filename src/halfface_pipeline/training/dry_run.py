@@ -4,7 +4,7 @@ from ..config.files import to_yaml
 from ..config.schema import Config
 from ..data.sources import load_source
 from ..diffusion.networks import training_cost
-from .save_model import num_steps
+from .batches import num_steps
 
 BYTES_PER_PARAMETER = 20
 """Weight, gradient, two moments of AdamW and the EMA, each in float32."""
@@ -19,7 +19,7 @@ def describe(config: Config) -> str:
     memory = (parameters * BYTES_PER_PARAMETER + activations * part) / 2**30
     try:
         images = len(load_source(config.data, "train").names)
-        length = f"{images} images, {num_steps(config, images)} steps of {config.training.batch_size}"
+        length = f"{images} images, {num_steps(config.training, images)} steps of {config.training.batch_size}"
     except ValueError as error:
         length = f"unknown: {error}"
     return (

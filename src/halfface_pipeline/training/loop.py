@@ -14,7 +14,7 @@ from ..data.images import ImageSet, load_images
 from ..diffusion.loss import denoising_loss
 from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.samplers import check_sampling, training_scheduler
-from .batches import Batches, MicroBatch, seed_dropout
+from .batches import Batches, MicroBatch, num_steps, seed_dropout
 from .distributed import (
     TrainingStopped,
     any_rank,
@@ -28,7 +28,7 @@ from .lr_schedule import learning_rate
 from .optimizer import build_optimizer
 from .progress import Progress
 from .run_lock import check_run_folder, lock_run
-from .save_model import has_model, num_steps, save_model
+from .save_model import has_model, save_model
 from .state import TrainingState
 from .step import has_finite_loss, train_step
 
@@ -68,13 +68,13 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     torch.manual_seed(training.seed)
     network = build_network(config.model, data.height, data.width, data.channels, config.noise.num_train_timesteps)
     train_set, eval_set = _load_data(config, run, accelerator, lock)
-    total_steps, steps_per_epoch = num_steps(config, len(train_set)), len(train_set) / training.batch_size
+    total_steps, steps_per_epoch = num_steps(config.training, len(train_set)), len(train_set) / training.batch_size
 
     network, optimizer = accelerator.prepare(network, build_optimizer(network, config.optimizer))
     scheduler.alphas_cumprod = scheduler.alphas_cumprod.to(device)
     state = TrainingState(accelerator, network, optimizer, training.ema_decay)
     state.resume(run / "checkpoints")
-    _check_resumed(config, run, state, total_steps)
+    _check_resumed(run, state, total_steps)
 
     shape = sample_shape(config.model, data.height, data.width, data.channels)
     batches = Batches(
@@ -147,7 +147,7 @@ def _load_data(
     assert_equal_across_ranks(
         accelerator, "all machines must find the same training images; digests of their names differ", names
     )
-    warmup, steps = config.lr_schedule.warmup_steps, num_steps(config, len(train_set))
+    warmup, steps = config.lr_schedule.warmup_steps, num_steps(config.training, len(train_set))
     if warmup > steps and main:
         reached = f"the learning rate rises to {steps / warmup:.0%} of optimizer.lr only"
         warnings.warn(
@@ -159,14 +159,13 @@ def _load_data(
     return train_set, eval_set
 
 
-def _check_resumed(config: Config, run: Path, state: TrainingState, total_steps: int) -> None:
+def _check_resumed(run: Path, state: TrainingState, total_steps: int) -> None:
+    """Refuses processes that resume from different steps, and a run that is longer already."""
     assert_equal_across_ranks(
         state.accelerator, "output.dir must be one folder that all machines share; their steps differ", state.step
     )
     if state.step > total_steps:
-        raise ValueError(
-            f"training.steps is {total_steps}; the run in {config.output.dir} has already taken {state.step}"
-        )
+        raise ValueError(f"training.steps is {total_steps}; the run in {run} has already taken {state.step}")
 
 
 def _save_model(config: Config, run: Path, state: TrainingState, scheduler: DDPMScheduler, eval_set: ImageSet) -> None:

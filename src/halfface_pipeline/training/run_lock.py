@@ -1,4 +1,4 @@
-"""Who may train in a run folder: one training at a time, with the settings and the images it began with."""
+"""The lock of a run folder: one training at a time, with unchanged settings and training images."""
 
 import contextlib
 import dataclasses
@@ -21,7 +21,7 @@ from .save_model import list_skipped
 LOCK_FILE = ".lock"
 IMAGES_FILE = "checkpoints/images.json"
 """Names and CRC-32 of the training images, in order."""
-NAMES_TOLD = 3
+NAMES_SHOWN = 3
 
 
 def check_run_folder(run: Path, config: Config) -> None:
@@ -32,7 +32,7 @@ def check_run_folder(run: Path, config: Config) -> None:
         config: The run's configuration.
 
     Raises:
-        ValueError: If something else is there, or a run that was configured otherwise.
+        ValueError: If it holds anything else, or a run with other settings.
     """
     if (run / CONFIG_FILE).exists():
         changed = _changed_settings(run, config)
@@ -44,24 +44,24 @@ def check_run_folder(run: Path, config: Config) -> None:
                 f"output.dir is {str(run)!r}, which holds a run with other settings ({'; '.join(changed)}); "
                 f"{accept}choose another folder, or give --output.overwrite true to delete that run"
             )
-    elif run.exists() and (not run.is_dir() or _strangers(run)):
+    elif run.exists() and (not run.is_dir() or _foreign_entries(run)):
         raise ValueError(f"output.dir is {str(run)!r}; it must be a new or empty folder, or that of an earlier run")
 
 
 @contextlib.contextmanager
 def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) -> Iterator[None]:
-    """Makes the folder this training's own inside the context; under `output.overwrite` another run is deleted.
+    """Locks the folder inside the context; under `output.overwrite` another run in it is deleted.
 
-    The lock is the system's, so it ends with the process, however that ends.
+    The operating system releases the lock if the process is killed.
 
     Args:
         run: The folder, as `check_run_folder` passed it.
         config: The run's configuration.
         train_set: The images it trains on.
-        *others: Further images whose left-out pictures are to be listed.
+        *others: Further images whose skipped pictures are listed.
 
     Yields:
-        None: Nothing; the folder is locked, and holds the configuration.
+        None: The folder is locked, and holds the configuration.
 
     Raises:
         ValueError: If another training runs in the folder, it cannot be written to, or the run in it began with other
@@ -78,13 +78,13 @@ def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) 
     except OSError as error:
         raise ValueError(f"output.dir is {str(run)!r}; it must be a folder that can be written to: {error}") from error
     try:
-        # Another training may have come and gone since the first look.
+        # Another training may have changed the folder since the first check.
         check_run_folder(run, config)
         changed = _changed_images(run, train_set) if _has_begun(run) else None
         if changed and not (config.output.overwrite or config.output.accept_changes):
             raise ValueError(
                 f"output.dir is {str(run)!r}, whose run began with other training images: {changed}; bring them back, "
-                "choose another folder, or give --output.accept_changes true to go on with the new ones or "
+                "choose another folder, or give --output.accept_changes true to resume with the new ones, or "
                 "--output.overwrite true to delete that run"
             )
         if config.output.overwrite and (changed or _changed_settings(run, config)):
@@ -103,7 +103,7 @@ def _accepting(config: Config) -> Config:
 
 
 def _changed_settings(run: Path, config: Config) -> list[str]:
-    """The settings that the run in the folder, if one has begun, cannot go on with; or that they cannot be told."""
+    """The settings that keep the run in the folder, if any, from resuming; or why they cannot be read."""
     try:
         return differences(from_yaml(run / CONFIG_FILE), config) if _has_begun(run) else []
     except ValueError as error:
@@ -111,17 +111,17 @@ def _changed_settings(run: Path, config: Config) -> list[str]:
 
 
 def _has_begun(run: Path) -> bool:
-    """Whether there is anything in the folder that a run would lose."""
+    """Whether the folder holds a checkpoint or a model."""
     return any((run / "checkpoints").glob("step-*")) or (run / "model_index.json").exists()
 
 
-def _strangers(run: Path) -> list[Path]:
-    """What is not left over from a training that was cut off before it had written its configuration."""
+def _foreign_entries(run: Path) -> list[Path]:
+    """Entries that are not leftovers of a training killed before it wrote its configuration."""
     return [path for path in run.iterdir() if path.name != LOCK_FILE and not path.name.startswith(PARTIAL)]
 
 
 def _empty(run: Path) -> None:
-    """Deletes a run, its configuration last: cut short, it still says whose the rest is."""
+    """Deletes a run, its configuration last, so that an interrupted deletion is still recognized as a run."""
     for path in sorted(run.iterdir(), key=lambda path: path.name == CONFIG_FILE):
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
@@ -134,7 +134,7 @@ def _digests(images: ImageSet) -> dict[str, int]:
 
 
 def _record(run: Path) -> dict[str, Any] | None:
-    """What images.json says; none where it is missing or unreadable, as in runs of earlier versions."""
+    """The content of images.json; None where it is missing or unreadable."""
     try:
         record = json.loads((run / IMAGES_FILE).read_text())
         return record if {"fingerprint", "images"} <= record.keys() else None
@@ -152,9 +152,9 @@ def _record_images(run: Path, images: ImageSet) -> None:
 
 
 def _changed_images(run: Path, images: ImageSet) -> str | None:
-    """How the training images differ from those the run began with; none if every pixel is the same."""
+    """How the training images differ from those the run began with; None if every pixel is the same."""
     record = _record(run)
-    # The fingerprint also changes with file times and places, which alone change no pixel.
+    # The fingerprint also depends on file times and paths.
     if record is None or record["fingerprint"] == images.fingerprint:
         return None
     before, now = record["images"], _digests(images)
@@ -163,11 +163,11 @@ def _changed_images(run: Path, images: ImageSet) -> str | None:
         "new": [name for name in now if name not in before],
         "changed": [name for name in now if name in before and now[name] != before[name]],
     }
-    told = [f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds.items() if names]
-    if told:
-        return f"of {len(before)}, " + ", ".join(told)
-    return "their order is another" if list(before) != list(now) else None
+    shown = [f"{len(names)} {kind} ({_few(names)})" for kind, names in kinds.items() if names]
+    if shown:
+        return f"of {len(before)}, " + ", ".join(shown)
+    return "their order has changed" if list(before) != list(now) else None
 
 
 def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:NAMES_TOLD]) + (", ..." if len(names) > NAMES_TOLD else "")
+    return ", ".join(names[:NAMES_SHOWN]) + (", ..." if len(names) > NAMES_SHOWN else "")

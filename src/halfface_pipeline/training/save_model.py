@@ -1,6 +1,5 @@
 """The model of a run folder, with its sample sheet, loss plot and card."""
 
-import math
 import os
 import shutil
 from pathlib import Path
@@ -24,15 +23,8 @@ from ..run_folder.log import KEPT, LOG_FILE, read_log
 from .loss_plot import save_loss_plot
 
 
-def num_steps(config: Config, num_images: int) -> int:
-    """Optimizer steps of the whole training."""
-    if config.training.steps is not None:
-        return config.training.steps
-    return max(1, math.ceil(config.training.epochs * num_images / config.training.batch_size))
-
-
 def list_skipped(run: Path, *parts: ImageSet) -> None:
-    """Lists the pictures left out under `data.on_bad_image` skip, with the reason, in skipped_images.txt."""
+    """Lists the pictures skipped under `data.on_bad_image` skip, with the reason, in skipped_images.txt."""
     lines = [f"{name}: {reason}\n" for part in parts for name, reason in part.skipped]
     if lines:
         atomic_write_text(run / "skipped_images.txt", "".join(lines))
@@ -106,7 +98,7 @@ def save_model(
 
 
 def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
-    """Saves the model beside its place and moves it there file by file, so that each is either the old or the new."""
+    """Saves the model to a temporary folder and moves it file by file, so that each is either the old or the new."""
     partial = run / f"{PARTIAL}model"
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -114,10 +106,10 @@ def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
         save_component_code(pipe, partial)
         files = [file for file in partial.rglob("*") if file.is_file()]
         for file in files:
-            file.chmod(0o644)  # safetensors leaves files that only their owner may read
+            file.chmod(0o644)  # safetensors makes files readable by their owner only
             fsync(file)
     except (OSError, SafetensorError) as error:
-        # safetensors reports a full disk by an error of its own.
+        # safetensors reports a full disk by its own error.
         shutil.rmtree(partial, ignore_errors=True)
         raise OSError(f"the model cannot be written to {run}: {error}; {KEPT}") from error
     for file in sorted(files, key=lambda file: file.name == "model_index.json"):

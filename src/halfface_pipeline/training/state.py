@@ -1,4 +1,4 @@
-"""What changes from step to step, saved and restored together."""
+"""The state of a training, saved and restored as a whole."""
 
 import contextlib
 from dataclasses import dataclass
@@ -47,11 +47,11 @@ class TrainingState:
         self.loss_sum += loss
 
     def buffers(self) -> list[torch.Tensor]:
-        """Copies of what a forward pass changes in the network: running statistics of batch normalization."""
+        """Copies of the buffers, which a forward pass changes (running statistics of batch normalization)."""
         return [buffer.clone() for buffer in self.bare_network.buffers()]
 
     def restore_buffers(self, buffers: list[torch.Tensor]) -> None:
-        """Undoes what forward passes have changed since `buffers` were copied."""
+        """Restores the buffers to these copies."""
         for buffer, value in zip(self.bare_network.buffers(), buffers, strict=True):
             buffer.copy_(value)
 
