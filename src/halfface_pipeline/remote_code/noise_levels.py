@@ -43,7 +43,8 @@ def prepare_scheduler(
     if isinstance(own, DDPMScheduler | DDIMScheduler) and len(own.timesteps) == num_inference_steps + 1:
         # For 62 of the counts up to 1000, the float range of "trailing" spacing has a surplus last element, -1.
         own.timesteps = own.timesteps[:num_inference_steps]
-    if not checked:
+    # RespacedDDPMScheduler places its levels off the trained ones on purpose, to reproduce what that does.
+    if not checked and not getattr(own, "off_trained_levels", False):
         check_timesteps(own, num_inference_steps)
         check_noise_levels(own, num_inference_steps)
         _warn_of_leftover_noise(own)

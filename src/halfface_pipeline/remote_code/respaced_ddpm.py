@@ -50,6 +50,9 @@ class RespacedDDPMScheduler(SchedulerMixin, ConfigMixin):
     order: ClassVar[int] = 1
     init_noise_sigma: ClassVar[float] = 1.0
 
+    off_trained_levels = True
+    """Tells the pipeline not to compare this scheduler's noise levels with the trained ones."""
+
     @register_to_config
     def __init__(
         self,
