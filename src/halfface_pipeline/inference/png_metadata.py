@@ -33,10 +33,16 @@ def png_text(facts: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
         For Pillow's and matplotlib's `pnginfo`.
     """
     text = PngInfo()
-    for key, value in {"Comment": comment, "Software": "halfface_pipeline", **facts}.items():
-        text.add_text(key, str(value))
-    text.add_itxt("XML:com.adobe.xmp", XMP.format(SOURCE_TYPES[comment]))
+    for key, value in generated_text(facts, comment).items():
+        (text.add_itxt if key.startswith("XML:") else text.add_text)(key, value)
     return text
+
+
+def generated_text(facts: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
+    """Every text of a generated PNG by keyword; arguments as in `png_text`."""
+    named = {"Comment": comment, "Software": "halfface_pipeline", **facts}
+    xmp = XMP.format(SOURCE_TYPES[comment])
+    return {key: str(value) for key, value in named.items()} | {"XML:com.adobe.xmp": xmp}
 
 
 def save_png(
