@@ -52,8 +52,8 @@ def _export(options: argparse.Namespace) -> None:
         model = export_page(
             pipe, name, folder, options.weights or "float16", options.steps, runtime=options.onnxruntime_web
         )
-        megabytes = {backend: f"{size / 1e6:.1f} MB" for backend, size in model["download_bytes"].items()}
-        print(f"{folder}: a visitor loads {megabytes['wasm']} (WebAssembly) or {megabytes['webgpu']} (WebGPU)")
+        wasm, webgpu = (model["runtime"][backend]["download_bytes"] / 1e6 for backend in ("wasm", "webgpu"))
+        print(f"{folder}: a visitor loads {wasm:.1f} MB with WebAssembly, {webgpu:.1f} MB with WebGPU")
         return
     plan = sampling_plan(pipe, options.steps)
     weights = options.weights or "float32"

@@ -14,8 +14,11 @@ from pathlib import Path
 PACKAGE, VERSION = "onnxruntime-web", "1.30.0"
 SHA512 = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
 """Of the package's archive, in base64, as npm states it."""
-BINARIES = {"wasm": "ort-wasm-simd-threaded", "webgpu": "ort-wasm-simd-threaded.asyncify"}
-"""WebAssembly of each backend; sampler.js names the same."""
+FILES = {
+    backend: {"module": f"ort.{backend}.min.mjs", "loader": f"{binary}.mjs", "binary": f"{binary}.wasm.gz"}
+    for backend, binary in (("wasm", "ort-wasm-simd-threaded"), ("webgpu", "ort-wasm-simd-threaded.asyncify"))
+}
+"""Files of each backend by their part: the module, and the loader of its WebAssembly."""
 SECONDS = 300
 
 
@@ -72,18 +75,13 @@ def download() -> Path:
 
 
 def _select(files: dict[str, bytes]) -> dict[str, bytes]:
-    chosen = {}
-    for backend, binary in BINARIES.items():
-        for name in (f"ort.{backend}.min.mjs", f"{binary}.mjs"):
-            chosen[name] = files[name]
-        # Most static servers compress nothing; 14 MB of WebAssembly are 4 MB so. mtime 0: same input, same bytes.
-        chosen[f"{binary}.wasm.gz"] = gzip.compress(files[f"{binary}.wasm"], 9, mtime=0)
-    return chosen
+    # Most static servers compress nothing; 14 MB of WebAssembly become 4 MB. mtime 0: same input, same bytes.
+    packed = {f"{name}.gz": gzip.compress(files[name], 9, mtime=0) for name in files if name.endswith(".wasm")}
+    return {name: data for name, data in files.items() if not name.endswith(".wasm")} | packed
 
 
 def _needed() -> list[str]:
-    each = [(f"ort.{backend}.min.mjs", f"{name}.mjs", f"{name}.wasm") for backend, name in BINARIES.items()]
-    return [name for names in each for name in names]
+    return [name.removesuffix(".gz") for names in FILES.values() for name in names.values()]
 
 
 def _check_sum(archive: Path) -> None:

@@ -95,9 +95,11 @@ def export_page(
     example = faces(1, height * EXAMPLE_SCALE, width * EXAMPLE_SCALE, seed=EXAMPLE_SEED)[0][0]
     PIL.Image.fromarray(example).save(out / EXAMPLE, optimize=True)
     model = page_model(pipe, name, plan, network) | {"weights": weights, "relative_error": error}
-    model["download_bytes"] = {
-        backend: len(network) + len(files[f"{binary}.wasm.gz"]) for backend, binary in onnxruntime_web.BINARIES.items()
-    }
+    model["example"] = EXAMPLE
+    model["runtime"] = {"version": onnxruntime_web.VERSION}
+    for backend, names in onnxruntime_web.FILES.items():
+        size = len(network) + len(files[names["binary"]])
+        model["runtime"][backend] = {**names, "download_bytes": size}
     (out / "_headers").write_text(HEADERS, encoding="utf-8")
     (out / "README.md").write_text(README.format(name=name, runtime=onnxruntime_web.VERSION), encoding="utf-8")
     (out / "model.json").write_text(json.dumps(model, indent=1) + "\n", encoding="utf-8")
@@ -129,8 +131,6 @@ def page_model(pipe: HalfFaceInpaintPipeline, name: str, plan: dict[str, Any], n
         "quarter_turns": -QUARTER_TURNS[hidden] % 4,
         **plan,
         "png_text": generated_text({**facts, "size": f"{pipe.config.height}x{pipe.config.width}"}),
-        "example": EXAMPLE,
-        "runtime": onnxruntime_web.VERSION,
         "check": {"seed": CHECK_SEED, "values": _check_values(pipe, network, plan["steps"][0]["timestep"])},
     }
 
