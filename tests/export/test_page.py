@@ -4,6 +4,7 @@ import base64
 import copy
 import io
 import re
+import time
 import zipfile
 
 import numpy as np
@@ -80,6 +81,14 @@ def save(tab, button, file):
     return file
 
 
+def until(true):
+    """Waits until a function returns something true; the page's policy keeps Playwright from evaluating strings in it."""
+    end = time.monotonic() + SECONDS / 1000
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 def difference(a, b):
     """Largest difference of two pictures in levels of 255."""
     return int(np.abs(np.asarray(a, dtype=int) - np.asarray(b, dtype=int)).max())
@@ -133,8 +142,6 @@ def test_a_larger_photo_is_resized_as_the_pipeline_does(visit, tmp_path):
 
 
 def test_nothing_leaves_the_page_and_it_works_without_a_network(visit, server, other_server):
-    from playwright.sync_api import expect
-
     tab = visit()
     tab.set_input_files("#file", as_png(drawn_face()))
     asked = "url => fetch(url).then(() => 'answered', () => 'refused')"
@@ -145,10 +152,9 @@ def test_nothing_leaves_the_page_and_it_works_without_a_network(visit, server, o
     assert other_server.requested == []
     before = len(server.requested)
     tab.context.set_offline(True)
+    tab.click("#example")
     complete(tab, 2)
     assert len(server.requested) == before
-    tab.click("#example")
-    expect(tab.locator("#problem")).to_contain_text("no connection")
 
 
 def test_threads_where_the_headers_allow_them(visit, isolated_server, pipe, tmp_path):
@@ -262,9 +268,9 @@ def test_a_photo_is_dropped_pasted_dragged_and_taken_with_the_camera(visit):
     tab.mouse.up()
     assert tab.evaluate(pixels) != dropped
     tab.evaluate("all => dispatchEvent(new ClipboardEvent('paste', {clipboardData: all}))", transfer)
-    tab.wait_for_function(f"before => {pixels} === before", arg=dropped)
+    until(lambda: tab.evaluate(pixels) == dropped)
     tab.click("#open-camera")
-    tab.wait_for_function("document.querySelector('#camera video').currentTime > 0")
+    until(lambda: tab.evaluate("document.querySelector('#camera video').currentTime > 0"))
     tab.click("#shoot")
     expect(tab.locator("#camera")).to_be_hidden()
     assert tab.evaluate(pixels) != dropped

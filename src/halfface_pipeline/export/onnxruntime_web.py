@@ -76,7 +76,7 @@ def download() -> Path:
 
 def _select(files: dict[str, bytes]) -> dict[str, bytes]:
     # Most static servers compress nothing; 14 MB of WebAssembly become 4 MB. mtime 0: same input, same bytes.
-    packed = {f"{name}.gz": gzip.compress(files[name], 9, mtime=0) for name in files if name.endswith(".wasm")}
+    packed = {f"{name}.gz": gzip.compress(files[name], 6, mtime=0) for name in files if name.endswith(".wasm")}
     return {name: data for name, data in files.items() if not name.endswith(".wasm")} | packed
 
 

@@ -7,7 +7,8 @@ import { Model } from "./model.js";
 const CANVAS_SCALE = 4;
 const at = (id) => document.getElementById(id);
 
-let facts, frame, model; // model.json, the photo, and what runs the network, which is null until it has loaded
+let facts, example, frame; // model.json, a file, and the photo
+let model; // what runs the network, once it has loaded
 let running = false;
 let faces = []; // completions of this run, by seed: {seed, blob, url, button}
 
@@ -31,7 +32,7 @@ function listenToPhoto() {
     if (event.target.files[0]) usePhoto(event.target.files[0]);
     event.target.value = ""; // the same file can be chosen again
   });
-  at("example").addEventListener("click", async () => usePhoto(await (await fetch(facts.example)).blob()));
+  at("example").addEventListener("click", () => usePhoto(example));
   addEventListener("paste", (event) => event.clipboardData.files[0] && usePhoto(event.clipboardData.files[0]));
   for (const kind of ["dragover", "dragleave", "drop"]) {
     addEventListener(kind, (event) => {
@@ -180,6 +181,7 @@ async function start() {
   if (typeof WebAssembly !== "object" || typeof DecompressionStream !== "function")
     throw new Error("this browser has no WebAssembly or is too old; please use a current browser");
   facts = await (await fetch("model.json")).json();
+  example = await (await fetch(facts.example)).blob();
   for (const span of document.querySelectorAll(".known")) span.textContent = facts.known_half;
   for (const span of document.querySelectorAll(".hidden")) span.textContent = facts.hidden_half;
   at("model").textContent = `Model: ${facts.name}, ${facts.width} × ${facts.height} pixels.`;
