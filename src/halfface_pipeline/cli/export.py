@@ -56,7 +56,7 @@ def _export(options: argparse.Namespace) -> None:
         print(f"{folder}: a visitor loads {wasm:.1f} MB with WebAssembly, {webgpu:.1f} MB with WebGPU")
         return
     plan = sampling_plan(pipe, options.steps)
-    weights = options.weights or "float32"
+    weights: Weights = options.weights or "float32"
     network, error = export_network(pipe, weights)
     folder.mkdir(parents=True, exist_ok=True)
     file = Path(options.onnx)

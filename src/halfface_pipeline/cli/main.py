@@ -49,7 +49,17 @@ def command_line() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    adders = add_complete, add_redraw, add_faces, add_evaluate, add_features, add_experiments, add_push, add_app, add_export
+    adders = (
+        add_complete,
+        add_redraw,
+        add_faces,
+        add_evaluate,
+        add_features,
+        add_experiments,
+        add_push,
+        add_app,
+        add_export,
+    )
     for add in adders:
         add(commands)
     return parser

@@ -105,4 +105,6 @@ def _folder_files(folder: Path) -> dict[str, bytes]:
             raise ValueError(f"--{PACKAGE} is {str(folder)!r}, version {version}; it must be {VERSION}")
         return {name: (folder / "dist" / name).read_bytes() for name in _needed()}
     except (OSError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"--{PACKAGE} is {str(folder)!r}; it is not the folder of that npm package: {error}") from error
+        raise ValueError(
+            f"--{PACKAGE} is {str(folder)!r}; it is not the folder of that npm package: {error}"
+        ) from error
