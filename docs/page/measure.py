@@ -1,15 +1,17 @@
 """Measures an exported page in headless Chromium; prints JSON.
 
-python docs/page/measure.py PAGE [--isolated]      PAGE is a folder of `halfface export --page`; needs the extra `browser`
+python docs/page/measure.py PAGE [--isolated]
+
+PAGE is a folder of `halfface export --page`; needs the extra `browser`.
 """
 
 import argparse
 import functools
 import http.server
 import json
+import os
 import re
 import shutil
-import statistics
 import threading
 import time
 from pathlib import Path
@@ -31,7 +33,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             self.send_header(name, value)
         super().end_headers()
 
-    def do_GET(self) -> None:  # noqa: N802, the name http.server calls
+    def do_GET(self) -> None:
         """Sends a file."""
         file = Path(self.translate_path(self.path))
         self.server.sent += file.stat().st_size if file.is_file() else 0  # type: ignore[attr-defined]
@@ -58,23 +60,32 @@ def complete(tab: Page, number: int) -> float:
     return float(found[1])
 
 
-def megabytes(browser: Browser) -> float:
-    """Resident memory of the process that shows the page and runs its workers."""
+def renderer(browser: Browser) -> Path:
+    """Folder in /proc of the process that shows the page and runs its workers: the largest renderer."""
     processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
-    sizes = []
-    for process in processes:
-        status = Path(f"/proc/{process['id']}/status")
-        if process["type"] == "renderer" and status.exists():
-            found = re.search(r"VmRSS:\s+(\d+) kB", status.read_text())
-            sizes.append(int(found[1]) / 1024 if found else 0.0)
-    return round(max(sizes), 1)
+    folders = [Path(f"/proc/{process['id']}") for process in processes if process["type"] == "renderer"]
+    return max(folders, key=megabytes)
+
+
+def megabytes(process: Path) -> float:
+    """Resident memory of a process."""
+    found = re.search(r"VmRSS:\s+(\d+) kB", (process / "status").read_text())
+    return round(int(found[1]) / 1024, 1) if found else 0.0
+
+
+def cpu_seconds(process: Path) -> float:
+    """Time that the threads of a process have run so far."""
+    fields = (process / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
-    """Load, complete 8 three times, then 50 runs of one completion."""
+    """Loads the page, completes 8 a few times, and then 1 many times."""
     parser = argparse.ArgumentParser()
     parser.add_argument("page")
     parser.add_argument("--isolated", action="store_true", help="send the headers for threads")
+    parser.add_argument("--rounds", type=int, default=3, help="of 8 completions (default 3)")
+    parser.add_argument("--runs", type=int, default=50, help="of 1 completion, for the memory (default 50)")
     options = parser.parse_args()
     handler = functools.partial(IsolatedHandler if options.isolated else Handler, directory=options.page)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -93,14 +104,18 @@ def main() -> None:
             "seconds_to_ready": round(ready, 2),
         }
         tab.click("#example")
-        times = [complete(tab, 8) for _ in range(3)]
-        result |= {"seconds_for_8": times, "median_seconds_for_8": statistics.median(times)}
+        process, times, cpu = renderer(browser), [], []
+        for _ in range(options.rounds):
+            before = cpu_seconds(process)
+            times.append(complete(tab, 8))
+            cpu.append(round(cpu_seconds(process) - before, 2))
+        result |= {"seconds_for_8": times, "cpu_seconds_for_8": cpu}
         memory = []
-        for run in range(50):
+        for run in range(options.runs):
             complete(tab, 1)
             if run % 10 == 9:
-                memory.append(megabytes(browser))
-        result["megabytes_after_10_to_50_runs"] = memory
+                memory.append(megabytes(process))
+        result["megabytes_after_each_10_runs"] = memory
         browser.close()
     print(json.dumps(result, indent=1))
 

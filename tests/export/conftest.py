@@ -26,7 +26,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
     headers_to_send: tuple[tuple[str, str], ...] = ()
 
-    def do_GET(self):  # noqa: N802, the name http.server calls
+    def do_GET(self):
         self.server.requested.append(self.path)
         super().do_GET()
 
@@ -100,15 +100,27 @@ def page_folder(pipe, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    """Debian's Chromium, driven by Playwright."""
+def open_browser():
+    """Opens Debian's Chromium, driven by Playwright, with more arguments; skips where either is missing."""
     playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: extra `browser`")
     if CHROMIUM is None:
         pytest.skip("Chromium is not installed; $CHROMIUM can say where it is")
+    opened = []
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+
+        def launch(*arguments):
+            opened.append(driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments]))
+            return opened[-1]
+
+        yield launch
+        for browser in opened:
+            browser.close()
+
+
+@pytest.fixture(scope="module")
+def browser(open_browser):
+    """One browser for the tests of a module."""
+    return open_browser()
 
 
 @pytest.fixture

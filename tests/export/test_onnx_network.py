@@ -10,6 +10,8 @@ from halfface_pipeline.export.onnx_network import (
     check_packages,
     example_inputs,
     export_network,
+    pad_channels,
+    reduce_angles,
     relative_error,
     store_weights,
 )
@@ -27,7 +29,7 @@ def test_the_network_between_halves_is_the_pipelines(tiny_pipeline, hidden_half,
     noisy, known, timestep = example_inputs(pipe, 2)
     turned = [to_canonical(half, hidden_half) for half in (noisy, known)]
     want = predict(pipe.unet, *turned, timestep, known_layout, size_multiple(pipe.unet))
-    assert torch.equal(HalfNetwork(pipe)(noisy, known, timestep), from_canonical(want, hidden_half))
+    torch.testing.assert_close(HalfNetwork(pipe)(noisy, known, timestep), from_canonical(want, hidden_half))
 
 
 @pytest.mark.slow
@@ -93,3 +95,32 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"onnx is not installed; .* 'halfface-pipeline\[export\]'"):
         check_packages()
+
+
+def test_a_convolution_with_padded_channels_gives_the_same():
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(6, 5, 3, padding=1), torch.nn.Conv2d(5, 4, 1), torch.nn.Conv2d(4, 3, 1)
+    )
+    x = torch.randn(2, 6, 8, 8)
+    want = network(x)
+    pad_channels(network)
+    assert [type(module).__name__ for module in network] == ["PaddedConv2d", "PaddedConv2d", "Conv2d"]
+    assert network[0].conv.weight.shape == (5, 8, 3, 3)
+    torch.testing.assert_close(network(x), want)
+
+
+def test_angles_are_reduced_to_one_turn():
+    from onnx import TensorProto, helper
+    from onnx.reference import ReferenceEvaluator
+
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [5]) for name in ("x", "s", "c")]
+    nodes = [helper.make_node("Sin", ["x"], ["s"]), helper.make_node("Cos", ["x"], ["c"])]
+    model = helper.make_model(helper.make_graph(nodes, "one", ends[:1], ends[1:]))
+    reduce_angles(model)
+    model.graph.output.extend(helper.make_tensor_value_info(f"{name}.angle", TensorProto.FLOAT, [5]) for name in "sc")
+    x = np.array([0, 3, 6.5, 400, 999], np.float32)
+    sine, cosine, *angles = ReferenceEvaluator(model).run(None, {"x": x})
+    np.testing.assert_allclose(sine, np.sin(x.astype(float)), atol=1e-4)
+    np.testing.assert_allclose(cosine, np.cos(x.astype(float)), atol=1e-4)
+    assert all((angle >= 0).all() and (angle < 6.2832).all() for angle in angles)

@@ -6,7 +6,8 @@ export class Model {
   /** Loads everything; `report` is called with the loaded part, from 0 to 1. Throws a line for the visitor. */
   static async load(report) {
     const facts = await (await get("model.json")).json();
-    const gpu = await navigator.gpu?.requestAdapter().catch(() => null);
+    let gpu = await navigator.gpu?.requestAdapter().catch(() => null);
+    if (gpu?.info?.isFallbackAdapter) gpu = null; // WebGPU in software is slower than WebAssembly
     let loaded = 0;
     const load = (name, total) => bytes(name, (count) => report(Math.min(1, (loaded += count) / total)));
     const network = await load("network.onnx", facts.runtime[gpu ? "webgpu" : "wasm"].download_bytes);
