@@ -18,7 +18,7 @@ from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.inference.png_metadata import fingerprint, read_png
 from halfface_pipeline.remote_code.image_io import known_halves, resize_to
 
-pytestmark = [pytest.mark.slow, pytest.mark.browser]
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]
 PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1180, "height": 900}
 SECONDS = 60_000.0
 LARGEST_DIFFERENCE = 2
