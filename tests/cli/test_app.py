@@ -68,9 +68,10 @@ def test_a_port_that_is_taken_is_refused_in_one_line(model, capsys):
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["app", "--model", model, "--port", str(port)]) == 2
-    assert f"--port is {port}; nothing can listen there" in capsys.readouterr().err
+    assert f"--port is {port}; it must be a port that is free" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @needs_gradio
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_the_page_ends_when_told_to_and_leaves_nothing_behind(model, tmp_path, monkeypatch, capsys, ending):

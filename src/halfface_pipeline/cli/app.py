@@ -54,7 +54,7 @@ def _app(options: argparse.Namespace) -> None:
 
 
 def _check_host(host: str) -> None:
-    """Raises if nothing can listen there; gradio would try a hundred ports first."""
+    """Raises if nothing can listen on an address, for which gradio would wait without an end."""
     address = host.strip("[]")
     try:
         socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()
