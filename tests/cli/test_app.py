@@ -61,6 +61,7 @@ def test_no_other_command_needs_gradio():
     assert importers == {"app.py"}
 
 
+@pytest.mark.slow
 @needs_gradio
 def test_a_port_that_is_taken_is_refused_in_one_line(model, capsys):
     with socket.socket() as taken:

@@ -13,7 +13,7 @@ from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 @contextmanager
 def temporary_files() -> Iterator[Path]:
-    """A folder for gradio's files, deleted at the end. Enter it before gradio is imported, which reads its path then."""
+    """A folder for gradio's files, deleted at the end; enter it before gradio, which reads its path, is imported."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix="halfface-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
