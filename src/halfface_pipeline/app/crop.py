@@ -19,7 +19,13 @@ LABEL = "hidden: will be generated"
 
 
 def read_upload(file: str | Path) -> PIL.Image.Image:
-    """Reads an untrusted upload as an upright RGB picture without metadata; its size is checked before decoding.
+    """Reads an untrusted upload; its size is checked before decoding.
+
+    Args:
+        file: The uploaded file.
+
+    Returns:
+        An upright RGB picture without metadata.
 
     Raises:
         ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.
@@ -43,7 +49,7 @@ def read_upload(file: str | Path) -> PIL.Image.Image:
 def frame(
     size: tuple[int, int], shape: tuple[int, int], zoom: float, across: float, down: float
 ) -> tuple[int, int, int, int]:
-    """The box of a photo that is completed: left, top, right and bottom in pixels, always inside the photo.
+    """The box of a photo that is completed.
 
     Args:
         size: Width and height of the photo in pixels.
@@ -51,6 +57,9 @@ def frame(
         zoom: 1 for the largest box that fits, z for one z times smaller, up to `LARGEST_ZOOM`.
         across: Horizontal position, from -1 (left edge) to 1 (right edge).
         down: Vertical position, from -1 (upper edge) to 1 (lower edge).
+
+    Returns:
+        Left, top, right and bottom in pixels, always inside the photo.
 
     Raises:
         ValueError: If a setting is outside its range.

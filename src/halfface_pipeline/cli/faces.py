@@ -1,7 +1,6 @@
 """`halfface faces`: renders procedural faces."""
 
 import argparse
-import csv
 from typing import Any
 
 import PIL.Image
@@ -10,6 +9,7 @@ from tqdm.auto import tqdm
 
 from ..data.procedural import faces
 from ..data.procedural.factors import records
+from ..run_folder.tables import write_csv
 from .options import add_out, add_seed, output_folder, refuse_overwriting
 
 FACES_AT_ONCE = 64
@@ -51,10 +51,7 @@ def _faces(options: argparse.Namespace) -> None:
                 rows.append({"file_name": names[len(rows)], **record})
                 PIL.Image.fromarray(image).save(out / str(rows[-1]["file_name"]), pnginfo=mark)
             bar.update(num)
-    with (out / "metadata.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / "metadata.csv", rows)
     print(f"{len(rows)} faces and metadata.csv in {out}")
 
 
