@@ -22,13 +22,6 @@ needs_gradio = pytest.mark.skipif(
 )
 
 
-@pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model, as --model takes it."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -1,4 +1,4 @@
-"""Everything a training run can be told, as frozen dataclasses: one section each, checked when they are made."""
+"""The settings of a training as frozen dataclasses, one per section, which check themselves."""
 
 import math
 import os
@@ -49,30 +49,30 @@ def check_seed(name: str, seed: int) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the faces come from and how they are cut to size.
+    """Source of the images, and how they are cropped and resized.
 
     Args:
-        source: `procedural` draws faces, `imagefolder` reads a folder of pictures, `hub` a data set of the Hub,
-            `celeba` the official CelebA folder, `mnist` the four files of handwritten digits as first published,
-            `digits` scikit-learn's small ones.
-        path: The folder, or the Hub id of the data set; `procedural` and `digits` need none.
-        name: Configuration name of a Hub data set that has several.
+        source: `procedural` renders faces, `imagefolder` reads a folder of pictures, `hub` a dataset of the Hub,
+            `celeba` the official CelebA folder, `mnist` the four original files of MNIST, `digits` scikit-learn's
+            handwritten digits.
+        path: The folder, or the Hub id of the dataset; None for `procedural` and `digits`.
+        name: Configuration name of a Hub dataset that has several.
         train_split: Split (or subfolder of an image folder) to train on.
-        eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
-        holdout: Fraction of the training images held out where the source has no `eval_split`; 1 to evaluate on all.
-        image_column: Column that holds the picture.
-        attribute_columns: Columns to keep beside each picture; None keeps every numeric or boolean column.
+        eval_split: Held-out split (or subfolder), for sample sheets and evaluation.
+        holdout: Fraction of the training images held out if the source has no `eval_split`; 1 to evaluate on all.
+        image_column: Column of the picture.
+        attribute_columns: Columns to keep with each picture; empty keeps every numeric or boolean column.
         attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
             gives 0/1; those of `celeba` are always signed.
         channels: 3 for colour, 1 for grey.
         height: Image height in pixels.
         width: Image width in pixels.
-        horizontal_flip: Mirror half of the training images, drawn again in each epoch.
-        num_images: How many images to use; None means all (20,000 for `procedural`).
-        num_eval_images: How many held-out images to use; None means all (256 for `procedural`).
-        seed: Which procedural faces are drawn and which images `holdout` takes.
+        horizontal_flip: Mirror half of the training images, chosen at random in each epoch.
+        num_images: Number of images to use; None for all (20,000 for `procedural`).
+        num_eval_images: Number of held-out images to use; None for all (256 for `procedural`).
+        seed: Seed of the procedural faces and of the images that `holdout` selects.
         on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
-        cache_dir: Where prepared images are kept; None means `$XDG_CACHE_HOME/halfface_pipeline`.
+        cache_dir: Folder of prepared images; None for `$XDG_CACHE_HOME/halfface_pipeline`.
         license: Licence of the data, named in the model card.
     """
 
@@ -115,11 +115,11 @@ class ModelConfig:
 
     Args:
         family: `unet2d` is diffusers' `UNet2DModel`, `report` the report's own network (`ReportNetwork`).
-        hidden_half: The half the model draws; `all` draws whole images, without a condition.
-        known_layout: `stacked` lays the known half over the hidden one as it is (the report), `mirrored` flips it so
-            that the two rows at the seam share a position.
+        hidden_half: The half that the model generates; `all` for unconditional models of whole images.
+        known_layout: `stacked` concatenates the known half as it is (the report), `mirrored` flips it so that the two
+            rows at the seam share a position.
         block_out_channels: Channels of each resolution, finest first.
-        attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is apart.
+        attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is set by `mid_attention`.
         layers_per_block: ResNet blocks per resolution (`unet2d`).
         mid_attention: Self-attention in the middle block, at the lowest resolution (`unet2d`).
         attention_head_dim: Channels of one attention head; each attended width must be a multiple of it (`unet2d`).
@@ -127,7 +127,7 @@ class ModelConfig:
         dropout: Dropout probability inside the ResNet blocks (`unet2d`).
         conv_block: `double` or `triple` convolutions, or two `resnet` blocks, at each level (`report`).
         time_embedding: A map concatenated to the `input`, or a vector added in the `bottleneck` (`report`).
-        num_raa_blocks: Residual and attention blocks in the bottleneck; 0 puts one `conv_block` there (`report`).
+        num_raa_blocks: Residual and attention blocks in the bottleneck; 0 for one `conv_block` (`report`).
     """
 
     family: Literal["unet2d", "report"] = "unet2d"
@@ -184,7 +184,7 @@ class NoiseConfig:
         beta_start: beta_1.
         beta_end: beta_T.
         variance_type: sigma_t^2 of ancestral sampling: `fixed_small` the posterior variance, `fixed_large` beta_t.
-        rescale_betas_zero_snr: Shift the schedule so that no signal is left at t = T (Lin et al. 2024).
+        rescale_betas_zero_snr: Shift the schedule to zero signal at t = T (Lin et al. 2024).
     """
 
     num_train_timesteps: int = 1000
@@ -220,12 +220,12 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the network learns to predict and how the timesteps are weighted.
+    """What the network predicts and how the timesteps are weighted.
 
     Args:
         prediction_type: `epsilon` the noise (L_simple, Ho et al. 2020, equation 14), `v_prediction` the velocity
             (Salimans and Ho 2022), `sample` the clean half.
-        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); None weighs all timesteps alike.
+        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); None for equal weights.
     """
 
     prediction_type: PredictionType = "v_prediction"
@@ -247,7 +247,7 @@ class OptimizerConfig:
         beta2: Decay of the second moment (`adamw`).
         weight_decay: Decoupled weight decay.
         eps: Added to the root of the second moment (`adamw`).
-        max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; None leaves them.
+        max_grad_norm: Largest Euclidean norm of the gradient, which is clipped to it; None for no clipping.
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
@@ -301,19 +301,19 @@ class TrainingConfig:
     Args:
         epochs: Passes over the training images; used when `steps` is null.
         steps: Optimizer steps; when set, it decides the length.
-        batch_size: Images of one optimizer step over all processes and accumulated parts.
-        gradient_accumulation_steps: Parts a process cuts its share of a batch into.
-        mixed_precision: `bf16`, `fp16` or `no`; None takes what `accelerate launch` or `accelerate config` says.
+        batch_size: Images per optimizer step, over all processes and micro-batches.
+        gradient_accumulation_steps: Micro-batches per process and optimizer step.
+        mixed_precision: `bf16`, `fp16` or `no`; None for that of `accelerate launch` or `accelerate config`.
         speed: `auto` takes bf16 where it is native and `mixed_precision` is None, and on a CPU keeps the memory that
             a step frees for the next one; `safe` does neither.
         ema_decay: Decay of the exponential moving average (EMA) of the weights, which is sampled and saved; None for
             no EMA.
-        seed: Of the weights, the data order, the flips, the timesteps and the noise.
-        log_every: Optimizer steps between lines of log.jsonl.
+        seed: Seed of the weights, the data order, the flips, the timesteps and the noise.
+        log_every: Optimizer steps between entries of log.jsonl.
         checkpoint_every: Optimizer steps between checkpoints.
-        keep_last: How many of the newest checkpoints are kept.
-        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; None keeps no others.
-        sample_every: Optimizer steps between sample sheets; None draws one at the end only.
+        keep_last: Number of newest checkpoints to keep.
+        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; None for none.
+        sample_every: Optimizer steps between sample sheets; None for one at the end only.
         max_bad_steps: A step whose loss or gradient is not finite, or whose loss is above `max_loss`, is skipped; more
             than this many in a row end the run. With fp16 the first steps may be skipped until the loss scale fits.
         max_loss: Steps with a larger loss are skipped; predicting zero gives a loss of about 1.
@@ -353,14 +353,14 @@ class TrainingConfig:
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the sample sheets of a training are drawn; a saved model can be sampled in any other way.
+    """How completions are sampled: those of a training's sample sheets, of commands and of experiments.
 
     Args:
         scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
-        num_completions: Completions of each.
-        seed: Of the sheets' noise.
+        num_completions: Completions per face.
+        seed: Seed of the noise.
     """
 
     scheduler: SamplerName = "ddpm"
@@ -377,14 +377,14 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where a run goes.
+    """The run folder and the tracker.
 
     Args:
-        dir: The run folder; None means runs/<name of the config file>.
-        overwrite: Delete what an earlier run with other settings or other images left there.
+        dir: The run folder; None for runs/<name of the config file>.
+        overwrite: Delete an earlier run with other settings or images in this folder.
         accept_changes: Resume a run whose training images have changed, or with another `optimizer`,
             `lr_schedule`, `training.seed`, `training.mixed_precision` or `data.path`.
-        tracker: Tracker of accelerate that also gets the log; `none` for log.jsonl alone.
+        tracker: Tracker of accelerate that gets the log too; `none` for log.jsonl only.
     """
 
     dir: str | None = None
@@ -401,7 +401,7 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run."""
+    """The configuration of a training."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
