@@ -42,6 +42,17 @@ def require(condition: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {allowed}")
 
 
+def check_ranges(section: str, config: object, **intervals: str) -> None:
+    """Raises ValueError unless each setting is None or in its interval, such as "(0, 1]"."""
+    for name, interval in intervals.items():
+        value = getattr(config, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        if value is not None:
+            above = value > low if interval[0] == "(" else value >= low
+            below = value < high if interval[-1] == ")" else value <= high
+            require(above and below, f"{section}.{name}", value, f"in {interval}")
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ValueError unless the seed is one that torch and NumPy both take."""
     require(0 <= seed <= MAX_SEED, name, seed, "from 0 to 2**63 - 1")
@@ -100,12 +111,8 @@ class DataConfig:
         embedded = self.source in ("procedural", "digits")
         require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
-        require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
-        for name in ("height", "width"):
-            require(16 <= getattr(self, name) <= 65_535, f"data.{name}", getattr(self, name), "from 16 to 65535")
-        for name in ("num_images", "num_eval_images"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
+        check_ranges("data", self, holdout="(0, 1]", height="[16, 65535]", width="[16, 65535]")
+        check_ranges("data", self, num_images="[1, inf)", num_eval_images="[1, inf)")
         check_seed("data.seed", self.seed)
 
 
@@ -157,21 +164,19 @@ class ModelConfig:
         if self.hidden_half == "all":
             allowed = "left at 'mirrored': with model.hidden_half all nothing is known"
             require(self.known_layout == "mirrored", "model.known_layout", self.known_layout, allowed)
-        require(self.num_raa_blocks >= 0, "model.num_raa_blocks", self.num_raa_blocks, "0 or more")
+        check_ranges("model", self, num_raa_blocks="[0, inf)")
         if self.family == "unet2d":
             self._check_unet2d()
 
     def _check_unet2d(self) -> None:
         widths = self.block_out_channels
-        require(self.layers_per_block >= 1, "model.layers_per_block", self.layers_per_block, "at least 1")
-        require(self.norm_num_groups >= 1, "model.norm_num_groups", self.norm_num_groups, "at least 1")
+        check_ranges("model", self, layers_per_block="[1, inf)", norm_num_groups="[1, inf)")
+        check_ranges("model", self, attention_head_dim="[1, inf)", dropout="[0, 1)")
         bad = [width for width in widths if width % self.norm_num_groups]
         require(not bad, "model.norm_num_groups", self.norm_num_groups, f"a divisor of every width in {widths}")
-        require(self.attention_head_dim >= 1, "model.attention_head_dim", self.attention_head_dim, "at least 1")
         attended = {widths[level] for level in self.attention_levels} | ({widths[-1]} if self.mid_attention else set())
         bad = [width for width in attended if width % self.attention_head_dim]
         require(not bad, "model.attention_head_dim", self.attention_head_dim, f"a divisor of {sorted(attended)}")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 up to but not 1")
 
 
 @dataclass(frozen=True)
@@ -195,8 +200,7 @@ class NoiseConfig:
     rescale_betas_zero_snr: bool = False
 
     def __post_init__(self) -> None:
-        require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
-        require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
+        check_ranges("noise", self, num_train_timesteps="[2, inf)", beta_start="(0, 1)")
         require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
         signal = self._terminal_signal()
         if signal > LARGEST_TERMINAL_SIGNAL:
@@ -232,8 +236,7 @@ class ObjectiveConfig:
     min_snr_gamma: float | None = None
 
     def __post_init__(self) -> None:
-        gamma = self.min_snr_gamma
-        require(gamma is None or gamma > 0, "objective.min_snr_gamma", gamma, "above 0, or null")
+        check_ranges("objective", self, min_snr_gamma="(0, inf]")
 
 
 @dataclass(frozen=True)
@@ -259,13 +262,8 @@ class OptimizerConfig:
     max_grad_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
-        for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        norm = self.max_grad_norm
-        require(norm is None or norm > 0, "optimizer.max_grad_norm", norm, "above 0, or null")
+        check_ranges("optimizer", self, lr="(0, inf)", beta1="[0, 1)", beta2="[0, 1)", eps="(0, inf)")
+        check_ranges("optimizer", self, weight_decay="[0, inf)", max_grad_norm="(0, inf]")
 
 
 @dataclass(frozen=True)
@@ -288,10 +286,8 @@ class LRScheduleConfig:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
-        require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
-        require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
-        require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
+        check_ranges("lr_schedule", self, warmup_steps="[0, inf)", first_period="(0, inf)")
+        check_ranges("lr_schedule", self, period_multiplier="[1, inf)", min_lr="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -336,18 +332,12 @@ class TrainingConfig:
     max_loss: float = 1000.0
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
-        for name in ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last"):
-            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("steps", "sample_every", "keep_every"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+        counts = ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last")
+        check_ranges("training", self, **dict.fromkeys((*counts, "steps", "sample_every", "keep_every"), "[1, inf)"))
+        check_ranges("training", self, epochs="(0, inf)", ema_decay="(0, 1)", max_bad_steps="[0, inf)")
+        check_ranges("training", self, max_loss="(0, inf]")
         parts = self.gradient_accumulation_steps
         require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
-        decay = self.ema_decay
-        require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
-        require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
-        require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
         check_seed("training.seed", self.seed)
 
 
@@ -370,8 +360,8 @@ class SamplingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "num_faces", "num_completions"):
-            require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
+        counts = ("num_inference_steps", "num_faces", "num_completions")
+        check_ranges("sampling", self, **dict.fromkeys(counts, "[1, inf)"))
         check_seed("sampling.seed", self.seed)
 
 
