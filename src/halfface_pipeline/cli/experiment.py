@@ -47,9 +47,7 @@ def add_experiments(commands: Any) -> None:
             example=f"halfface experiment {name} {example} --out {name}",
         )
         kind.set_defaults(command=_command, run=run)
-        kind.add_argument(
-            "--quick", action="store_true", help="4 faces and 2 completions where any are made: minutes on a CPU"
-        )
+        kind.add_argument("--quick", action="store_true", help="4 faces with 2 completions each, minutes on a CPU")
         add_seed(kind, "seed of the noise")
         add_out(kind)
         return kind
