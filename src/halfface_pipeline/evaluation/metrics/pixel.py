@@ -1,16 +1,17 @@
-"""Measures of completed halves. Halves are (..., 3, h, w) in [0, 1] and in the turned frame, the seam at the hidden
-half's first row and at the known half's last.
+"""Pixel metrics of completed halves.
+
+Halves are (..., 3, h, w) in [0, 1] and canonical orientation: the seam is at the first row of the hidden half and the
+last of the known half.
 """
 
 import torch
 import torch.nn.functional as F
 
-SEAM_ROWS = 4
-"""Rows on each side of the seam whose colours are compared."""
+from .registry import SEAM_ROWS
 
 
 def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
-    """Pixels that the known half decides: those that exact samples of p(hidden | known) share.
+    """Pixels that the known half determines: those that are equal in all exact samples of p(hidden | known).
 
     Args:
         redraws: Exact samples, (N, R, 3, h, w) uint8 or float, R of each of N known halves.
@@ -22,7 +23,7 @@ def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
 
 
 def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error over the pixels that the known half decides.
+    """Mean absolute error over the pixels that the known half determines.
 
     Args:
         hidden: Completions, (N, K, 3, h, w).
@@ -33,10 +34,10 @@ def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined
         (N, K); 0 for exact samples.
 
     Raises:
-        ValueError: If a known half decides no pixel.
+        ValueError: If a known half determines no pixel.
     """
     if not bool(determined.flatten(1).any(dim=1).all()):
-        raise ValueError("determined has a half without a single decided pixel; the error is not defined")
+        raise ValueError("determined has a half without a determined pixel; the error is not defined")
     error = (hidden - truth[:, None]).abs().mean(dim=2)
     return (error * determined[:, None]).sum(dim=(-2, -1)) / determined.sum(dim=(-2, -1))[:, None]
 
@@ -44,9 +45,8 @@ def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined
 def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
     """Standard deviation of white noise in an image, estimated where the image is smooth.
 
-    The difference of two Laplacians has no response to constant, linear and most edge structure (Immerkaer, Fast noise
-    variance estimation, 1996); the median of its size ignores the edges that remain. White noise of standard deviation
-    s gives s.
+    The difference of two Laplacians does not respond to constants, linear ramps and most edges (Immerkaer, Fast noise
+    variance estimation, 1996); the median of its absolute value ignores the remaining edges.
 
     Args:
         hidden: (..., 3, h, w).
@@ -57,12 +57,12 @@ def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
     kernel = hidden.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
     flat = hidden.reshape(-1, 1, *hidden.shape[-2:])
     response = F.conv2d(flat, kernel[None, None]).reshape(*hidden.shape[:-3], -1)
-    median_of_standard_normal_size, norm = 0.6745, 6.0
-    return response.abs().median(dim=-1).values / (median_of_standard_normal_size * norm)
+    median_of_absolute_normal, norm = 0.6745, 6.0
+    return response.abs().median(dim=-1).values / (median_of_absolute_normal * norm)
 
 
 def sharpness(hidden: torch.Tensor) -> torch.Tensor:
-    """Root mean square of the Laplacian (Pech-Pacheco et al. 2000 take its variance): edges, texture, and noise too.
+    """Root mean square of the Laplacian (Pech-Pacheco et al. 2000 use its variance): edges, texture and noise.
 
     Args:
         hidden: (..., 3, h, w).
@@ -75,49 +75,49 @@ def sharpness(hidden: torch.Tensor) -> torch.Tensor:
     return response.square().reshape(*hidden.shape[:-3], -1).mean(dim=-1).sqrt()
 
 
-def as_sharp_as(hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Images mixed with their own blur, the 3 x 3 binomial filter, until their sharpness is what is wanted.
+def blur_to_sharpness(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mixes images with their own blur, the 3 x 3 binomial filter, until their sharpness is the target.
 
-    Sharpness is the root mean square of a linear filter: that of (1 - t) x + t blur(x) is the one wanted at the
-    smaller root of a quadratic in t. Images that are less sharp already stay as they are; t is at most 1.
+    Sharpness is the root mean square of a linear filter, so that of (1 - t) x + t blur(x) equals the target at the
+    smaller root of a quadratic in t. Images that are less sharp stay unchanged; t is at most 1.
 
     Args:
-        hidden: (..., 3, h, w).
-        wanted: Sharpness, (...).
+        images: (..., 3, h, w).
+        target: Sharpness, (...).
 
     Returns:
         (..., 3, h, w).
     """
-    line = hidden.new_tensor([0.25, 0.5, 0.25])
+    line = images.new_tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line)[None, None]
-    padded = F.pad(hidden.reshape(-1, 1, *hidden.shape[-2:]), (1, 1, 1, 1), mode="replicate")
-    blurred = F.conv2d(padded, kernel).reshape(hidden.shape)
+    padded = F.pad(images.reshape(-1, 1, *images.shape[-2:]), (1, 1, 1, 1), mode="replicate")
+    blurred = F.conv2d(padded, kernel).reshape(images.shape)
     # By the polarization identity the product of both responses follows from their squares and that of the difference.
-    sharp, soft, apart = (sharpness(images).square() for images in (hidden, blurred, hidden - blurred))
+    sharp, soft, apart = (sharpness(each).square() for each in (images, blurred, images - blurred))
     product = (sharp + soft - apart) / 2
-    root = ((sharp - product).square() - apart * (sharp - wanted.square())).clamp_min(0).sqrt()
+    root = ((sharp - product).square() - apart * (sharp - target.square())).clamp_min(0).sqrt()
     share = ((sharp - product - root) / apart).nan_to_num(0.0).clamp(0, 1)[..., None, None, None]
-    return (1 - share) * hidden + share * blurred
+    return (1 - share) * images + share * blurred
 
 
-def as_noisy_as(hidden: torch.Tensor, wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Images with as much white noise added as lifts their residual noise to what is wanted, if it is below.
+def add_noise_to(images: torch.Tensor, target: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Adds white noise to images whose residual noise is below the target until it reaches it.
 
     Args:
-        hidden: (..., 3, h, w).
-        wanted: Residual noise, (...).
-        seed: Of the noise.
+        images: (..., 3, h, w).
+        target: Residual noise, (...).
+        seed: Seed of the noise.
 
     Returns:
         (..., 3, h, w).
     """
-    missing = (wanted.square() - residual_noise(hidden).square()).clamp_min(0).sqrt()
-    noise = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(seed))
-    return hidden + missing[..., None, None, None] * noise
+    missing = (target.square() - residual_noise(images).square()).clamp_min(0).sqrt()
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    return images + missing[..., None, None, None] * noise
 
 
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference between the two rows that meet at the seam.
+    """Mean absolute difference of the two rows at the seam.
 
     Args:
         known: (..., 3, h, w).
@@ -130,7 +130,7 @@ def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
 
 
 def seam_colour_difference(known: torch.Tensor, hidden: torch.Tensor, rows: int = SEAM_ROWS) -> torch.Tensor:
-    """How far colours shift across the seam: column by column, the mean of the rows above against those below.
+    """Colour difference across the seam: per column, the mean of the rows above minus that of the rows below.
 
     Args:
         known: (..., 3, h, w).
@@ -138,7 +138,7 @@ def seam_colour_difference(known: torch.Tensor, hidden: torch.Tensor, rows: int 
         rows: Rows on each side.
 
     Returns:
-        (...), the mean absolute difference over columns and channels, in the unit of the pixel values.
+        (...), mean absolute difference over columns and channels, in the unit of the pixel values.
 
     Raises:
         ValueError: If a half has fewer rows.
