@@ -11,8 +11,7 @@ from diffusers import SchedulerMixin
 from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig, require
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
-from ..evaluation.dataset import evaluation_data
-from ..evaluation.trials import EvaluationBatch, load_trial
+from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
 from ..experiments import noise_levels, sampling
 from ..experiments.objectives import objectives
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
@@ -182,8 +181,8 @@ def _unseen(options: argparse.Namespace) -> Result:
     pipe = load_pipeline(options.model)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(None, options.model, pipe)
-    trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
-    held_out = load_trial(pipe, data, options.num_faces, options.n)
+    trained_on = load_batch(pipe, data, options.num_faces, options.n, "train")
+    held_out = load_batch(pipe, data, options.num_faces, options.n)
     return unseen(pipe, trained_on, held_out, _sampling(options, options.steps), options.batch_size)
 
 
@@ -198,7 +197,7 @@ def _objectives(options: argparse.Namespace) -> Result:
             )
         if trial is None:
             data = evaluation_data("procedural", name, pipe)
-            trial = load_trial(pipe, data, options.num_faces, options.n)
+            trial = load_batch(pipe, data, options.num_faces, options.n)
         elif pipe.config.hidden_half != trial.hidden_half:
             raise ValueError(f"--model {name} draws the {pipe.config.hidden_half} half; all must draw the same")
         models[_short_name(name, models)] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
@@ -225,4 +224,4 @@ def _sampling(options: argparse.Namespace, steps: int = 1) -> SamplingConfig:
 def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch]:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
-    return pipe, load_trial(pipe, data, options.num_faces, options.n)
+    return pipe, load_batch(pipe, data, options.num_faces, options.n)

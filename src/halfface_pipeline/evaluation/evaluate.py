@@ -85,7 +85,7 @@ def evaluate(
     faces = load_faces(data, num_faces)
     columns = _held_out_columns(data, faces, num_faces)
     chosen = choose_slices(columns, config.slices, num_faces)
-    nearest, trained_on, training_columns = None, (), None
+    nearest, training_columns, trained_on = None, None, tuple[str, ...]()
     if training is not None:
         train_faces = load_training_faces(training, data, config.num_training)
         trained_on = find_trained_on(faces, num_faces, data, train_faces, training)
@@ -176,7 +176,7 @@ def _evaluate_probes(found: Measurements, probes: Probes, columns: dict[str, np.
 
 def _own_columns(found: Measurements, probes: Probes | None, readings: dict[str, Any]) -> dict[str, np.ndarray]:
     """Columns from the known half alone: its hair lightness, and what valid probes predict from it."""
-    columns = {}
+    columns: dict[str, np.ndarray] = {}
     for name, reading in readings.items():
         if probes is not None and reading["measure"] and reading["known_correlation"]["low"] >= MIN_CORRELATION:
             columns = {f"known_{name}": probes.known[name](found.known_features).numpy()} | columns

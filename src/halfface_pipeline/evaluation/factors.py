@@ -28,7 +28,7 @@ PROBABILITIES: dict[str, tuple[float, ...]] = {
     "beard": (0.55, 0.45),
     "lipstick": (0.45, 0.55),
 }
-"""Probabilities of the classes; of beards given short hair, of lipstick given long hair (data/procedural/factors.py)."""
+"""Of beards given short hair, of lipstick given long hair (data/procedural/factors.py)."""
 NUM_TEMPLATES = len(CLOTHING_COLOURS) * len(NECKLINES)
 MAX_HEIGHT = 64
 """Higher faces are drawn and compared at an integer fraction of their size."""

@@ -276,7 +276,8 @@ def _measure(
         found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
     found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in completed]).all(dim=0)
     if batch.factors is not None and batch.exact is not None:
-        templates = draw_templates(batch.factors, *batch.images.shape[1:3], seed=start)
+        height, width = batch.images.shape[1:3]
+        templates = draw_templates(batch.factors, height, width, seed=start)
         hidden = torch.cat([completions.hidden for completions in completed], dim=1)
         truth = labels_of(batch.factors)
         found.factors = {

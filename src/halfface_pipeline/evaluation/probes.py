@@ -73,7 +73,9 @@ class Probes:
         Returns:
             (n,) by metric, means over the K.
         """
-        return {f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in self.whole.items()}
+        return {
+            f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in self.whole.items()
+        }
 
 
 def fit_probes(features: torch.Tensor, columns: Mapping[str, np.ndarray]) -> dict[str, Probe]:

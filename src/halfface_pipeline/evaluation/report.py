@@ -200,7 +200,9 @@ def dark_hair_sentence(found: Section | None) -> str | None:
     """Whether dark hair is continued lighter or darker; None where no metric says so."""
     if found is None:
         return None
-    subject = "Dark hair" if found["measure"].endswith("dark_hair") else "Dark hair (dark columns of the crown's colour)"
+    subject = (
+        "Dark hair" if found["measure"].endswith("dark_hair") else "Dark hair (dark columns of the crown's colour)"
+    )
     if found["low"] is None:
         return f"- {subject}: visible in {found['num_faces']} faces, too few for an interval."
     verdict = "does not change in lightness significantly"
@@ -229,7 +231,9 @@ def _sets(real: Section) -> str:
         others = {ROWS[row]: _value(values[row]) for row in ROWS if row in values and row not in ("model", "truth")}
         model = {"model": _interval(values["model"]), "above real against real": _interval(measure["above_floor"])}
         real_faces = {"real against real": _value(values["truth"])}
-        rows.append({"sets of images": _words(name), **model, **real_faces, **others, "description": measure["meaning"]})
+        rows.append(
+            {"sets of images": _words(name), **model, **real_faces, **others, "description": measure["meaning"]}
+        )
     each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces, and vice versa."
     lines = []
     for row, entry in (real["memorisation"] or {"rows": {}})["rows"].items():
@@ -318,8 +322,8 @@ def _gaps(audit: Section) -> str:
     ]
     below = sum(entry[0] < SIGNIFICANT for entry in found)
     return (
-        f"{below} of {len(found)} gaps have a false discovery rate q below {SIGNIFICANT} (p from permuting faces among "
-        f"the slices). The {len(rows)} clearest:\n\n{markdown_table(rows)}"
+        f"{below} of {len(found)} gaps have a false discovery rate q below {SIGNIFICANT} "
+        f"(p from permuting faces among the slices). The {len(rows)} clearest:\n\n{markdown_table(rows)}"
     )
 
 

@@ -1,7 +1,7 @@
 """One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -9,7 +9,9 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
-from ..evaluation.trials import EvaluationBatch, complete, scores
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
@@ -160,7 +162,9 @@ def _compare(
         for number, column in enumerate(columns, start=1):
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
-            images, hidden = complete(pipe, trial, num_completions, column.num_steps, seed, batch_size, label)
+            images, hidden = complete(
+                pipe, trial, replace(sampling, num_inference_steps=column.num_steps), batch_size, label
+            )
             pictures.append(images)
             row: Row = {**column.names, "network_calls": len(column.scheduler.timesteps), **scores(trial, hidden)}
             if "spread" in row and "spread" in exact:

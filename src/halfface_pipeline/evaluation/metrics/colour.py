@@ -97,7 +97,7 @@ def hair_like(known_lab: torch.Tensor) -> torch.Tensor:
 
 
 def seam_regions(known_lab: torch.Tensor, height: int, upright: bool) -> dict[str, torch.Tensor]:
-    """Regions below the seam of photographs, chosen from the known half alone, so that a calibrated sampler shifts none.
+    """Regions below the seam of photographs, chosen from the known half alone: a calibrated sampler shifts none.
 
     The seam of an aligned face runs through its eyes: the middle third of the columns is mostly skin, the outer thirds
     are hair and background.
@@ -146,7 +146,7 @@ def lightness_above(known_lab: torch.Tensor, region: torch.Tensor | None) -> tor
 
 
 def region(factors: Factors, fields: tuple[str, ...], height: int, width: int) -> torch.Tensor:
-    """Where a colour of procedural faces is visible in the bottom half: pixels that change with it from black to white.
+    """Where a colour of procedural faces is visible in the bottom half: pixels that change when it does.
 
     Args:
         factors: Of N faces.

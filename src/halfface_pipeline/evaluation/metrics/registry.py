@@ -85,10 +85,18 @@ SET_METRICS = {
     "kernel_distance": Metric(
         "realism", "squared maximum mean discrepancy, kernel (x.y / D + 1)^3 (Binkowski et al. 2018)", "", "lower"
     ),
-    "precision": Metric("realism", f"share of completions within the {NEAREST}-neighbourhood of a real face", "", "higher"),
-    "recall": Metric("realism", f"share of real faces within the {NEAREST}-neighbourhood of a completion", "", "higher"),
-    "density": Metric("realism", f"mean number of {NEAREST}-neighbourhoods of real faces around a completion, over {NEAREST}", ""),
-    "coverage": Metric("realism", f"share of real faces with a completion in their {NEAREST}-neighbourhood", "", "higher"),
+    "precision": Metric(
+        "realism", f"share of completions within the {NEAREST}-neighbourhood of a real face", "", "higher"
+    ),
+    "recall": Metric(
+        "realism", f"share of real faces within the {NEAREST}-neighbourhood of a completion", "", "higher"
+    ),
+    "density": Metric(
+        "realism", f"mean number of {NEAREST}-neighbourhoods of real faces around a completion, over {NEAREST}", ""
+    ),
+    "coverage": Metric(
+        "realism", f"share of real faces with a completion in their {NEAREST}-neighbourhood", "", "higher"
+    ),
 }
 """Metrics of sets of faces."""
 RANKED = {
