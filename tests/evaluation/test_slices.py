@@ -86,7 +86,7 @@ def test_slices_of_few_faces_are_shown_and_not_compared():
 def test_columns_are_chosen_by_name():
     columns = {"age": np.arange(30), "happy": np.arange(30)}
     assert choose_slices(columns, [], 5) == {}
-    assert set(choose(columns, ["all"], 20)) == {"age", "happy"}
+    assert set(choose_slices(columns, ["all"], 20)) == {"age", "happy"}
     assert choose_slices(columns, ["happy"], 20)["happy"].tolist() == list(range(20))
     with pytest.raises(ValueError, match="slices has hair; the columns are age, happy"):
         choose_slices(columns, ["age", "hair"], 20)
