@@ -11,11 +11,11 @@ from halfface_pipeline.data.procedural import render
 from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, records, redraw
 from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.factors import (
-    hair_colours,
     CLASSES,
     NUM_TEMPLATES,
     PROBABILITIES,
     draw_templates,
+    hair_colours,
     labels_of,
     read_factors,
 )
