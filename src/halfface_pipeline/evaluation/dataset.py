@@ -195,18 +195,7 @@ def factors_of(data: DataConfig, num_faces: int, split: Split = "eval", first: i
 
 
 def draw_exact_samples(factors: Factors, height: int, width: int, num_samples: int, seed: int = 0) -> torch.Tensor:
-    """Exact samples of p(bottom | top) for procedural faces.
-
-    Args:
-        factors: Of N faces.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-        num_samples: Samples per face.
-        seed: Seed of the free factors.
-
-    Returns:
-        Bottom halves, (N, num_samples, 3, H/2, W) uint8.
-    """
+    """Exact samples of p(bottom | top) for procedural faces, (N, num_samples, 3, H/2, W) uint8."""
     generator = np.random.default_rng(seed)
     drawn = [render(redraw(factors, generator), height, width) for _ in range(num_samples)]
     return torch.from_numpy(np.stack(drawn, axis=1)[:, :, height // 2 :]).permute(0, 1, 4, 2, 3)

@@ -138,15 +138,7 @@ def _shown(factors: Factors, size: tuple[int, int]) -> dict[str, torch.Tensor]:
 
 
 def read_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Predicts the class of each free factor.
-
-    Args:
-        templates: Drawings of the N faces.
-        hidden: Bottom halves, (N, K, 3, h, w) uint8.
-
-    Returns:
-        Indices into `CLASSES` by factor, (N, K); -1 where a factor does not apply.
-    """
+    """Predicts the class (N, K) of each free factor of halves (N, K, 3, h, w) uint8; -1 where it does not apply."""
     pixels = (
         F.adaptive_avg_pool2d((hidden / 255).flatten(0, 1), templates.size).flatten(1).unflatten(0, hidden.shape[:2])
     )

@@ -88,15 +88,9 @@ def pixels(images: torch.Tensor) -> torch.Tensor:
 
 
 def resized(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Resizes as Parmar, Zhang and Zhu (2022) advise: PIL's bicubic filter with antialiasing, in floats.
+    """Resizes uint8 images (N, 3, H, W) as Parmar, Zhang and Zhu (2022) advise: PIL's bicubic filter, in floats.
 
-    Args:
-        images: (N, 3, H, W) uint8.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels; another aspect distorts the faces.
-
-    Returns:
-        (N, 3, height, width) float32 from 0 to 255; images of this size unchanged.
+    Images of this size stay unchanged; values are float32 from 0 to 255.
     """
     if images.shape[-2:] == (height, width):
         return images.float()

@@ -32,15 +32,7 @@ SHOWN_FACES = 8
 def draw_pictures(
     out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions
 ) -> None:
-    """Writes the plots, and sheets of completions: of the first faces, and of the best, median and worst.
-
-    Args:
-        out: The folder.
-        metrics: What metrics.json holds.
-        found: The numbers of every face.
-        faces: The evaluation set.
-        completions: Their completions.
-    """
+    """Writes the plots, and sheets of completions: of the first faces, and of the best, median and worst."""
     seed, num_faces = metrics["seeds"][0], metrics["num_faces"]
     hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
     facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"], "seed": seed}

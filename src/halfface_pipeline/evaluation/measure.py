@@ -167,18 +167,7 @@ def prepare(batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | No
 
 
 def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
-    """Pixel metrics of hidden halves.
-
-    Args:
-        batch: N faces.
-        hidden: Hidden halves, (N, K, 3, h, w) uint8 in canonical orientation.
-
-    Returns:
-        (N,) by metric, on the scale of pixel values from 0 to 1, means over the K.
-
-    Raises:
-        ValueError: If the halves are not of the batch's faces, or of another size.
-    """
+    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K; ValueError if shapes do not fit."""
     if hidden.shape[0] != len(batch.truth) or hidden.shape[2:] != batch.truth.shape[1:]:
         raise ValueError(
             f"hidden has shape {tuple(hidden.shape)}; it must be (N, K, ...) for halves {tuple(batch.truth.shape)}"
@@ -201,14 +190,9 @@ def scores(batch: EvaluationBatch, hidden: torch.Tensor) -> dict[str, float]:
 
 
 def measure_halves(prepared: PreparedBatch, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
-    """All metrics of single faces.
+    """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
 
-    Args:
-        prepared: n faces.
-        hidden: Hidden halves, (n, K, 3, h, w) uint8 in canonical orientation.
-
-    Returns:
-        (n,) by metric, means over the K; distances of features; features of the first of the K, (n, D).
+    Also gives their distances in feature space, and the features (n, D) of the first of the K.
     """
     batch = prepared.batch
     values = scores_per_face(batch, hidden)
@@ -232,16 +216,7 @@ def measure_halves(prepared: PreparedBatch, hidden: torch.Tensor) -> tuple[Value
 
 
 def ranked_numbers(prepared: PreparedBatch, hidden: torch.Tensor, apart: Distances) -> Values:
-    """The numbers of `RANKED` for the truths and their completions.
-
-    Args:
-        prepared: n faces.
-        hidden: Completions, (n, K, 3, h, w) uint8 in canonical orientation.
-        apart: Their distances in feature space.
-
-    Returns:
-        (n, 1 + K) by name, the truth first.
-    """
+    """The numbers of `RANKED`, (n, 1 + K) each: of the truths, then of their completions (n, K, 3, h, w) uint8."""
     members = torch.cat([prepared.batch.truth[:, None], hidden], dim=1) / 255
     return {
         "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),

@@ -64,32 +64,16 @@ class Probes:
         return cls(fit_probes(whole, columns), fit_probes(known, columns))
 
     def shifts(self, features: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Predictions for completed faces minus those for the true ones.
-
-        Args:
-            features: Of whole completed faces, (n, K, D).
-            truth: Of the true faces, (n, D).
-
-        Returns:
-            (n,) by metric, means over the K.
-        """
+        """Mean predictions for completed faces (n, K, D) minus those for the true ones (n, D), (n,) by metric."""
         return {
             f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in self.whole.items()
         }
 
 
 def fit_probes(features: torch.Tensor, columns: Mapping[str, np.ndarray]) -> dict[str, Probe]:
-    """Ridge regressions of columns on standardized features, the penalty chosen by leave-one-out error (Allen 1974).
+    """Ridge regressions of columns (T,) on standardized features (T, D), the penalty chosen by leave-one-out error.
 
-    Args:
-        features: Of T training faces, (T, D).
-        columns: What to predict, (T,) numbers each, NaN where missing.
-
-    Returns:
-        A probe per column.
-
-    Raises:
-        ValueError: If scikit-learn is not installed.
+    NaN means that a face has no value; ValueError if scikit-learn is not installed.
     """
     found: dict[str, Probe] = {}
     for name, column in columns.items():
@@ -123,20 +107,10 @@ def _fit(features: np.ndarray, targets: np.ndarray) -> list[Probe]:
 def choose_columns(
     names: Sequence[str], training: Mapping[str, np.ndarray] | None, held_out: Mapping[str, np.ndarray], num_faces: int
 ) -> list[str]:
-    """The columns with these names, if probes can be fitted to and tested on them.
+    """The columns with these names, or `all`, if probes can be fitted to and tested on them.
 
-    Args:
-        names: Names of columns; `all` alone means every one that is possible.
-        training: Columns of the training faces, (T,) each; None without a training set.
-        held_out: Columns of the held-out faces.
-        num_faces: Held-out faces that are evaluated.
-
-    Returns:
-        Names of columns.
-
-    Raises:
-        ValueError: If there is no training set; or a column is missing, constant, not numeric, or known for too few
-            faces.
+    A column is refused with a ValueError if it is missing, constant, not numeric, or known for too few training or
+    held-out faces. The training columns are None where the training data are unknown.
     """
     if not names:
         return []
@@ -176,7 +150,7 @@ def evaluate_probes(
     known: torch.Tensor,
     other_face: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """How well each probe predicts its column on the true held-out faces.
+    """The section `readings` of metrics.json: how well each probe predicts its column on true held-out faces.
 
     Args:
         probes: The probes.
@@ -186,7 +160,7 @@ def evaluate_probes(
         other_face: Metrics of faces with another face's half, (N,) each.
 
     Returns:
-        The section `readings` of metrics.json.
+        Figures by column.
     """
     section = {}
     for name, probe in probes.whole.items():

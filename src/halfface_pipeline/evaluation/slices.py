@@ -26,15 +26,7 @@ Values = Mapping[str, torch.Tensor]
 
 
 def columns_of(attributes: Mapping[str, np.ndarray], factors: Factors | None) -> dict[str, np.ndarray]:
-    """Everything that faces can be sliced by.
-
-    Args:
-        attributes: Metadata columns, (N,) numbers or strings each.
-        factors: What procedural faces are drawn from; None for photographs.
-
-    Returns:
-        (N,) numbers or strings by name.
-    """
+    """Everything that faces can be sliced by: metadata columns, and the factors of procedural faces, (N,) each."""
     columns = dict(attributes)
     if factors is None:
         return columns
@@ -51,19 +43,7 @@ def columns_of(attributes: Mapping[str, np.ndarray], factors: Factors | None) ->
 
 
 def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str], num_faces: int) -> dict[str, np.ndarray]:
-    """The columns with these names, cut to the faces evaluated.
-
-    Args:
-        columns: All columns.
-        names: Names of columns; `all` alone means every one.
-        num_faces: Faces evaluated.
-
-    Returns:
-        (num_faces,) values by name.
-
-    Raises:
-        ValueError: If a column is missing.
-    """
+    """The columns with these names, or `all`, cut to the faces evaluated; ValueError if one is missing."""
     if list(names) == ["all"]:
         names = list(columns)
         if not names:
@@ -76,13 +56,9 @@ def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str], num_f
 
 
 def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
-    """Slices faces by a column: by value if it has few, otherwise at its quartiles.
+    """Slices faces by a column (N,): by value if it has few, otherwise at its quartiles.
 
-    Args:
-        values: (N,) numbers, NaN where missing, or strings, empty where missing.
-
-    Returns:
-        Names of the slices, and the index of each face's slice, (N,) integers, -1 where the value is missing.
+    The result is the names of the slices and the index of each face's slice, (N,), -1 where its value is NaN or empty.
     """
     if values.dtype.kind in "US":
         texts = np.unique(values[values != ""])

@@ -57,16 +57,10 @@ class Test:
 
 
 def resampled_means(values: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Means of every column over bootstrap resamples of the faces (Efron 1979), all columns over the same resamples.
+    """Means (`RESAMPLES`, M) of columns (N, M) over bootstrap resamples of the faces (Efron 1979).
 
-    One product of a matrix of counts with all columns: ten times as fast as `scipy.stats.bootstrap`.
-
-    Args:
-        values: (N, M); NaN where a face has no value.
-        seed: Seed of the resamples.
-
-    Returns:
-        (`RESAMPLES`, M); NaN where no face of a resample has a value.
+    All columns share the resamples; NaN means that a face has no value. One product of a matrix of counts with all
+    columns is ten times as fast as `scipy.stats.bootstrap`.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randint(len(values), (RESAMPLES, len(values)), generator=generator)
@@ -119,15 +113,10 @@ def ratio_estimate(numerator: torch.Tensor, denominator: torch.Tensor) -> Estima
 
 
 def agreement_estimates(predicted: torch.Tensor, rated: torch.Tensor) -> dict[str, Estimate]:
-    """How well predictions follow ratings.
+    """How well predictions (N,) follow ratings (N,), NaN where a face has none.
 
-    Args:
-        predicted: (N,).
-        rated: (N,); NaN where a face has no rating.
-
-    Returns:
-        `correlation`; `r2`, the variance explained, below 0 where the mean rating would predict better; and `slope`,
-        the change of the prediction per unit of rating.
+    These are `correlation`; `r2`, the variance explained, below 0 where the mean rating would predict better; and
+    `slope`, the change of the prediction per unit of rating.
     """
     complete = ~rated.isnan()
     x, y = predicted[complete].double(), rated[complete].double()
@@ -147,19 +136,11 @@ def agreement_estimates(predicted: torch.Tensor, rated: torch.Tensor) -> dict[st
 
 
 def exchange_test(real: torch.Tensor, completed: torch.Tensor, seed: int = 0) -> Test:
-    """Tests whether a number has the same distribution on real faces and on their completions.
+    """Tests whether a number has the same distribution on real faces (N,) and on their completions (N, K).
 
     The statistic is the Kolmogorov-Smirnov distance of the two samples. If completions come from p(hidden | known),
     the truth is exchangeable with them given the known half, so permuting the K + 1 members of each face gives the
     null distribution without further assumptions.
-
-    Args:
-        real: The number for each true face, (N,).
-        completed: The number for its completions, (N, K).
-        seed: Seed of the permutations.
-
-    Returns:
-        The test.
     """
     members = [column.double().numpy() for column in (real, *completed.unbind(dim=1))]
     found = _permutation_test(members, _ks_distance, "samples", seed)
@@ -179,14 +160,9 @@ def _ks_distance(real: np.ndarray, *completed: np.ndarray, axis: int = -1) -> An
 
 
 def slice_gap_tests(slices: list[torch.Tensor], seed: int = 0) -> list[Test]:
-    """Tests, per measure, whether the worst and the best slice differ more than randomly assigned faces would.
+    """Tests, per metric, whether the worst and the best slice differ more than randomly assigned faces would.
 
-    Args:
-        slices: Positive values without NaN of each slice's faces, (n, M) each.
-        seed: Seed of the permutations, which all M measures share.
-
-    Returns:
-        M tests; the statistic is the largest over the smallest mean of a slice.
+    Slices are (n, M) positive values of their faces; the statistic is the largest over the smallest mean of a slice.
     """
     samples = [values.double().numpy().T for values in slices]
     found = _permutation_test(samples, _ratio_of_extremes, "independent", seed)

@@ -25,14 +25,7 @@ ALIKE, LIGHTNESS_WEIGHT = 14.0, 0.5
 
 
 def to_lab(rgb: torch.Tensor) -> torch.Tensor:
-    """CIELAB (CIE 15, D65) of sRGB (IEC 61966-2-1).
-
-    Args:
-        rgb: (..., 3, h, w) in [0, 1].
-
-    Returns:
-        (..., 3, h, w): L* from 0 to 100, a*, b*.
-    """
+    """CIELAB (CIE 15, D65) of sRGB (IEC 61966-2-1) images (..., 3, h, w) in [0, 1]: L* from 0 to 100, a*, b*."""
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     matrix = rgb.new_tensor(TO_XYZ) / rgb.new_tensor(WHITE)[:, None]
     xyz = torch.einsum("ij,...jhw->...ihw", matrix, linear)
@@ -48,16 +41,9 @@ def lightness(rgb: np.ndarray) -> torch.Tensor:
 
 
 def hue_difference(lab: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Signed hue difference Delta H* in units of L*, positive from red towards yellow (Seve 1991).
+    """Signed hue difference Delta H* (...) of CIELAB colours (..., 3), positive from red towards yellow (Seve 1991).
 
     Unlike an angle, it is small for nearly grey colours.
-
-    Args:
-        lab: (..., 3).
-        reference: (..., 3), broadcast against `lab`.
-
-    Returns:
-        (...).
     """
     (a1, b1), (a2, b2) = reference[..., 1:].unbind(dim=-1), lab[..., 1:].unbind(dim=-1)
     chromas = (a1**2 + b1**2).sqrt() * (a2**2 + b2**2).sqrt()
@@ -71,16 +57,10 @@ def band_rows(height: int) -> int:
 
 
 def hair_like(known_lab: torch.Tensor) -> torch.Tensor:
-    """Pixels of an upright face's top half that are connected to its crown and have the crown's colour: mostly hair.
+    """Pixels (N, h, w) of top halves in CIELAB that are connected to the crown and have its colour: mostly hair.
 
     On omi_faces their lightness follows the rated hair colour (docs/evaluation.md); a background of the hair's colour
     that touches the hair is counted as hair.
-
-    Args:
-        known_lab: Top halves, (N, 3, h, w), in CIELAB.
-
-    Returns:
-        (N, h, w) booleans.
     """
     height, width = known_lab.shape[-2:]
     top, bottom = round(CROWN_ROWS[0] * height), max(2, round(CROWN_ROWS[1] * height))
@@ -97,20 +77,12 @@ def hair_like(known_lab: torch.Tensor) -> torch.Tensor:
 
 
 def seam_regions(known_lab: torch.Tensor, height: int, upright: bool) -> dict[str, torch.Tensor]:
-    """Regions below the seam of photographs, chosen from the known half alone: a calibrated sampler shifts none.
+    """Regions (N, height, w) below the seam of photographs, by name, chosen from the known half alone.
 
-    The seam of an aligned face runs through its eyes: the middle third of the columns is mostly skin, the outer thirds
-    are hair and background.
-
-    Args:
-        known_lab: Known halves, (N, 3, h, w), in CIELAB.
-        height: Height of a hidden half.
-        upright: Whether the known half is the top of a face, so that its crown is visible.
-
-    Returns:
-        (N, height, w) booleans: `centre` and `sides`; for upright faces also the columns of the sides that are
-        `hair_like` in all compared rows above the seam, and `dark_hair_like` for faces where these are darker than
-        `DARK`.
+    A calibrated sampler therefore shifts none of them. The seam of an aligned face runs through its eyes: the middle
+    third of the columns is mostly skin (`centre`), the outer thirds are hair and background (`sides`). Upright faces
+    also have `hair_like`, the columns of the sides that are so in all compared rows above the seam, and
+    `dark_hair_like` where these are darker than `DARK`.
     """
     num, _, _, width = known_lab.shape
     rows, third = band_rows(height), width // 3
@@ -129,15 +101,7 @@ def seam_regions(known_lab: torch.Tensor, height: int, upright: bool) -> dict[st
 
 
 def lightness_above(known_lab: torch.Tensor, region: torch.Tensor | None) -> torch.Tensor:
-    """Mean L* above the seam over the columns where a region touches it, (N,); NaN where it touches none.
-
-    Args:
-        known_lab: Known halves, (N, 3, h, w), in CIELAB.
-        region: (N, H, w) booleans, below the seam; None gives NaN.
-
-    Returns:
-        (N,) L*.
-    """
+    """Mean L* (N,) above the seam over the columns where a region touches it; NaN where it touches none."""
     if region is None:
         return known_lab.new_full((len(known_lab),), torch.nan)
     columns = region[:, 0]
@@ -146,17 +110,7 @@ def lightness_above(known_lab: torch.Tensor, region: torch.Tensor | None) -> tor
 
 
 def region(factors: Factors, fields: tuple[str, ...], height: int, width: int) -> torch.Tensor:
-    """Where a colour of procedural faces is visible in the bottom half: pixels that change when it does.
-
-    Args:
-        factors: Of N faces.
-        fields: Fields of `Factors` that hold the colour, such as `hair`.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-
-    Returns:
-        (N, H/2, W) booleans.
-    """
+    """Pixels (N, H/2, W) of the bottom halves of procedural faces that change with these fields of their factors."""
     black, white = (
         render(replace(factors, **dict.fromkeys(fields, np.full((len(factors), 3), level, np.float32))), height, width)
         for level in (0.0, 1.0)
@@ -166,17 +120,7 @@ def region(factors: Factors, fields: tuple[str, ...], height: int, width: int) -
 
 
 def procedural_regions(factors: Factors, determined: torch.Tensor, height: int, width: int) -> dict[str, torch.Tensor]:
-    """Where skin, hair and background are visible in the bottom half, among the pixels that the top half determines.
-
-    Args:
-        factors: Of N faces.
-        determined: (N, H/2, W) booleans.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-
-    Returns:
-        (N, H/2, W) booleans: `skin`, `hair`, `background`, and `dark_hair` for faces with hair darker than `DARK`.
-    """
+    """Skin, hair, dark hair and background (N, H/2, W) in the bottom half, where the top half determines them."""
     regions = {name: region(factors, fields, height, width) & determined for name, fields in REGIONS.items()}
     return regions | {"dark_hair": regions["hair"] & (lightness(factors.hair) < DARK)[:, None, None]}
 
@@ -194,7 +138,7 @@ def colour_scores(
     truth_lab: torch.Tensor,
     regions: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """Colour errors and shifts by region.
+    """Colour errors and shifts (N,) by region, NaN for faces without the region.
 
     Args:
         known_lab: Known halves, (N, 3, h, w).
@@ -203,9 +147,8 @@ def colour_scores(
         regions: Masks below the seam, (N, h, w), chosen independently of the completions.
 
     Returns:
-        (N,) each, NaN for faces without the region: `colour_error_R`, Delta E*ab between the mean colours of the
-        completed and the true region; `seam_step_R`, Delta E*ab across the seam, column by column where the region
-        touches it; `lightness_shift_R` and `hue_shift_R`, completed minus true, signed.
+        `colour_error_R`, Delta E*ab between the mean colours of the completed and the true region; `seam_step_R`,
+        Delta E*ab across the seam per column; `lightness_shift_R` and `hue_shift_R`, completed minus true.
     """
     rows = band_rows(hidden_lab.shape[-2])
     above = known_lab[:, None, :, -rows:].mean(dim=-2)

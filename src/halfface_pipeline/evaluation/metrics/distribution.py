@@ -33,16 +33,6 @@ def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
 
     With centred features A = (N, D), B = (M, D) and S = A^T A / (N - 1), the trace of the root is the sum of the
     singular values of A B^T, which exists also for fewer faces than dimensions.
-
-    Args:
-        real: (N, D).
-        completed: (M, D).
-
-    Returns:
-        The distance, in squared units of the features.
-
-    Raises:
-        ValueError: If a set has fewer than 2 members, the dimensions differ or values are not finite.
     """
     real, completed = check_sets(real, completed, least=2)
     means = real.mean(dim=0), completed.mean(dim=0)
@@ -59,15 +49,7 @@ def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
 def kernel_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
     """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Gretton et al. 2012, equation 3).
 
-    Args:
-        real: (N, D).
-        completed: (M, D).
-
-    Returns:
-        The unbiased estimate, which can be below 0.
-
-    Raises:
-        ValueError: If a set has fewer than 2 members, the dimensions differ or values are not finite.
+    The estimate is unbiased and can be below 0.
     """
     real, completed = check_sets(real, completed, least=2)
 
@@ -82,19 +64,7 @@ def kernel_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
 
 
 def neighbourhoods(real: torch.Tensor, completed: torch.Tensor, nearest: int = NEAREST) -> dict[str, float]:
-    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
-
-    Args:
-        real: (N, D).
-        completed: (M, D).
-        nearest: The neighbour whose distance is the radius of a neighbourhood.
-
-    Returns:
-        The four by name.
-
-    Raises:
-        ValueError: If a set has too few members, the dimensions differ or values are not finite.
-    """
+    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020), by name."""
     real, completed = check_sets(real, completed, least=nearest + 1)
     radii, own_radii = _radii(real, nearest), _radii(completed, nearest)
     around, covered, recalled = [], *torch.zeros(2, len(real), dtype=torch.bool)
@@ -144,23 +114,11 @@ def memorisation(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Memorisation:
-    """Tests whether completions are closer to training faces than to held-out faces.
+    """Tests whether completions (N, D) are closer to training faces (T, D) than to held-out faces (M, D).
 
-    Without memorisation, training and held-out faces are exchangeable. Permuting these labels gives the null
-    distribution of the ratio of the two distances, whatever the numbers of faces.
-
-    Args:
-        completed: Features of completions, (N, D).
-        training: Features of training faces, (T, D).
-        held_out: Features of held-out faces, (M, D), none of them the face of a completion.
-        permutations: Number of permutations.
-        seed: Seed of the permutations.
-
-    Returns:
-        The distances and the test.
-
-    Raises:
-        ValueError: If a set is empty, the dimensions differ or values are not finite.
+    None of the held-out faces may be the face of a completion. Without memorisation, training and held-out faces are
+    exchangeable, so that permuting these labels gives the null distribution of the ratio of the two distances,
+    whatever the numbers of faces.
     """
     completed, training = check_sets(completed, training, least=1)
     completed, held_out = check_sets(completed, held_out, least=1)
@@ -220,15 +178,7 @@ def across_halves(real: torch.Tensor, completed: torch.Tensor) -> torch.Tensor:
 
 
 def jackknife(num_faces: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A statistic of all faces, and without each of `GROUPS` groups of neighbouring pairs.
-
-    Args:
-        num_faces: N, even.
-        statistic: Maps indices of faces to (M,).
-
-    Returns:
-        (M,) and (`GROUPS`, M).
-    """
+    """A statistic of face indices for all faces, (M,), and without each group of neighbouring pairs, (`GROUPS`, M)."""
     indices = torch.arange(num_faces)
     group = indices // 2 % GROUPS
     return statistic(indices), torch.stack([statistic(indices[group != left_out]) for left_out in range(GROUPS)])

@@ -11,31 +11,12 @@ from .registry import SEAM_ROWS
 
 
 def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
-    """Pixels that the known half determines: those that are equal in all exact samples of p(hidden | known).
-
-    Args:
-        redraws: Exact samples, (N, R, 3, h, w) uint8 or float, R of each of N known halves.
-
-    Returns:
-        (N, h, w) booleans.
-    """
+    """Pixels (N, h, w) that the known half determines: equal in all exact samples (N, R, 3, h, w)."""
     return (redraws == redraws[:, :1]).all(dim=1).all(dim=1)
 
 
 def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error over the pixels that the known half determines.
-
-    Args:
-        hidden: Completions, (N, K, 3, h, w).
-        truth: Any exact sample of each known half, (N, 3, h, w).
-        determined: (N, h, w) booleans from `determined_pixels`.
-
-    Returns:
-        (N, K); 0 for exact samples.
-
-    Raises:
-        ValueError: If a known half determines no pixel.
-    """
+    """Mean absolute error (N, K) of completions over the determined pixels (N, h, w); 0 for exact samples."""
     if not bool(determined.flatten(1).any(dim=1).all()):
         raise ValueError("determined has a half without a determined pixel; the error is not defined")
     error = (hidden - truth[:, None]).abs().mean(dim=2)
@@ -43,16 +24,10 @@ def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined
 
 
 def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of white noise in an image, estimated where the image is smooth.
+    """Standard deviation (...) of white noise in images (..., 3, h, w), estimated where they are smooth.
 
     The difference of two Laplacians does not respond to constants, linear ramps and most edges (Immerkaer, Fast noise
     variance estimation, 1996); the median of its absolute value ignores the remaining edges.
-
-    Args:
-        hidden: (..., 3, h, w).
-
-    Returns:
-        (...), in the unit of the pixel values.
     """
     kernel = hidden.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
     flat = hidden.reshape(-1, 1, *hidden.shape[-2:])
@@ -62,13 +37,9 @@ def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def sharpness(hidden: torch.Tensor) -> torch.Tensor:
-    """Root mean square of the Laplacian (Pech-Pacheco et al. 2000 use its variance): edges, texture and noise.
+    """Root mean square of the Laplacian (...) of images (..., 3, h, w): edges, texture and noise.
 
-    Args:
-        hidden: (..., 3, h, w).
-
-    Returns:
-        (...), in the unit of the pixel values; 0 for constant and linear images.
+    Pech-Pacheco et al. (2000) use its variance. It is 0 for constant and linear images.
     """
     kernel = hidden.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     response = F.conv2d(hidden.reshape(-1, 1, *hidden.shape[-2:]), kernel[None, None])
@@ -76,17 +47,10 @@ def sharpness(hidden: torch.Tensor) -> torch.Tensor:
 
 
 def blur_to_sharpness(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Mixes images with their own blur, the 3 x 3 binomial filter, until their sharpness is the target.
+    """Mixes images (..., 3, h, w) with their own blur until their sharpness is the target (...).
 
-    Sharpness is the root mean square of a linear filter, so that of (1 - t) x + t blur(x) equals the target at the
-    smaller root of a quadratic in t. Images that are less sharp stay unchanged; t is at most 1.
-
-    Args:
-        images: (..., 3, h, w).
-        target: Sharpness, (...).
-
-    Returns:
-        (..., 3, h, w).
+    Sharpness is the root mean square of a linear filter, so that of (1 - t) x + t blur(x), with the 3 x 3 binomial
+    filter, equals the target at the smaller root of a quadratic in t; t is at most 1. Less sharp images stay unchanged.
     """
     line = images.new_tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line)[None, None]
@@ -101,65 +65,26 @@ def blur_to_sharpness(images: torch.Tensor, target: torch.Tensor) -> torch.Tenso
 
 
 def add_noise_to(images: torch.Tensor, target: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Adds white noise to images whose residual noise is below the target until it reaches it.
-
-    Args:
-        images: (..., 3, h, w).
-        target: Residual noise, (...).
-        seed: Seed of the noise.
-
-    Returns:
-        (..., 3, h, w).
-    """
+    """Adds white noise to images (..., 3, h, w) until their residual noise is at least the target (...)."""
     missing = (target.square() - residual_noise(images).square()).clamp_min(0).sqrt()
     noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
     return images + missing[..., None, None, None] * noise
 
 
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference of the two rows at the seam.
-
-    Args:
-        known: (..., 3, h, w).
-        hidden: (..., 3, h, w), broadcast against `known`.
-
-    Returns:
-        (...), in the unit of the pixel values.
-    """
+    """Mean absolute difference (...) of the two rows at the seam of halves (..., 3, h, w)."""
     return (known[..., -1, :] - hidden[..., 0, :]).abs().mean(dim=(-2, -1))
 
 
 def seam_colour_difference(known: torch.Tensor, hidden: torch.Tensor, rows: int = SEAM_ROWS) -> torch.Tensor:
-    """Colour difference across the seam: per column, the mean of the rows above minus that of the rows below.
-
-    Args:
-        known: (..., 3, h, w).
-        hidden: (..., 3, h, w), broadcast against `known`.
-        rows: Rows on each side.
-
-    Returns:
-        (...), mean absolute difference over columns and channels, in the unit of the pixel values.
-
-    Raises:
-        ValueError: If a half has fewer rows.
-    """
+    """Mean absolute difference (...) per column between the mean colours of the rows above and below the seam."""
     if min(known.shape[-2], hidden.shape[-2]) < rows:
         raise ValueError(f"rows is {rows}; it must be at most the height of a half, {hidden.shape[-2]}")
     return (known[..., -rows:, :].mean(dim=-2) - hidden[..., :rows, :].mean(dim=-2)).abs().mean(dim=(-2, -1))
 
 
 def spread(hidden: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of each pixel among the completions of a half, root mean square over pixels and channels.
-
-    Args:
-        hidden: (N, K, 3, h, w), K at least 2.
-
-    Returns:
-        (N,), in the unit of the pixel values.
-
-    Raises:
-        ValueError: If there is one completion only.
-    """
+    """Standard deviation (N,) of a pixel among completions (N, K, 3, h, w), root mean square over pixels."""
     if hidden.shape[1] < 2:
         raise ValueError(f"num_completions is {hidden.shape[1]}; the spread needs at least 2")
     return hidden.var(dim=1).mean(dim=(-3, -2, -1)).sqrt()

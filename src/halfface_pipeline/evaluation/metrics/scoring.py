@@ -51,18 +51,7 @@ class Distances:
 
 
 def distances(truth: torch.Tensor, completed: torch.Tensor) -> Distances:
-    """Distances between truths and completions and among completions.
-
-    Args:
-        truth: Features of the true faces, (N, D).
-        completed: Features of their completions, (N, K, D).
-
-    Returns:
-        The distances.
-
-    Raises:
-        ValueError: If the shapes do not fit, or a feature is not a finite number.
-    """
+    """Distances of truths (N, D) and completions (N, K, D); ValueError if these do not fit or are not finite."""
     if truth.ndim != 2 or completed.ndim != 3 or truth.shape != (completed.shape[0], completed.shape[2]):
         raise ValueError(
             f"features of completions have shape {tuple(completed.shape)} and those of truths {tuple(truth.shape)}; "
@@ -78,18 +67,9 @@ def distances(truth: torch.Tensor, completed: torch.Tensor) -> Distances:
 
 
 def truth_ranks(truth: torch.Tensor, completed: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Rank of each truth among its completions by some number; uniform on 0 .. K for a calibrated sampler.
+    """Ranks (N,) of truths (N,) among completions (N, K) by some number; uniform on 0 .. K for a calibrated sampler.
 
-    Ties are broken at random (Hamill 2001). The number must treat truth and completions alike (Gneiting et al. 2008):
-    a colour, a noise level, the distance to the others.
-
-    Args:
-        truth: (N,).
-        completed: (N, K).
-        seed: Seed of the ties.
-
-    Returns:
-        (N,) integers from 0 (the truth is smallest) to K.
+    Ties are broken at random (Hamill 2001). The number must treat truth and completions alike (Gneiting et al. 2008).
     """
     ties = (completed == truth[:, None]).sum(dim=1)
     share = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed))
