@@ -23,8 +23,6 @@ from .metrics.registry import ROWS
 SHEET, EXTREMES, RANKS, SLICES, PROBES = "completions.png", "extremes.png", "ranks.png", "slices.png", "readings.png"
 PICTURES = (SHEET, EXTREMES, RANKS, SLICES, PROBES)
 MAX_COLUMNS = 12
-MAX_BARS = 18
-"""Slices in a row of the figure, which keeps it about as wide as a page."""
 FACES_EACH = 2
 SHOWN_FACES = 8
 
@@ -96,39 +94,46 @@ def rank_histograms(metrics: dict[str, Any]) -> Figure:
 
 
 def slice_bars(metrics: dict[str, Any]) -> Figure:
-    """The energy score of each slice and its shift of hair lightness, the clearest columns first."""
+    """The energy score of each slice and its shift of hair lightness, a row per column, the clearest columns first."""
     audited = metrics["audit"]
-    names = metrics["measures"]
-    shift = next((name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in names), None)
-    columns = sorted(audited, key=lambda name: _clearest(audited[name]))[:MAX_COLUMNS]
-    panels = ["energy_score", *([shift] if shift else [])]
-    widths = [max(2, len(audited[name]["slices"])) for name in columns]
-    rows = _fill_rows(columns, widths)
-    widest = max(sum(within) for _, within in rows)
-    figure = Figure(figsize=(max(5.0, 0.62 * widest), 2.5 * len(panels) * len(rows)), layout="constrained")
-    for strip, (line, within) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        # An empty panel at the end of a short row keeps its bars as wide as the others'.
-        spare = [widest - sum(within)] if sum(within) < widest else []
-        columns_here = len(line) + len(spare)
-        grid = strip.subplots(len(panels), columns_here, squeeze=False, width_ratios=[*within, *spare], sharey="row")
-        for axes in grid[:, len(line) :].flat:
-            axes.set_visible(False)
-        for panel, measure in enumerate(panels):
-            for place, column in enumerate(line):
-                axes = grid[panel][place]
-                _bars(axes, audited[column]["slices"], measure)
-                axes.tick_params(axis="x", rotation=30, labelsize=7)
-                axes.set_xmargin(0.02)
-                if panel == 0:
-                    axes.set_title(column.replace("_", " "), fontsize=10)
-                    axes.set_xticklabels([])
-            label = (
-                "energy score\n(green: floor,\nred: another face)"
-                if measure == "energy_score"
-                else "lightness shift of hair\ncompleted - true (L*)"
-            )
-            grid[panel][0].set_ylabel(label, fontsize=9)
+    columns = sorted(audited, key=lambda name: _p_value(audited[name]))[:MAX_COLUMNS]
+    panels = {"energy_score": "energy score (green: floor, red: another face)"}
+    shift = [name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in metrics["measures"]]
+    panels |= dict.fromkeys(shift[:1], "lightness of hair, completed - true (L*)")
+    bars = [len(audited[name]["slices"]) for name in columns]
+    figure = Figure(figsize=(5.5 * len(panels), 0.8 + 0.3 * sum(bars)), layout="constrained")
+    grid = figure.subplots(len(columns), len(panels), squeeze=False, sharex="col", sharey="row", height_ratios=bars)
+    for row, column in zip(grid, columns, strict=True):
+        for axes, measure in zip(row, panels, strict=True):
+            _draw_bars(axes, audited[column]["slices"], measure)
+        row[0].set_ylabel(column.replace("_", " "), rotation=0, ha="right", va="center")
+        row[0].invert_yaxis()
+    for axes, label in zip(grid[-1], panels.values(), strict=True):
+        axes.set_xlabel(label)
     return figure
+
+
+def _p_value(part: dict[str, Any]) -> float:
+    """Of a column's gap in energy score; above 1 where it has none."""
+    gap = part["gaps"].get("energy_score")
+    return 2.0 if gap is None else float(gap["p_value"])
+
+
+def _draw_bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
+    """A bar per slice with its interval; for the energy score also its floor and ceiling as lines."""
+    axes.set_yticks(range(len(slices)), [f"{piece['name']} (n={piece['num_faces']})" for piece in slices], fontsize=8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.axvline(0, color="black", linewidth=0.8)
+    for place, piece in enumerate(slices):
+        entry = piece["measures"][measure]
+        if entry["value"] is None:
+            continue
+        axes.barh(place, entry["value"], color="tab:blue", height=0.8)
+        if entry["low"] is not None:
+            axes.plot([entry["low"], entry["high"]], [place, place], color="black", linewidth=1.5)
+        for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
+            if measure == "energy_score" and entry[name]:
+                axes.plot([entry[name]] * 2, [place - 0.4, place + 0.4], color=colour, linewidth=2)
 
 
 def probe_shifts(metrics: dict[str, Any]) -> Figure:
@@ -153,40 +158,3 @@ def probe_shifts(metrics: dict[str, Any]) -> Figure:
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
-
-
-def _fill_rows(columns: list[str], widths: list[int]) -> list[tuple[list[str], list[int]]]:
-    """Distributes columns over rows of at most `MAX_BARS` bars."""
-    rows: list[tuple[list[str], list[int]]] = []
-    for column, width in zip(columns, widths, strict=True):
-        if not rows or sum(rows[-1][1]) + width > MAX_BARS:
-            rows.append(([], []))
-        rows[-1][0].append(column)
-        rows[-1][1].append(width)
-    return rows
-
-
-def _clearest(part: dict[str, Any]) -> float:
-    """The p-value of a column's gap in energy score; above 1 where it has none."""
-    gap = part["gaps"].get("energy_score")
-    return 2.0 if gap is None else float(gap["p_value"])
-
-
-def _bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
-    """One bar per slice with its interval; for the energy score also its floor and ceiling as lines."""
-    labels = [f"{piece['name']}\nn={piece['num_faces']}" for piece in slices]
-    found = [piece["measures"][measure] for piece in slices]
-    heights = [entry["value"] or 0.0 for entry in found]
-    ends = [(h, h) if e["low"] is None else (e["low"], e["high"]) for h, e in zip(heights, found, strict=True)]
-    below = [height - low for height, (low, _) in zip(heights, ends, strict=True)]
-    above = [high - height for height, (_, high) in zip(heights, ends, strict=True)]
-    axes.bar(range(len(slices)), heights, color="tab:blue", yerr=(below, above), capsize=3, ecolor="black", width=0.8)
-    if measure == "energy_score":
-        for place, entry in enumerate(found):
-            for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
-                if entry[name]:
-                    axes.plot([place - 0.4, place + 0.4], [entry[name]] * 2, color=colour, linewidth=2)
-    else:
-        axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(slices)), labels)
-    axes.grid(axis="y", alpha=0.3)

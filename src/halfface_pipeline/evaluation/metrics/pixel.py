@@ -50,7 +50,7 @@ def blur_to_sharpness(images: torch.Tensor, target: torch.Tensor) -> torch.Tenso
     """Mixes images (..., 3, h, w) with their own blur until their sharpness is the target (...).
 
     Sharpness is the root mean square of a linear filter, so that of (1 - t) x + t blur(x), with the 3 x 3 binomial
-    filter, equals the target at the smaller root of a quadratic in t; t is at most 1. Less sharp images stay unchanged.
+    filter, equals the target at the smaller root of a quadratic in t, at most 1. Less sharp images stay unchanged.
     """
     line = images.new_tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line)[None, None]
