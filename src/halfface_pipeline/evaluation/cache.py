@@ -105,6 +105,7 @@ class Completions:
         batch_size: int = 32,
     ) -> None:
         self.pipe, self.sampling, self.batch_size = pipe, sampling, batch_size
+        self.images_sha256 = images_sha256
         self.weights = weights_sha256(pipe.unet)
         scheduler = {name: value for name, value in pipe.scheduler.config.items() if not name.startswith("_")}
         key = {

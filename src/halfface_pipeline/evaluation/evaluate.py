@@ -73,12 +73,7 @@ def evaluate(
             missing or cannot be predicted, another evaluation is running in the folder, or completions are not
             finite.
     """
-    size = pipe.config.height, pipe.config.width
-    if (data.height, data.width, data.channels) != (*size, 3):
-        raise ValueError(
-            f"data are {data.height}x{data.width} with {data.channels} channels; the model generates "
-            f"{size[0]}x{size[1]} with 3"
-        )
+    _check_size(pipe, data)
     keep_freed_memory()
     num_faces, hidden_half = config.sampling.num_faces, pipe.config.hidden_half
     network = load_features(config.features, config.features_path, str(pipe.device))
@@ -101,53 +96,72 @@ def evaluate(
             if to_predict:
                 known = nearest.features(network, known_alone=True)
                 probes = Probes.fit(training_features, known, {name: training_columns[name] for name in to_predict})
-        found = measure_faces(
-            faces, data, hidden_half, config, completions.complete, network, nearest=nearest, probes=probes
-        )
+        found = measure_faces(faces, data, hidden_half, config, completions.complete, network, nearest, probes)
         readings = {} if probes is None else _evaluate_probes(found, probes, columns)
-        metrics = {
-            "schema_version": SCHEMA_VERSION,
-            "command": list(command),
-            "versions": _versions(),
-            "model": {
-                "weights_sha256": completions.weights,
-                "hidden_half": hidden_half,
-                "height": data.height,
-                "width": data.width,
-            },
-            "data": {
-                "source": data.source,
-                "name": None if data.path is None else Path(data.path).name,
-                "height": data.height,
-                "width": data.width,
-                "images_sha256": faces.images_sha256(),
-                "resize": "drawn at this size" if data.source == "procedural" else RESIZE,
-                "num_training_searched": 0 if nearest is None else nearest.num_training,
-                "trained_on": list(trained_on),
-            },
-            "num_faces": num_faces,
-            "num_completions": config.sampling.num_completions,
-            "scheduler": type(pipe.scheduler).__name__,
-            "num_inference_steps": config.sampling.num_inference_steps,
-            "seeds": list(config.seeds),
-            "features": _feature_facts(network),
-            "intervals": {"level": LEVEL, "method": "percentile bootstrap over faces", "resamples": RESAMPLES},
-            **summarise(found),
-            "real": _set_distances(found, training_features),
-            "readings": readings,
-            "audit": audit(
-                _own_columns(found, probes, readings) | chosen,
-                found.rows["model"],
-                found.floor,
-                found.rows["other_face"],
-            ),
-        }
+        columns = _own_columns(found, probes, readings) | chosen
+        metrics = _settings(data, config, completions, network, command)
+        metrics["data"]["num_training_searched"] = 0 if nearest is None else nearest.num_training
+        metrics["data"]["trained_on"] = trained_on
+        metrics |= summarise(found)
+        metrics["real"] = _set_distances(found, training_features)
+        metrics["readings"] = readings
+        metrics["audit"] = audit(columns, found.rows["model"], found.floor, found.rows["other_face"])
         metrics = _to_json(metrics)
         # Pictures come first: they say who wrote them, which lets the same command replace what a killed one left.
         draw_pictures(out, metrics, found, faces, completions)
         atomic_write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         atomic_write_text(out / REPORT, as_markdown(metrics))
     return metrics
+
+
+def _check_size(pipe: HalfFaceInpaintPipeline, data: DataConfig) -> None:
+    size = pipe.config.height, pipe.config.width
+    if (data.height, data.width, data.channels) != (*size, 3):
+        raise ValueError(
+            f"data are {data.height}x{data.width} with {data.channels} channels; the model generates "
+            f"{size[0]}x{size[1]} with 3"
+        )
+
+
+def _settings(
+    data: DataConfig,
+    config: EvaluationConfig,
+    completions: Completions,
+    network: FeatureNetwork,
+    command: Sequence[str],
+) -> dict[str, Any]:
+    """The sections of metrics.json that say what was evaluated, and how."""
+    size = {"height": data.height, "width": data.width}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "command": command,
+        "versions": _versions(),
+        "model": {
+            "weights_sha256": completions.weights,
+            "hidden_half": completions.pipe.config.hidden_half,
+            **size,
+        },
+        "data": {
+            "source": data.source,
+            "name": None if data.path is None else Path(data.path).name,
+            **size,
+            "images_sha256": completions.images_sha256,
+            "resize": "drawn at this size" if data.source == "procedural" else RESIZE,
+        },
+        "num_faces": config.sampling.num_faces,
+        "num_completions": config.sampling.num_completions,
+        "scheduler": type(completions.pipe.scheduler).__name__,
+        "num_inference_steps": config.sampling.num_inference_steps,
+        "seeds": list(config.seeds),
+        "features": {
+            "name": network.name,
+            "size": network.size,
+            "dim": network.dim,
+            "weights_sha256": network.weights_sha256,
+            "resize": None if network.size is None else FEATURE_RESIZE,
+        },
+        "intervals": {"level": LEVEL, "method": "percentile bootstrap over faces", "resamples": RESAMPLES},
+    }
 
 
 def _held_out_columns(data: DataConfig, faces: ImageSet, num_faces: int) -> dict[str, np.ndarray]:
@@ -195,16 +209,6 @@ def _set_distances(found: Measurements, training: torch.Tensor | None) -> dict[s
         if len(rows["truth"]) >= MIN_FACES:
             raise
         return {"left_out": str(error)}
-
-
-def _feature_facts(network: FeatureNetwork) -> dict[str, Any]:
-    return {
-        "name": network.name,
-        "size": network.size,
-        "dim": network.dim,
-        "weights_sha256": network.weights_sha256,
-        "resize": None if network.size is None else FEATURE_RESIZE,
-    }
 
 
 def _versions() -> dict[str, str | None]:
