@@ -51,7 +51,8 @@ def complete(
         ValueError: If the pipeline refuses the arguments, or its result is not finite.
     """
     halves, num_completions = known_halves(batch.images, batch.hidden_half), sampling.num_completions
-    generators = [_generator(sampling.seed, first + row) for row in range(len(halves))]
+    seeds = np.random.default_rng(sampling.seed).integers(2**63 - 1, size=first + len(halves))[first:].tolist()
+    generators = [torch.Generator().manual_seed(face_seed) for face_seed in seeds]
     pipe.set_progress_bar_config(disable=True)
     per_call = max(1, batch_size // num_completions)
     images, hidden = [], []
@@ -65,11 +66,6 @@ def complete(
             bar.update(len(result.images))
     canonical = to_canonical(torch.stack(hidden), batch.hidden_half)
     return images, canonical.unflatten(0, (len(halves), num_completions))
-
-
-def _generator(seed: int, face: int) -> torch.Generator:
-    (state,) = np.random.SeedSequence([seed, face]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(state >> 1))
 
 
 @dataclass(frozen=True, eq=False)
