@@ -1,10 +1,10 @@
 """`halfface evaluate`."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ..config.schema import SamplerName, SamplingConfig
 from ..diffusion.samplers import make_sampler
 from ..evaluation.config import NUM_TRAINING, EvaluationConfig
 from ..evaluation.dataset import evaluation_data, training_data
@@ -13,7 +13,18 @@ from ..evaluation.features import NAMES
 from ..evaluation.figures import SHEET
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
-from .options import add_device, model_on_device, output_folder, refuse_overwriting, seed
+from .options import (
+    SAMPLERS,
+    add_batch_size,
+    add_device,
+    add_model,
+    add_out,
+    add_seed,
+    model_on_device,
+    output_folder,
+    refuse_overwriting,
+    sampling_config,
+)
 
 
 def add_evaluate(commands: Any) -> None:
@@ -29,7 +40,6 @@ def add_evaluate(commands: Any) -> None:
         "--data", help="`procedural` or a folder of photos (default: the data the model was trained on)"
     )
     parser.add_argument("--num-faces", type=int, default=64, help="held-out faces (default 64)")
-    parser.add_argument("-n", type=int, default=4, help="completions per face (default 4)")
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="S", help="repeat all completions with S seeds (default 1)"
     )
@@ -52,14 +62,14 @@ def add_evaluate(commands: Any) -> None:
         metavar="N",
         help=f"training faces to search for the nearest one, and to fit --read to (default {NUM_TRAINING})",
     )
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
+    parser.add_argument("-n", type=int, default=4, help="completions per face (default 4)")
+    add_model(parser)
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-    names = ", ".join(get_args(SamplerName))
-    parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
+    parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{SAMPLERS} (default ddpm)")
     add_device(parser)
-    parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    parser.add_argument("--seed", type=seed, default=0, help="of the completions (default 0)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    add_batch_size(parser)
+    add_seed(parser, "seed of the completions")
+    add_out(parser)
     parser.set_defaults(command=_evaluate)
 
 
@@ -70,7 +80,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     config = EvaluationConfig(
-        SamplingConfig(options.scheduler, options.steps, options.num_faces, options.n, options.seed),
+        replace(sampling_config(options), num_faces=options.num_faces),
         options.batch_size,
         options.seeds,
         options.features or ("pixels" if data.source == "procedural" else "dinov2"),

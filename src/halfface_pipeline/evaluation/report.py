@@ -304,7 +304,6 @@ def _gaps(audit: Section) -> str:
         (gap["q_value"], -gap["ratio"], column, measure, gap)
         for column, part in audit.items()
         for measure, gap in part["gaps"].items()
-        if None not in (gap["ratio"], gap["low"], gap["high"])  # the best slice is without error
     ]
     if not found:
         return "No column has two slices that are large enough to compare."

@@ -89,7 +89,7 @@ def audit(columns: Mapping[str, np.ndarray], model: Values, floor: Values, ceili
         p-value, and the false discovery rate among the gaps of all columns, Benjamini and Hochberg 1995).
     """
     found = {name: _slice_column(values, model, floor, ceiling) for name, values in columns.items()}
-    gaps = [gap for part in found.values() for gap in part["gaps"].values() if math.isfinite(gap["ratio"])]
+    gaps = [gap for part in found.values() for gap in part["gaps"].values()]
     rates = scipy.stats.false_discovery_control([gap["p_value"] for gap in gaps]).tolist() if gaps else []
     for gap, rate in zip(gaps, rates, strict=True):
         gap["q_value"] = rate
@@ -130,6 +130,8 @@ def _gaps(
     means = torch.stack([values.double().mean(dim=0) for values, _ in slices.values()])
     resampled, names, gaps = torch.stack([means for _, means in slices.values()]), list(slices), {}
     for at, test in zip(low, tests, strict=True):
+        if not math.isfinite(test.statistic):
+            continue  # the best slice is without error
         worst, best = int(means[:, at].argmax()), int(means[:, at].argmin())
         ((lower, upper),) = interval((resampled[worst, :, at] / resampled[best, :, at])[:, None])
         gaps[metrics[at]] = {
