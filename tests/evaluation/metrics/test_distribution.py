@@ -145,13 +145,13 @@ def test_sets_that_do_not_fit_are_refused(measure):
         measure(good, good.where(good > -10, 0).index_fill(0, torch.tensor([2]), torch.nan))
 
 
-def test_the_jackknife_of_a_mean_is_its_standard_error():
+def test_jackknife_of_a_mean_is_its_standard_error():
     values = normal(40, 2)
     (mean, without) = jackknife(40, lambda there: values[there].mean(dim=0))
     pairs = values.view(20, 2, 2).mean(dim=1)
     for place, estimate in enumerate(jackknife_estimates(mean, without, 40)):
         assert estimate.value == pytest.approx(float(values[:, place].mean()))
-        assert estimate.high - estimate.value == pytest.approx(2.093 * float(pairs[:, place].std()) / 20**0.5)
+        assert estimate.high - estimate.value == pytest.approx(2.0930 * float(pairs[:, place].std()) / 20**0.5, rel=1e-4)
 
 
 def test_sets_are_never_of_the_same_faces():
