@@ -17,7 +17,7 @@ from halfface_pipeline.evaluation.factors import (
     draw_templates,
     hair_colours,
     labels_of,
-    read_factors,
+    predict_factors,
 )
 
 
@@ -45,7 +45,7 @@ def test_exact_samples_are_read_rightly(size):
     assert templates.images.shape[1] == NUM_TEMPLATES == 32 and templates.size == (24, 40)
     generator = np.random.default_rng(7)
     drawn = [redraw(factors, generator) for _ in range(3)]
-    read = read_factors(templates, torch.stack([bottoms(each, *size) for each in drawn], dim=1))
+    read = predict_factors(templates, torch.stack([bottoms(each, *size) for each in drawn], dim=1))
     for name in CLASSES:
         truth = torch.from_numpy(np.stack([labels_of(each)[name] for each in drawn], axis=1))
         assert torch.equal(read[name] < 0, truth < 0)
@@ -65,7 +65,7 @@ def test_a_changed_factor_is_read_as_changed():
     factors = factors_of(DataConfig(), 10)
     white = np.tile(np.float32(CLOTHING_COLOURS["white"]), (10, 1))
     changed = replace(factors, clothing=white, neckline=np.full(10, 3, np.float32))
-    read = read_factors(draw_templates(factors, 48, 40), bottoms(changed, 48, 40)[:, None])
+    read = predict_factors(draw_templates(factors, 48, 40), bottoms(changed, 48, 40)[:, None])
     assert (read["clothing"] == list(CLOTHING_COLOURS).index("white")).float().mean() > 0.9
     assert (read["neckline"] == 3).float().mean() > 0.7
 

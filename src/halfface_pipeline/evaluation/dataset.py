@@ -18,7 +18,7 @@ from ..remote_code.halves import split as split_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.log import CONFIG_FILE
 from .metrics.pixel import determined_pixels
-from .metrics.registry import NUM_REDRAWS
+from .metrics.registry import NUM_EXACT_SAMPLES
 
 NAMES_SHOWN = 3
 
@@ -176,8 +176,10 @@ def make_batch(
     if data.source != "procedural" or hidden_half != "bottom":
         return batch
     factors = factors_of(data, len(rows), split, rows.start)
-    samples = draw_exact_samples(factors, data.height, data.width, NUM_REDRAWS + num_completions, seed=rows.start)
-    determined, exact = determined_pixels(samples[:, :NUM_REDRAWS]), samples[:, NUM_REDRAWS:]
+    samples = draw_exact_samples(
+        factors, data.height, data.width, NUM_EXACT_SAMPLES + num_completions, seed=rows.start
+    )
+    determined, exact = determined_pixels(samples[:, :NUM_EXACT_SAMPLES]), samples[:, NUM_EXACT_SAMPLES:]
     return dataclasses.replace(batch, factors=factors, exact=exact, determined=determined)
 
 

@@ -137,7 +137,7 @@ def _shown(factors: Factors, size: tuple[int, int]) -> dict[str, torch.Tensor]:
     return {name: change > MIN_CHANGE for name, change in changes.items()}
 
 
-def read_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+def predict_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
     """Predicts the class (N, K) of each free factor of halves (N, K, 3, h, w) uint8; -1 where it does not apply."""
     pixels = (
         F.adaptive_avg_pool2d((hidden / 255).flatten(0, 1), templates.size).flatten(1).unflatten(0, hidden.shape[:2])

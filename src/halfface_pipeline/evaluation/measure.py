@@ -16,7 +16,7 @@ from .baselines import NearestTraining, mean_completion, mirrored, other_half
 from .cache import Completed
 from .config import EvaluationConfig
 from .dataset import EvaluationBatch, make_batch
-from .factors import CLASSES, draw_templates, labels_of, read_factors
+from .factors import CLASSES, draw_templates, labels_of, predict_factors
 from .features import FeatureNetwork
 from .metrics import pixel
 from .metrics.colour import colour_scores, lightness, lightness_above, procedural_regions, seam_regions, to_lab
@@ -41,7 +41,7 @@ class Measurements:
         ranks: By number of `RANKED`, (N,) ranks of the truth among the completions of the first seed.
         seam_gradients: Of the truth and of the completions of the first seed, (N, 1 + K).
         factors: Classes of the free factors by row and factor, (N, K or 1): predicted for `model` and `exact`, and for
-            the truth as drawn (`truth`) and as predicted (`truth_read`).
+            the truth as drawn (`truth`) and as predicted (`truth_predicted`).
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
         features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
         seed_features: Of the first completion of each face, (N, D) per seed.
@@ -256,10 +256,10 @@ def _measure(
         hidden = torch.cat([completions.hidden for completions in completed], dim=1)
         truth = labels_of(batch.factors)
         found.factors = {
-            "model": read_factors(templates, hidden),
-            "exact": read_factors(templates, batch.exact),
+            "model": predict_factors(templates, hidden),
+            "exact": predict_factors(templates, batch.exact),
             "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
-            "truth_read": read_factors(templates, batch.truth[:, None]),
+            "truth_predicted": predict_factors(templates, batch.truth[:, None]),
         }
     return found
 

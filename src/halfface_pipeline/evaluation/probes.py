@@ -97,10 +97,11 @@ def _fit(features: np.ndarray, targets: np.ndarray) -> list[Probe]:
     scaled = scaler.transform(features)
     unit = float(np.square(scaled).sum()) / len(scaled)
     ridge = RidgeCV(np.multiply(PENALTIES, unit), alpha_per_target=True).fit(scaled, targets)
-    weights = ridge.coef_ / scaler.scale_
+    weights = np.atleast_2d(ridge.coef_ / scaler.scale_)
     offsets = ridge.intercept_ - weights @ scaler.mean_
+    penalties = np.atleast_1d(ridge.alpha_ / unit)  # scikit-learn gives one target a plain number
     left_out_r2 = 1 + ridge.best_score_ / targets.var(axis=0)
-    numbers = zip(offsets.tolist(), (ridge.alpha_ / unit).tolist(), left_out_r2.tolist(), strict=True)
+    numbers = zip(offsets.tolist(), penalties.tolist(), left_out_r2.tolist(), strict=True)
     return [Probe(torch.from_numpy(row), *each, len(features)) for row, each in zip(weights, numbers, strict=True)]
 
 

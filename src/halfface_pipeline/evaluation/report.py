@@ -89,7 +89,7 @@ def _free_factors(found: Measurements) -> Section:
     """The frequency of each class of each free factor."""
     section: Section = {}
     for name, classes in CLASSES.items() if found.factors else ():
-        truth, predicted = found.factors["truth"][name], found.factors["truth_read"][name]
+        truth, predicted = found.factors["truth"][name], found.factors["truth_predicted"][name]
         applies = truth[:, 0] >= 0
         if not bool(applies.any()):
             continue

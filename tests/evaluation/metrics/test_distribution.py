@@ -151,7 +151,9 @@ def test_jackknife_of_a_mean_is_its_standard_error():
     pairs = values.view(20, 2, 2).mean(dim=1)
     for place, estimate in enumerate(jackknife_estimates(mean, without, 40)):
         assert estimate.value == pytest.approx(float(values[:, place].mean()))
-        assert estimate.high - estimate.value == pytest.approx(2.0930 * float(pairs[:, place].std()) / 20**0.5, rel=1e-4)
+        assert estimate.high - estimate.value == pytest.approx(
+            2.0930 * float(pairs[:, place].std()) / 20**0.5, rel=1e-4
+        )
 
 
 def test_sets_are_never_of_the_same_faces():

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from .registry import SEAM_ROWS
 
 
-def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
+def determined_pixels(samples: torch.Tensor) -> torch.Tensor:
     """Pixels (N, h, w) that the known half determines: equal in all exact samples (N, R, 3, h, w)."""
-    return (redraws == redraws[:, :1]).all(dim=1).all(dim=1)
+    return (samples == samples[:, :1]).all(dim=1).all(dim=1)
 
 
 def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 PIXEL, FEATURE, LAB = "pixel value from 0 to 1", "feature", "CIELAB"
-NUM_REDRAWS = 32
+NUM_EXACT_SAMPLES = 32
 """Exact samples of each procedural face that find its determined pixels."""
 SEAM_ROWS = 4
 """Rows on each side of the seam whose colours are compared."""
@@ -43,7 +43,7 @@ METRICS = {
     "best_of_k_distance": Metric("consistency", "distance of the nearest completion to the truth", FEATURE, "lower"),
     "determined_pixel_error": Metric(
         "consistency",
-        f"mean absolute error over pixels that are equal in {NUM_REDRAWS} exact samples",
+        f"mean absolute error over pixels that are equal in {NUM_EXACT_SAMPLES} exact samples",
         PIXEL,
         "lower",
     ),
