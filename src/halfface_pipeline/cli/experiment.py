@@ -133,23 +133,23 @@ def _step_size(options: argparse.Namespace) -> Result:
     variance = options.variance
     with contextlib.suppress(ValueError):
         variance = float(variance)
-    return sampling.step_size(*_pipe_and_faces(options), options.step_sizes, variance, options.batch_size)
+    return sampling.step_size(_setup(options), options.step_sizes, variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:
-    return sampling.variance(*_pipe_and_faces(options), options.step_sizes, options.matching, options.batch_size)
+    return sampling.variance(_setup(options), options.step_sizes, options.matching)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
-    return sampling.samplers(*_pipe_and_faces(options), options.schedulers, options.steps, options.batch_size)
+    return sampling.samplers(_setup(options), options.schedulers, options.steps)
 
 
-def _pipe_and_faces(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch, SamplingConfig]:
-    """The model, faces, and the number of completions and seed for them."""
+def _setup(options: argparse.Namespace) -> sampling.Setup:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
     faces = load_batch(pipe, data, options.num_faces, options.n)
-    return pipe, faces, SamplingConfig(num_completions=options.n, seed=options.seed)
+    config = SamplingConfig(num_completions=options.n, seed=options.seed)
+    return sampling.Setup(pipe, faces, config, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:
