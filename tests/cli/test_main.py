@@ -145,7 +145,7 @@ BAD = {
     "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
     "--data is 'missing-folder'; it must be": ["evaluate", "--model", "MODEL", "--data", "missing-folder"],
-    "read is age; a reader needs training faces": [
+    "read is age; probes need training faces": [
         *("evaluate", "--model", "MODEL", "--data", "procedural"),
         *("--read", "age"),
     ],

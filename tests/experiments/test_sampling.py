@@ -8,7 +8,7 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.evaluation.trials import load_trial
+from halfface_pipeline.evaluation.dataset import load_batch
 from halfface_pipeline.experiments.sampling import Setup, samplers, step_size, variance
 from halfface_pipeline.experiments.unseen import unseen
 from tests.oracles import GaussianDenoiser
@@ -27,7 +27,7 @@ def exact_pipeline(tiny_pipeline):
 
 @pytest.fixture
 def trial(tiny_pipeline):
-    return load_trial(tiny_pipeline(48, 40), DATA, 2, 2)
+    return load_batch(tiny_pipeline(48, 40), DATA, 2, 2)
 
 
 def test_beta_leaves_the_predicted_noise(tiny_pipeline, trial):
@@ -82,7 +82,7 @@ def test_samplers_are_exact_on_one_grey_in_few_steps(exact_pipeline, trial):
 def test_unseen_measures_both_splits_and_the_gap(exact_pipeline):
     pipe = exact_pipeline
     pipe.scheduler = make_sampler("ddim", pipe.scheduler)
-    parts = [load_trial(pipe, DATA, 3, 2, split) for split in ("train", "eval")]
+    parts = [load_batch(pipe, DATA, 3, 2, split) for split in ("train", "eval")]
     assert not torch.equal(parts[0].truth, parts[1].truth)
     result = unseen(pipe, *parts, TWO)
     rows = {row["measure"]: row for row in result.rows}

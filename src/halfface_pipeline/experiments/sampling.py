@@ -1,7 +1,7 @@
 """One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -9,7 +9,9 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
-from ..evaluation.trials import EvaluationBatch, complete, scores
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
@@ -134,14 +136,15 @@ def _larger_steps(setup: Setup, title: str, size: int, matching: str, variance_t
 
 
 def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any]) -> Result:
-    pipe, faces, n, seed = setup.pipe, setup.faces, setup.sampling.num_completions, setup.sampling.seed
+    pipe, faces, n = setup.pipe, setup.faces, setup.sampling.num_completions
     trained, rows, pictures = pipe.scheduler, [], []
     exact = scores(faces, faces.exact) if faces.exact is not None else {}
     try:
         for number, column in enumerate(columns, start=1):
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
-            images, hidden = complete(pipe, faces, n, column.num_steps, seed, setup.batch_size, label)
+            with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
+            images, hidden = complete(pipe, faces, with_steps, setup.batch_size, label)
             pictures.append(images)
             row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
@@ -158,7 +161,7 @@ def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any
     return Result(
         _sheet(faces, pictures, [column.title for column in columns], n),
         rows,
-        {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": seed},
+        {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": setup.sampling.seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
     )
 
