@@ -8,7 +8,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
 from ..config.schema import NoiseConfig, PredictionType, SamplerName
-from ..remote_code.noise_levels import prepare_scheduler
+from ..remote_code.noise_levels import check_scheduler
 
 SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
     "ddpm": ("DDPMScheduler", {}),
@@ -97,7 +97,7 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    prepare_scheduler(make_sampler(name, trained), num_inference_steps, "cpu")
+    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config)
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

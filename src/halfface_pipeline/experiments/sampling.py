@@ -162,7 +162,7 @@ def _compare(
             label = f"{number}/{len(columns)} {column.title}"
             images, hidden = complete(pipe, trial, num_completions, column.num_steps, seed, batch_size, label)
             pictures.append(images)
-            row: Row = {**column.names, "network_calls": len(column.scheduler.timesteps), **scores(trial, hidden)}
+            row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(trial, hidden)}
             if "spread" in row and "spread" in exact:
                 row["spread_over_exact"] = row["spread"] / exact["spread"]
             if isinstance(column.scheduler, RespacedDDPMScheduler):
