@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
-from ..config.schema import SamplerName, SamplingConfig
+from ..config.samplers import SAMPLERS
+from ..config.schema import SamplingConfig
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import complete_halves, model_name, reproduce
 from ..inference.load import open_photo
@@ -36,7 +37,6 @@ from .options import (
     written_by_us,
 )
 
-SAMPLERS = ", ".join(get_args(SamplerName))
 LARGEST_BATCH = 1024
 """Bounds what `redraw` computes because a PNG says so."""
 SAME_SHAPE = 0.01
@@ -62,8 +62,9 @@ def add_complete(commands: Any) -> None:
     parser.add_argument(
         "--steps", type=int, default=FEW_STEPS, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more)"
     )
+    names = ", ".join(SAMPLERS)
     parser.add_argument(
-        "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER})"
+        "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{names} (default {FEW_STEP_SAMPLER})"
     )
     add_speed(parser)
     add_device(parser)

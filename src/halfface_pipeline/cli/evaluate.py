@@ -2,9 +2,9 @@
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ..config.schema import SamplerName
+from ..config.samplers import SAMPLERS
 from ..diffusion.samplers import make_sampler
 from ..evaluation.dataset import evaluation_data, training_data
 from ..evaluation.evaluate import NUM_TRAINING, evaluate
@@ -51,7 +51,7 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-    names = ", ".join(get_args(SamplerName))
+    names = ", ".join(SAMPLERS)
     parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
     parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
     parser.add_argument("--seed", type=seed, default=0, help="makes the draw repeatable (default 0)")

@@ -3,12 +3,13 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from diffusers import SchedulerMixin
 
-from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig, require
+from ..config.samplers import SAMPLERS
+from ..config.schema import DataConfig, NoiseConfig, SamplingConfig, require
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
 from ..evaluation.dataset import evaluation_data
@@ -89,7 +90,7 @@ def add_experiments(commands: Any) -> None:
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
         kind.add_argument("-n", type=int, help=f"completions of each (default {THOROUGH['n']})")
         kind.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    names = ", ".join(get_args(SamplerName))
+    names = ", ".join(SAMPLERS)
     for kind in (new, losses):
         kind.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
         kind.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")

@@ -5,10 +5,7 @@ import os
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
-SamplerName = Literal[
-    "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
-]
+from .samplers import SAMPLERS, PredictionType
 
 HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
 KnownLayout = Literal["stacked", "mirrored"]
@@ -333,14 +330,14 @@ class SamplingConfig:
     """How the sample sheets of a training are drawn; a saved model can be sampled in any other way.
 
     Args:
-        scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
         num_completions: Completions of each.
         seed: Of the sheets' noise.
     """
 
-    scheduler: SamplerName = "ddpm"
+    scheduler: str = "ddpm"
     num_inference_steps: int = 50
     num_faces: int = 4
     num_completions: int = 6
@@ -349,6 +346,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         for name in ("num_inference_steps", "num_faces", "num_completions"):
             require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
+        require(self.scheduler in SAMPLERS, "sampling.scheduler", self.scheduler, f"one of {', '.join(SAMPLERS)}")
         check_seed("sampling.seed", self.seed)
 
 

@@ -126,7 +126,7 @@ def samplers(
         pipe: The model.
         trial: The faces.
         sampling: `num_completions` and `seed`.
-        names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
         steps: Denoising steps.
         batch_size: Completions computed at once.
 

@@ -8,16 +8,15 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..config.samplers import SAMPLERS
 from ..config.schema import Config, DataConfig
 from ..diffusion.networks import training_cost
-from ..diffusion.samplers import SAMPLERS
 from ..remote_code.halves import KNOWN_HALF, half_size, known_box
 from ..run_folder.files import atomic_write_text
 from .card_metrics import eval_results, read_evaluation, read_samplers, training_cost_words
 
 TEMPLATE = Path(__file__).with_name("model_card.md")
 MARK = "<!-- rendered by halfface_pipeline, {} -->"
-TWO_CALLS = ("dpm-sde", "heun", "kdpm2", "kdpm2-a")
 """Samplers that call the network twice a step, but once at the last."""
 LICENCES = {
     "procedural": "Apache-2.0: drawn by halfface_pipeline, they show nobody",
@@ -72,7 +71,7 @@ def render_card(
     operations = training_cost(model, data.height, data.width, data.channels)[1]
     seen = step * training.batch_size
     drawn_by = config.sampling.scheduler
-    swap, settings = SAMPLERS[drawn_by]
+    sampler = SAMPLERS[drawn_by]
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
@@ -99,9 +98,9 @@ def render_card(
         model_code=json.dumps(model_id, ensure_ascii=False),
         steps=config.sampling.num_inference_steps,
         sampler=drawn_by,
-        swap=swap if drawn_by != "ddpm" else None,
-        swap_settings="".join(f", {key}={value!r}" for key, value in settings.items()),
-        samplers=[(key, SAMPLERS[key][0], "2N - 1" if key in TWO_CALLS else "N") for key in SAMPLERS],
+        swap=sampler.class_name if drawn_by != "ddpm" else None,
+        swap_settings="".join(f", {key}={value!r}" for key, value in sampler.kwargs.items()),
+        samplers=[(key, spec.class_name, spec.nfe) for key, spec in SAMPLERS.items()],
         measured_samplers=_table(read_samplers(run)),
         parameters=f"{parameters / 1e6:.1f}",
         colours="colour" if data.channels == 3 else "grey",

@@ -27,11 +27,7 @@ class _ExactCount(int):
 def prepare_scheduler(
     scheduler: SchedulerMixin, num_inference_steps: int, device: torch.device | str = "cpu"
 ) -> SchedulerMixin:
-    """A copy of a scheduler with its timesteps set; schedulers hold state, and threads may share the original.
-
-    Raises:
-        ValueError: If the scheduler cannot take so many steps.
-    """
+    """A copy of a scheduler, as threads may share it, with its timesteps set; ValueError if it refuses the count."""
     try:
         own = copy.deepcopy(scheduler)
         own.set_timesteps(num_inference_steps, device=device)
