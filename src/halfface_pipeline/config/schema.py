@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -16,6 +17,8 @@ FAMILY_SETTINGS = {
 }
 """Settings that one family of networks uses and the other does not."""
 MAX_SEED = 2**63 - 1
+LARGEST_TERMINAL_SIGNAL = 0.1
+"""sqrt(abar_T) from which a warning is issued; 0.006 for the default betas and T = 1000."""
 TRACKERS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
@@ -192,6 +195,24 @@ class NoiseConfig:
         require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
         require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
         require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
+        signal = self._terminal_signal()
+        if signal > LARGEST_TERMINAL_SIGNAL:
+            warnings.warn(
+                f"noise.num_train_timesteps is {self.num_train_timesteps} with betas up to {self.beta_end}: "
+                f"sqrt(abar_T) is {signal:.2f}, so training ends with less noise than sampling starts from; "
+                "raise noise.beta_end, or set noise.rescale_betas_zero_snr",
+                stacklevel=2,
+            )
+
+    def _terminal_signal(self) -> float:
+        """sqrt(abar_T), the signal left at the last timestep."""
+        if self.beta_schedule == "squaredcos_cap_v2" or self.rescale_betas_zero_snr:
+            return 0.0
+        power = 1 if self.beta_schedule == "linear" else 2
+        start, end = self.beta_start ** (1 / power), self.beta_end ** (1 / power)
+        last = self.num_train_timesteps - 1
+        betas = ((start + (end - start) * t / last) ** power for t in range(last + 1))
+        return math.exp(sum(map(math.log1p, (-beta for beta in betas))) / 2)
 
 
 @dataclass(frozen=True)
@@ -214,17 +235,19 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019).
+    """AdamW (Loshchilov and Hutter 2019) or Muon (Jordan et al. 2024).
 
     Args:
-        lr: Peak learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
+        kind: `adamw`, or `muon`, which orthogonalizes the momentum of every convolution and linear weight.
+        lr: Peak learning rate; 0.01 is a good one for `muon`.
+        beta1: Decay of the first moment (`adamw`), or of the momentum (`muon`).
+        beta2: Decay of the second moment (`adamw`).
         weight_decay: Decoupled weight decay.
-        eps: Added to the root of the second moment.
+        eps: Added to the root of the second moment (`adamw`).
         max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; None leaves them.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 3e-4
     beta1: float = 0.9
     beta2: float = 0.999
@@ -247,15 +270,15 @@ class LRScheduleConfig:
     """The learning rate over the steps.
 
     Args:
-        kind: `constant`; `cosine` falls to `min_lr` at the end of training; `cosine_restarts` falls within a period
-            and starts again (Loshchilov and Hutter 2017).
+        kind: `constant`; `linear` and `cosine` fall to `min_lr` at the end of training; `cosine_restarts` falls within
+            a period and starts again (Loshchilov and Hutter 2017).
         warmup_steps: Optimizer steps of linear rise to the peak at the start.
         first_period: Epochs in the first period of `cosine_restarts`.
         period_multiplier: Each later period is this many times as long as the one before.
         min_lr: The lowest learning rate.
     """
 
-    kind: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
+    kind: Literal["constant", "linear", "cosine", "cosine_restarts"] = "cosine"
     warmup_steps: int = 0
     first_period: float = 2.0
     period_multiplier: int = 2

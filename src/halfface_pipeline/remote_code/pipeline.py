@@ -327,7 +327,8 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         for name, content in SOURCES.items():
             Path(save_directory, name).write_bytes(content)
         save_component_code(self, save_directory)
-        for file in (file for name in self.components for file in Path(save_directory, name).glob("*config.json")):
+        configs = [file for name in self.components for file in Path(save_directory, name).glob("*config.json")]
+        for file in (Path(save_directory, "model_index.json"), *configs):
             values = json.loads(file.read_text())
             if values.pop("_name_or_path", None) is not None:  # a path of this machine
                 file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
