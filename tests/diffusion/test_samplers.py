@@ -182,7 +182,7 @@ def test_every_number_of_steps_has_its_timesteps(name, num_train_timesteps, coun
             with pytest.raises(ValueError, match="each once; use other steps"):
                 check_scheduler(sampler, steps, sampler.config)
             continue
-        timesteps = prepare_scheduler(sampler, steps).timesteps.double()
+        timesteps = prepare_scheduler(sampler, steps, "cpu", checked=True).timesteps.double()
         assert len(timesteps) == (2 * steps - 1 if SAMPLERS[name].second_order else steps), steps
         main = timesteps[::2] if SAMPLERS[name].second_order else timesteps
         assert bool((main.diff() < 0).all()) and float(timesteps.min()) >= 0, steps

@@ -25,9 +25,29 @@ class _ExactCount(int):
 
 
 def prepare_scheduler(
-    scheduler: SchedulerMixin, num_inference_steps: int, device: torch.device | str = "cpu"
+    scheduler: SchedulerMixin,
+    num_inference_steps: int,
+    device: torch.device | str,
+    checked: bool = False,
+    trained: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
-    """A copy of a scheduler, as threads may share it, with its timesteps set; ValueError if it refuses the count."""
+    """A copy of a scheduler with its timesteps set; schedulers hold state, and threads may share the original.
+
+    Args:
+        scheduler: The pipeline's scheduler.
+        num_inference_steps: Denoising steps.
+        device: Device of the timesteps.
+        checked: Skip the check, for a further copy in the same call.
+        trained: Configuration of the scheduler that the network was trained with; None takes the scheduler's own.
+
+    Returns:
+        The copy.
+
+    Raises:
+        ValueError: If the scheduler cannot take so many steps, or does not sample exactly with an exact denoiser.
+    """
+    if not checked:
+        check_scheduler(scheduler, num_inference_steps, scheduler.config if trained is None else trained)
     try:
         own = copy.deepcopy(scheduler)
         own.set_timesteps(num_inference_steps, device=device)
@@ -41,20 +61,11 @@ def prepare_scheduler(
 
 
 def check_scheduler(scheduler: SchedulerMixin, num_inference_steps: int, trained: Mapping[str, Any]) -> None:
-    """Refuses a scheduler that does not sample exactly with an exact denoiser.
+    """Raises ValueError, with the figures, for a scheduler that does not sample exactly with an exact denoiser.
 
     The denoiser knows that every pixel is 0.3, so that the noise in each of its inputs can be measured.
-
-    Args:
-        scheduler: The pipeline's scheduler.
-        num_inference_steps: Denoising steps.
-        trained: Configuration of the scheduler that the network was trained with.
-
-    Raises:
-        ValueError: If the timesteps do not fall from T - 1 to 0, the network would get other noise levels than it was
-            trained on, or noise would remain; with the scheduler's name and the figures.
     """
-    name, own = type(scheduler).__name__, prepare_scheduler(scheduler, num_inference_steps)
+    name, own = type(scheduler).__name__, prepare_scheduler(scheduler, num_inference_steps, "cpu", checked=True)
     # RespacedDDPMScheduler places its levels off the trained ones on purpose, to reproduce what that does.
     if getattr(own, "off_trained_levels", False):
         return

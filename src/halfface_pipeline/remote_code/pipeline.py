@@ -34,7 +34,7 @@ from .halves import (
     to_canonical,
 )
 from .image_io import OutputType, Picture, postprocess, preprocess, to_signed, to_uint8, to_unit
-from .noise_levels import check_eta, check_scheduler, prepare_scheduler, step_arguments, use_next_timestep
+from .noise_levels import check_eta, prepare_scheduler, step_arguments, use_next_timestep
 
 SOURCES = {Path(file).name: Path(file).read_bytes() for file in (__file__, *get_relative_import_files(__file__))}
 """The code saved beside the weights, read now because diffusers replaces these files at the next local model."""
@@ -182,8 +182,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
         device = self._execution_device
-        check_scheduler(self.scheduler, num_inference_steps, self._trained)
-        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
+        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device, trained=self._trained)
         groups = _generator_groups(generator, len(given), num_completions)
         latents = self.prepare_latents(total, groups, latents)
         generators = _step_generators(groups, total)
@@ -195,7 +194,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         hidden = []
         with self.progress_bar(total=len(chunks) * len(scheduler.timesteps)) as bar:
             for chunk in chunks:
-                own = prepare_scheduler(self.scheduler, num_inference_steps, device)
+                own = prepare_scheduler(self.scheduler, num_inference_steps, device, checked=True)
                 chunk_generators = [generators[i] for i in chunk.tolist()]
                 callback = (callback_on_step_end, callback_on_step_end_tensor_inputs)
                 hidden.append(self.denoise(own, known[chunk], latents[chunk], chunk_generators, eta, callback, bar))
