@@ -12,8 +12,9 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from halfface_pipeline.config.samplers import SAMPLERS
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, NoiseConfig
-from halfface_pipeline.diffusion.samplers import SAMPLERS, make_sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.hub.card import is_as_rendered, render_card
 from halfface_pipeline.hub.card_metrics import training_cost_words
 from tests.conftest import TINY_MODEL

@@ -1,7 +1,6 @@
 """`halfface experiment`: the report's figures and tables."""
 
 import argparse
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,8 +82,7 @@ def add_experiments(commands: Any) -> None:
     for kind, sizes in zip((schedule, steps, variance), defaults, strict=True):
         text = f"divisors of T (default {' '.join(map(str, sizes))})"
         kind.add_argument("--step-sizes", type=int, nargs="+", default=sizes, metavar="S", help=text)
-    text = "fixed_large (beta), fixed_small (posterior) or a mix from 0 to 1"
-    steps.add_argument("--variance", default="fixed_large", help=text)
+    steps.add_argument("--variance", default="fixed_large", help="fixed_large (beta) or fixed_small (posterior)")
     variance.add_argument("--matching", default="proportional", choices=sampling.MATCHINGS, help="of noise levels")
     few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=SAMPLERS)
     few.add_argument("--steps", type=int, nargs="+", default=sampling.STEPS, metavar="N", help="denoising steps")
@@ -128,10 +126,7 @@ def _schedule(options: argparse.Namespace) -> Result:
 
 
 def _step_size(options: argparse.Namespace) -> Result:
-    variance = options.variance
-    with contextlib.suppress(ValueError):
-        variance = float(variance)
-    return sampling.step_size(_setup(options), options.step_sizes, variance)
+    return sampling.step_size(_setup(options), options.step_sizes, options.variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:

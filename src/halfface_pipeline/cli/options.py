@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import PIL.Image
 import torch
 
-from ..config.schema import MAX_SEED, SamplerName, SamplingConfig
+from ..config import samplers
+from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..inference.load import load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
-SAMPLERS = ", ".join(get_args(SamplerName))
+SAMPLERS = ", ".join(samplers.SAMPLERS)
 
 
 class Parser(argparse.ArgumentParser):

@@ -6,10 +6,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
-SamplerName = Literal[
-    "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
-]
+from .samplers import SAMPLERS, PredictionType
 
 HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
 KnownLayout = Literal["stacked", "mirrored"]
@@ -346,14 +343,14 @@ class SamplingConfig:
     """How completions are sampled: those of a training's sample sheets, of commands and of experiments.
 
     Args:
-        scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
         num_completions: Completions per face.
         seed: Seed of the noise.
     """
 
-    scheduler: SamplerName = "ddpm"
+    scheduler: str = "ddpm"
     num_inference_steps: int = 50
     num_faces: int = 4
     num_completions: int = 6
@@ -362,6 +359,7 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         counts = ("num_inference_steps", "num_faces", "num_completions")
         check_ranges("sampling", self, **dict.fromkeys(counts, "[1, inf)"))
+        require(self.scheduler in SAMPLERS, "sampling.scheduler", self.scheduler, f"one of {', '.join(SAMPLERS)}")
         check_seed("sampling.seed", self.seed)
 
 

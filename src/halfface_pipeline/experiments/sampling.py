@@ -111,7 +111,7 @@ def samplers(setup: Setup, names: Sequence[str] = SAMPLERS, steps: Sequence[int]
 
     Args:
         setup: The model and the faces.
-        names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
         steps: Denoising steps.
 
     Returns:
@@ -174,7 +174,7 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
     """
     if scheduler.config.respacing == "exact":
         return None
-    return float(scheduler.variances[scheduler.variances > 0][-1].sqrt() / 2)
+    return float(scheduler.process._get_variance(1).sqrt() / 2) if len(scheduler.timesteps) > 1 else 0.0
 
 
 def _sheet(
