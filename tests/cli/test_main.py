@@ -55,7 +55,7 @@ def test_a_model_of_whole_images_is_refused_in_one_line(photo, tmp_path, capsys,
     capsys.readouterr()
     assert run(command, *([photo] if command == "complete" else ["--data", "procedural"]), *words) == 2
     error = capsys.readouterr().err
-    assert "the model draws whole images unconditionally and completes no half" in error
+    assert "it generates complete images unconditionally" in error
     assert error.count("\n") == 1
 
 

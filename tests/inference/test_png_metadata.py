@@ -110,7 +110,7 @@ def test_a_redraw_that_differs_or_cannot_be_ends_in_one_line(model, photos, tmp_
     assert run("redraw", tmp_path / "forged.png", "--model", model) == 2
     printed = capsys.readouterr()
     assert "values differ, by up to" in printed.out
-    assert printed.err.splitlines()[-1].endswith("1 of 1 came out otherwise: other versions, device or threads")
+    assert printed.err.splitlines()[-1].endswith("1 of 1 came out differently: other versions, device or threads")
     other = tiny_pipeline(prediction_type="v_prediction")
     with torch.no_grad():
         next(other.unet.parameters()).add_(1e-3)

@@ -17,7 +17,7 @@ from tests.oracles import GaussianDenoiser
 
 def drawn(pipe, speed):
     prepare_for_sampling(pipe, speed).set_progress_bar_config(disable=True)
-    half = torch.linspace(-1, 1, 3 * 10 * 16).reshape(3, 10, 16)
+    half = torch.linspace(0, 1, 3 * 10 * 16).reshape(3, 10, 16)
     generator = torch.Generator().manual_seed(0)
     return np.asarray(pipe(half, 4, 5, generator, output_type="np").hidden_halves)
 

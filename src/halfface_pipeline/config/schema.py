@@ -217,17 +217,19 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """AdamW (Loshchilov and Hutter 2019).
+    """AdamW (Loshchilov and Hutter 2019) or Muon (Jordan et al. 2024).
 
     Args:
-        lr: Peak learning rate.
-        beta1: Decay of the first moment.
-        beta2: Decay of the second moment.
+        kind: `adamw`, or `muon`, which orthogonalizes the momentum of every convolution and linear weight.
+        lr: Peak learning rate; 0.01 is a good one for `muon`.
+        beta1: Decay of the first moment (`adamw`), or of the momentum (`muon`).
+        beta2: Decay of the second moment (`adamw`).
         weight_decay: Decoupled weight decay.
-        eps: Added to the root of the second moment.
+        eps: Added to the root of the second moment (`adamw`).
         max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; None leaves them.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     lr: float = 3e-4
     beta1: float = 0.9
     beta2: float = 0.999
@@ -250,15 +252,15 @@ class LRScheduleConfig:
     """The learning rate over the steps.
 
     Args:
-        kind: `constant`; `cosine` falls to `min_lr` at the end of training; `cosine_restarts` falls within a period
-            and starts again (Loshchilov and Hutter 2017).
+        kind: `constant`; `linear` and `cosine` fall to `min_lr` at the end of training; `cosine_restarts` falls within
+            a period and starts again (Loshchilov and Hutter 2017).
         warmup_steps: Optimizer steps of linear rise to the peak at the start.
         first_period: Epochs in the first period of `cosine_restarts`.
         period_multiplier: Each later period is this many times as long as the one before.
         min_lr: The lowest learning rate.
     """
 
-    kind: Literal["constant", "cosine", "cosine_restarts"] = "cosine"
+    kind: Literal["constant", "linear", "cosine", "cosine_restarts"] = "cosine"
     warmup_steps: int = 0
     first_period: float = 2.0
     period_multiplier: int = 2

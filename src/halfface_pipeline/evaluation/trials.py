@@ -193,9 +193,8 @@ def complete(
     halves = known_halves(trial.images, trial.hidden_half)
     completed: list[PIL.Image.Image] = []
     drawn: list[torch.Tensor] = []
-    generator = torch.Generator().manual_seed(seed)
-    for _ in range(first * num_completions):
-        torch.randint(2**63 - 1, (), generator=generator)  # the pipeline draws one seed a completion
+    seeds = np.random.default_rng(seed).integers(2**63 - 1, size=first + len(halves))[first:].tolist()
+    generators = [torch.Generator().manual_seed(face_seed) for face_seed in seeds]
     pipe.set_progress_bar_config(disable=True)
     per_call = max(1, batch_size // num_completions)
     with tqdm(total=len(halves) * num_completions, desc=label, unit="face", disable=label is None) as bar:
@@ -204,7 +203,7 @@ def complete(
                 halves[start : start + per_call],
                 num_completions=num_completions,
                 num_inference_steps=num_inference_steps,
-                generator=generator,
+                generator=generators[start : start + per_call],
                 callback_on_step_end=_check_finite,
             )
             completed += result.images

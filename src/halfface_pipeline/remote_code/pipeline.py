@@ -90,11 +90,6 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         known_layout: str = "mirrored",
     ) -> None:
         super().__init__()
-        for name, value in (("height", height), ("width", width)):
-            if value is None:
-                raise ValueError(f"{name} is None; it must be the {name} of complete images, as in pipe.config.{name}")
-        half_size(height, width, hidden_half)  # type: ignore[arg-type]
-        check_known_layout(known_layout)
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
         if in_channels == out_channels:
             raise ValueError(
@@ -106,6 +101,11 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
                 f"unet maps {in_channels} channels to {out_channels}; "
                 "it must have twice as many inputs as outputs: noisy hidden half and known half"
             )
+        for name, value in (("height", height), ("width", width)):
+            if value is None:
+                raise ValueError(f"{name} is None; it must be the {name} of complete images, as in pipe.config.{name}")
+        half_size(height, width, hidden_half)  # type: ignore[arg-type]
+        check_known_layout(known_layout)
         missing = [name for name, weight in unet.state_dict().items() if weight.is_meta]
         if missing:
             raise ValueError(f"the weights of unet lack {len(missing)} tensors, the first is {missing[0]!r}")
@@ -329,7 +329,8 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         for name, content in SOURCES.items():
             Path(save_directory, name).write_bytes(content)
         save_component_code(self, save_directory)
-        for file in (file for name in self.components for file in Path(save_directory, name).glob("*config.json")):
+        configs = [file for name in self.components for file in Path(save_directory, name).glob("*config.json")]
+        for file in (Path(save_directory, "model_index.json"), *configs):
             values = json.loads(file.read_text())
             if values.pop("_name_or_path", None) is not None:  # a path of this machine
                 file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
