@@ -47,7 +47,7 @@ def networks() -> tuple[Network, Network, Network]:
 
 
 def _convolved(x: torch.Tensor, weights: list[torch.Tensor], pools: tuple[int, ...]) -> torch.Tensor:
-    """Convolution, PReLU and maximum pooling of each side in `pools`; the weights are (h, w, in, out) as TensorFlow's."""
+    """Convolution, PReLU and maximum pooling of the side in `pools`; weights are (h, w, in, out), as TensorFlow's."""
     for layer, pool in enumerate(pools):
         kernel, bias, slope = weights[3 * layer : 3 * layer + 3]
         x = F.prelu(F.conv2d(x, kernel.permute(3, 2, 0, 1), bias), slope.flatten())
@@ -141,7 +141,7 @@ def _windows(pixels: torch.Tensor, boxes: torch.Tensor, side: int) -> torch.Tens
 
 
 def _suppressed(boxes: torch.Tensor, scores: torch.Tensor, overlap: float, of_smaller: bool = False) -> torch.Tensor:
-    """Indices of the boxes, best first, that overlap no better one by more than a fraction of both or of the smaller."""
+    """Indices of the boxes, best first, that overlap no better one by more than a fraction of both or the smaller."""
     order = scores.argsort(descending=True)
     areas = (boxes[:, 2:] - boxes[:, :2]).clamp(min=0).prod(1)
     kept = []
