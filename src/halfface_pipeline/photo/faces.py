@@ -19,7 +19,7 @@ WINDOW = 48
 WINDOW_EYES = np.array([[0.343, 0.40], [0.66, 0.40]]) * WINDOW
 """Where the eyes lie in it: the mean of MTCNN's own windows."""
 REFINEMENTS = 2
-LEAST_SCORE = 0.9
+LEAST_SCORE = 0.8
 """Of the upright face; below it MTCNN has taken something else for a face."""
 NEEDS = ("mtcnn", "lz4", "joblib")
 
