@@ -26,7 +26,10 @@ Network = Callable[[torch.Tensor], tuple[torch.Tensor, ...]]
 
 @cache
 def networks() -> tuple[Network, Network, Network]:
-    """The proposal, refinement and output network, each from (N, 3, h, w) in [-1, 1] to its outputs, scores last.
+    """The three networks, from coarse to fine.
+
+    Returns:
+        The proposal, refinement and output network, each from (N, 3, h, w) in [-1, 1] to its outputs, scores last.
 
     Raises:
         ModuleNotFoundError: If the package `mtcnn` is not installed.
