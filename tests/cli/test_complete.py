@@ -23,7 +23,7 @@ def picture(file, colour, size=(32, 40)):
 
 def complete(model, *arguments, out):
     quick = ["-n", 1, "--steps", 1, "--speed", "safe", "--model", model, "--out", out]
-    return main([str(word) for word in ["complete", *arguments, *quick]])
+    return main([str(word) for word in ["complete", *quick, *arguments]])
 
 
 def contents(folder):

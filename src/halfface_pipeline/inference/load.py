@@ -111,10 +111,15 @@ def open_photo(
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
     if crop is None:
         return picture
-    left, top, right, bottom = crop
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError(f"--crop is {crop}; it must be inside {file}, which is {picture.width}x{picture.height}")
+    check_crop(crop, picture.size)
     return picture.crop(crop)
+
+
+def check_crop(crop: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    """Raises ValueError unless a box is inside a picture of `size`, (width, height)."""
+    left, top, right, bottom = crop
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(f"--crop is {crop}; it must be inside the photo, which is {size[0]}x{size[1]}")
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:

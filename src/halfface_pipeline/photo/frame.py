@@ -121,8 +121,8 @@ def cut_out(photo: PIL.Image.Image, place: Similarity, height: int, width: int) 
     Returns:
         RGB of size (width, height).
     """
-    bounds = _bounds(place, (0, 0, width, height), margin=math.ceil(4 * place.scale) + 2)
-    left, top, right, bottom = _inside(bounds, photo.size)
+    margin = math.ceil(4 * place.scale) + 2  # what the filters reach
+    left, top, right, bottom = bounds(place, (0, 0, width, height), margin, photo.size)
     # Reduced before it is turned, because interpolation does not average over the pixels that it skips.
     reduction = max(1.0, place.scale / OVERSAMPLING)
     size = (max(1, round((right - left) / reduction)), max(1, round((bottom - top) / reduction)))
@@ -150,13 +150,13 @@ def paste(photo: PIL.Image.Image, picture: PIL.Image.Image, place: Similarity, h
         A new photo; outside of the half and its seam the pixels are those of `photo`.
     """
     mask = _paste_mask(picture.height, picture.width, hidden_half)
-    bounds = _inside(_bounds(place, (0, 0, *picture.size), margin=2), photo.size)
-    size = (bounds[2] - bounds[0], bounds[3] - bounds[1])
-    back = place.inverse.after(Similarity(1, complex(bounds[0], bounds[1])))
+    box = bounds(place, (0, 0, *picture.size), 2, photo.size)
+    size = (box[2] - box[0], box[3] - box[1])
+    back = place.inverse.after(Similarity(1, complex(box[0], box[1])))
     enlarged = picture.transform(size, AFFINE, back.coefficients(), Resampling.BICUBIC)
     finer = Similarity(MASK_OVERSAMPLING, 0).after(back)
     result = photo.copy()
-    result.paste(enlarged, bounds, mask.transform(size, AFFINE, finer.coefficients(), Resampling.BILINEAR))
+    result.paste(enlarged, box, mask.transform(size, AFFINE, finer.coefficients(), Resampling.BILINEAR))
     return result
 
 
@@ -192,16 +192,11 @@ def _smooth(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
-def _bounds(place: Similarity, box: Box, margin: int) -> Box:
-    """The box of photo pixels around a box of the frame."""
+def bounds(place: Similarity, box: Box, margin: int, photo_size: tuple[int, int]) -> Box:
+    """The smallest box of photo pixels, at least one, around a box of the frame and a margin, inside the photo."""
     left, top, right, bottom = box
     corners = place(np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float))
-    low, high = np.floor(corners.min(0)).astype(int) - margin, np.ceil(corners.max(0)).astype(int) + margin
+    low, high = np.floor(corners.min(0)) - margin, np.ceil(corners.max(0)) + margin
+    low = low.clip(0, np.array(photo_size) - 1)
+    high = high.clip(low + 1, photo_size)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
-
-
-def _inside(box: Box, size: tuple[int, int]) -> Box:
-    """The part of a box in a picture of `size`, at least one pixel."""
-    left, top = (min(max(low, 0), side - 1) for low, side in zip(box[:2], size, strict=True))
-    right, bottom = (min(max(high, low + 1), side) for high, low, side in zip(box[2:], (left, top), size, strict=True))
-    return left, top, right, bottom
