@@ -96,8 +96,9 @@ def frame_eyes(config: Any) -> np.ndarray:
         The left and the right one as they stand in the picture, (2, 2), in pixels of the model's picture.
     """
     size = np.array([config.width, config.height])
-    if config.get("eyes") is not None:
-        return np.array(config["eyes"], float).reshape(2, 2) * size
+    eyes = config.get("eyes")
+    if eyes is not None:
+        return np.array(eyes, float).reshape(2, 2) * size
     width, height = CELEBA_SIZE
     scale = min(width / config.width, height / config.height)  # of the largest centred cut, as `resize_to` makes it
     return (np.array(CELEBA_EYES) - np.array(CELEBA_SIZE) / 2) / scale + size / 2

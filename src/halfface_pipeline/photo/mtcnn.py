@@ -111,7 +111,7 @@ def detect(image: np.ndarray, min_face: int) -> tuple[np.ndarray, np.ndarray, np
 def _proposals(network: Network, pixels: torch.Tensor, min_face: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes and scores of the windows of every scale that may hold a face."""
     height, width = pixels.shape[-2:]
-    found, scale = [], WINDOW / min_face
+    found, scale = [(torch.zeros(0, 4), torch.zeros(0))], WINDOW / min_face
     while min(height, width) * scale >= WINDOW:
         size = (round(height * scale), round(width * scale))
         offsets, scores = network(F.interpolate(pixels, size, mode="area" if scale < 1 else "bilinear"))
