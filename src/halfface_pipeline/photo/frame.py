@@ -20,10 +20,10 @@ CELEBA_EYES = ((69.5, 111.5), (108.5, 111.5))
 """Where the eyes lie in them."""
 OVERSAMPLING = 2
 MASK_OVERSAMPLING = 4
-SEAM_BLEND = 2
-"""Pixels of the frame, on the known side of the seam, over which a pasted half sets in."""
+SEAM_BLEND = 0.02
+"""Over which part of the frame, on the known side of the seam, a pasted half sets in."""
 EDGE_BLEND = 0.08
-"""Of the frame's width: how far inside its outer edge a pasted half sets in."""
+"""The same inside the outer edge, of the length of the seam."""
 
 Box = tuple[int, int, int, int]
 Resampling = PIL.Image.Resampling
@@ -179,8 +179,8 @@ def _paste_mask(height: int, width: int, hidden_half: str) -> PIL.Image.Image:
     rows, columns = canonical_size(height, width, hidden_half)
     down = _centres(2 * rows * MASK_OVERSAMPLING) / MASK_OVERSAMPLING
     across = _centres(columns * MASK_OVERSAMPLING) / MASK_OVERSAMPLING
-    edge = EDGE_BLEND * width
-    at_rows = np.minimum((down - rows + SEAM_BLEND) / SEAM_BLEND, (2 * rows - down) / edge)
+    seam, edge = SEAM_BLEND * 2 * rows, EDGE_BLEND * columns
+    at_rows = np.minimum((down - rows + seam) / seam, (2 * rows - down) / edge)
     at_columns = np.minimum(across, columns - across) / edge
     weight = _smooth(at_rows)[:, None] * _smooth(at_columns)
     turned = from_canonical(torch.from_numpy(weight), hidden_half)
