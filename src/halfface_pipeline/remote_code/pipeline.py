@@ -72,6 +72,9 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         width: Width of complete images in pixels.
         hidden_half: The half that the model generates: `bottom`, `top`, `left` or `right`.
         known_layout: How the known half is laid out for the network: `stacked` or `mirrored`.
+        eyes: Where the eyes lie in the training images, as fractions of width and height: x, y of the left and of the
+            right one as they stand in the image. None for CelebA's aligned images, cut to this aspect.
+        trained_on: Name of the training data.
 
     Raises:
         ValueError: If the network does not map 2C channels to C, or the size is missing or cannot be cut.
@@ -88,6 +91,8 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         width: int | None = None,
         hidden_half: str = "bottom",
         known_layout: str = "mirrored",
+        eyes: Sequence[float] | None = None,
+        trained_on: str | None = None,
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
@@ -116,6 +121,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         self.register_modules(unet=unet, scheduler=scheduler)
         self._trained = dict(scheduler.config)  # a scheduler put in its place later must work on the same noise levels
         self.register_to_config(height=height, width=width, hidden_half=hidden_half, known_layout=known_layout)
+        self.register_to_config(eyes=None if eyes is None else list(eyes), trained_on=trained_on)
 
     @property
     def half_size(self) -> tuple[int, int]:

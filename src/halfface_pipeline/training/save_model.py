@@ -10,6 +10,7 @@ from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
 from safetensors import SafetensorError
 
 from ..config.schema import Config
+from ..data.frames import training_frame
 from ..data.images import ImageSet
 from ..diffusion.networks import num_parameters
 from ..diffusion.samplers import make_sampler
@@ -59,7 +60,9 @@ def save_model(
     if hidden == "all":
         pipe = DDPMPipeline(network, saved)
     else:
-        pipe = HalfFaceInpaintPipeline(network, saved, height, width, hidden, config.model.known_layout)
+        pipe = HalfFaceInpaintPipeline(
+            network, saved, height, width, hidden, config.model.known_layout, **training_frame(config.data)
+        )
     _replace_model(pipe, run)
 
     sampling = config.sampling
