@@ -15,6 +15,7 @@ from halfface_pipeline.remote_code.posterior import (
     METHODS,
     Diffusion,
     check_method,
+    evaluations,
     systematic_resampling,
 )
 
@@ -173,7 +174,9 @@ def test_ddpm_with_eta_1_is_ddim_with_eta_1(gaussian, method):
     ],
 )
 def test_cost_in_evaluations(gaussian, method, options, steps, calls):
-    assert gaussian.sample(method, samples=3, steps=steps, **options)[1] == calls
+    assert (
+        gaussian.sample(method, samples=3, steps=steps, **options)[1] == calls == evaluations(method, steps, options)
+    )
 
 
 def test_a_step_without_noise_follows_ddim(gaussian):

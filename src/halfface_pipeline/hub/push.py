@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 from ..config.files import from_yaml, to_dict
 from ..diffusion.networks import training_cost
-from ..remote_code.pipeline import CARD_PICTURE, readdress, short_card
+from ..remote_code.model_files import CARD_PICTURE, readdress, short_card
 from ..run_folder.files import atomic_write_text
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
 from .card import data_license, is_as_rendered, render_card

@@ -15,8 +15,10 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
-REPAINT_JUMP = 10
-"""Default jump length of RePaint, that of the paper for 250 steps."""
+REPAINT_JUMP, REPAINT_RESAMPLINGS = 10, 10
+"""Defaults of RePaint, those of the paper for 250 steps."""
+PARTICLES = 8
+ODE_STEPS = 3
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Diffusion:
         generators: One per image, or one that serves all.
         eta: Noise of a reverse step over that of DDPM's posterior (Song et al. 2021, DDIM, equation 16); None takes 1
             for DDPM and 0 for DDIM.
-        on_step: Called after each step of the method.
+        on_evaluation: Called with the number of images after each call of the network.
     """
 
     def __init__(
@@ -50,10 +52,10 @@ class Diffusion:
         scheduler: SchedulerMixin,
         generators: Sequence[torch.Generator],
         eta: float | None = None,
-        on_step: Callable[[], Any] = lambda: None,
+        on_evaluation: Callable[[int], Any] = lambda count: None,
     ) -> None:
-        self.predict, self.scheduler, self.generators, self.on_step = predict, scheduler, generators, on_step
-        self.eta = eta
+        self.network, self.scheduler, self.generators = predict, scheduler, generators
+        self.eta, self.on_evaluation = eta, on_evaluation
         self.num_steps = len(scheduler.timesteps)
         self.num_evaluations = 0
         if isinstance(scheduler, DDPMScheduler | DDIMScheduler):
@@ -70,9 +72,15 @@ class Diffusion:
         each = count // len(self.generators)
         return torch.cat([torch.rand(each, generator=g, device=g.device).cpu() for g in self.generators])
 
+    def predict(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """The network's prediction, counted."""
+        prediction = self.network(x, timestep)
+        self.num_evaluations += len(x)
+        self.on_evaluation(len(x))
+        return prediction
+
     def clean(self, x: torch.Tensor, level: int, clip: bool = True) -> torch.Tensor:
         """x0hat(x_t) (Ho et al. 2020, equation 15; for v, Salimans and Ho 2022, appendix D)."""
-        self.num_evaluations += len(x)
         prediction = self.predict(x, self.scheduler.timesteps[level])
         abar, kind = self.abar[level], self.scheduler.config.prediction_type
         if kind == "epsilon":
@@ -140,10 +148,8 @@ def replace(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidde
     for t in scheduler.timesteps:
         if not bool(hidden.all()):
             x = torch.where(hidden, x, scheduler.add_noise(seen, diffusion.normal(x), t.reshape(1)))
-        diffusion.num_evaluations += len(x)
         prediction = diffusion.predict(scheduler.scale_model_input(x, t), t)
         x = scheduler.step(prediction, t, x, **arguments, return_dict=False)[0]
-        diffusion.on_step()
     return Draw(x)
 
 
@@ -153,12 +159,11 @@ def repaint(
     seen: torch.Tensor,
     hidden: torch.Tensor,
     jump_length: int = REPAINT_JUMP,
-    resamplings: int = 10,
+    resamplings: int = REPAINT_RESAMPLINGS,
 ) -> Draw:
     """Replacement that goes back `jump_length` steps and repeats them (RePaint; Lugmayr et al. 2022, algorithm 1).
 
-    Biased less, the more often it repeats: N + (resamplings - 1) jump_length floor((N - 1) / jump_length) evaluations
-    for N steps.
+    Biased less than replacement; `evaluations` says what it costs.
     """
     x, level, total = start, 0, diffusion.num_steps
     repeats_left = dict.fromkeys(range(total, jump_length, -jump_length), resamplings - 1)
@@ -170,7 +175,6 @@ def repaint(
             repeats_left[level] -= 1
             x = diffusion.forward(x, level, level - jump_length)
             level -= jump_length
-        diffusion.on_step()
     return Draw(x)
 
 
@@ -183,7 +187,6 @@ def dps(
         clean, error, gradient = _guided(diffusion, x, level, seen, hidden)
         zeta = guidance_scale / _broadcast(error.sqrt().clamp(min=1e-12), x)  # zeta' / |y - x0hat|
         x = diffusion.reverse_step(x, clean, level) + zeta * gradient
-        diffusion.on_step()
     return Draw(x)
 
 
@@ -194,12 +197,11 @@ def pigdm(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden:
         # The pseudoinverse of a mask is the mask; r_t^2 = 1 - abar_t cancels against the weight of the guidance.
         clean, _, gradient = _guided(diffusion, x, level, seen, hidden)
         x = diffusion.reverse_step(x, clean, level) + diffusion.abar[level] ** 0.5 * gradient
-        diffusion.on_step()
     return Draw(x)
 
 
 def tds(
-    diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor, num_particles: int = 8
+    diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor, num_particles: int = PARTICLES
 ) -> Draw:
     """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): exact in the limit of many particles.
 
@@ -242,20 +244,19 @@ def tds(
         x = mean + sigma * (shift + noise)
         ratio = -(shift * noise + shift.square() / 2).flatten(1).sum(1)
         correction = ratio.cpu().unflatten(0, (count, num_particles))
-        diffusion.on_step()
     one = torch.searchsorted(log_weights.exp().cumsum(1), diffusion.uniform(count)[:, None], right=True)
     rows = (one.clamp(max=num_particles - 1) + num_particles * torch.arange(count)[:, None]).flatten()
-    diffusion.on_step()
     return Draw(clean[rows.to(clean.device)], smallest)
 
 
 def daps(
-    diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor, ode_steps: int = 3
+    diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor, ode_steps: int = ODE_STEPS
 ) -> Draw:
     """Decoupled annealing posterior sampling (Zhang et al. 2025, algorithm 1); no gradient of the network.
 
     For a mask, the stationary law of its Langevin dynamics on x_0 is Gaussian and sampled directly: y where seen,
-    N(x0hat, r_t^2) where hidden. r_t is half of sqrt(1 - abar_t): x0hat, from the ODE, varies as a sample does. Costs up to `ode_steps` evaluations per step.
+    N(x0hat, r_t^2) where hidden. r_t is half of sqrt(1 - abar_t): x0hat, from the ODE, varies as a sample does. Costs
+    up to `ode_steps` evaluations per step.
     """
     x, total = start, diffusion.num_steps
     for level in range(total):
@@ -266,7 +267,6 @@ def daps(
         deviation = (1 - diffusion.abar[level]) ** 0.5 / 2 if level + 1 < total else 0.0
         clean = torch.where(hidden, clean + deviation * diffusion.normal(x), seen)
         x = diffusion.forward(clean, total, level + 1)  # proposition 1
-        diffusion.on_step()
     return Draw(x)
 
 
@@ -318,6 +318,16 @@ def check_method(
         raise ValueError(f"jump_length is {jump}; it must be below num_inference_steps, {num_steps}")
     if method == "tds" and isinstance(scheduler, DDIMScheduler) and not eta:
         raise ValueError(f"eta is {eta}; method 'tds' needs noise in each step: eta above 0, or DDPMScheduler")
+
+
+def evaluations(method: str, num_steps: int, options: dict[str, Any]) -> int:
+    """Evaluations of the network per image for a method, checked by `check_method`, in N steps."""
+    if method == "repaint":
+        jump = options.get("jump_length", REPAINT_JUMP)
+        return num_steps + (options.get("resamplings", REPAINT_RESAMPLINGS) - 1) * jump * ((num_steps - 1) // jump)
+    if method == "daps":
+        return sum(min(options.get("ode_steps", ODE_STEPS), left) for left in range(1, num_steps + 1))
+    return num_steps * (options.get("num_particles", PARTICLES) if method == "tds" else 1)
 
 
 def systematic_resampling(weights: torch.Tensor, uniform: torch.Tensor) -> torch.Tensor:
