@@ -135,9 +135,15 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
     assert [event.step for event in events.Scalars("loss")] == [2, 4, 6]
 
 
-@pytest.mark.parametrize(("family", "cut_at"), [("unet2d", 1), ("unet2d", 3), ("unet2d", 4), ("report", 3)])
-def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(tiny_config, tmp_path, monkeypatch, family, cut_at):
+@pytest.mark.parametrize(
+    ("family", "cut_at", "optimizer"),
+    [("unet2d", 1, "adamw"), ("unet2d", 3, "muon"), ("unet2d", 4, "adamw"), ("report", 3, "muon")],
+)
+def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(
+    tiny_config, tmp_path, monkeypatch, family, cut_at, optimizer
+):
     """Flips and dropout on, checkpoints in the middle of an epoch and of a logging window."""
+    tiny_config = changed(tiny_config, "optimizer", kind=optimizer)
     if family == "unet2d":
         tiny_config = changed(tiny_config, "model", dropout=0.2)
     else:

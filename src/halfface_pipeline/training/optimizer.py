@@ -66,14 +66,16 @@ class Muon(torch.optim.Optimizer):
             nesterov = torch._foreach_lerp(grads, buffers, group["momentum"])
 
             torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
-            matrices = [(p, update.flatten(1)) for p, update in zip(params, nesterov, strict=True) if p.ndim > 1]
-            orthogonal = orthogonalize([update for _, update in matrices])
-            for (param, _), update in zip(matrices, orthogonal, strict=True):
-                rows, columns = update.shape
-                param.sub_(update.view_as(param), alpha=group["lr"] * math.sqrt(max(1, rows / columns)))
-            vectors = [(p, update) for p, update in zip(params, nesterov, strict=True) if p.ndim < 2]
-            for (param, update), norm in zip(vectors, torch._foreach_norm([v for _, v in vectors]), strict=True):
-                param.addcdiv_(update, norm + EPS, value=-group["lr"] * VECTOR_LR * math.sqrt(update.numel()))
+            matrices = [update.flatten(1) for update in nesterov if update.ndim > 1]
+            orthogonal = iter(orthogonalize(matrices))
+            for param, update in zip(params, nesterov, strict=True):
+                if param.ndim > 1:
+                    matrix = next(orthogonal)
+                    scale = math.sqrt(max(1, matrix.shape[0] / matrix.shape[1]))
+                    param.sub_(matrix.reshape(param.shape), alpha=group["lr"] * scale)
+                else:
+                    scale = VECTOR_LR * math.sqrt(update.numel())
+                    param.addcdiv_(update, update.norm() + EPS, value=-group["lr"] * scale)
 
 
 def orthogonalize(matrices: list[torch.Tensor]) -> list[torch.Tensor]:
