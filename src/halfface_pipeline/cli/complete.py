@@ -18,11 +18,15 @@ from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import complete_halves, model_name, reproduce
 from ..inference.load import open_photo
 from ..inference.png_metadata import read_png, save_png
+from ..inference.prior import is_prior
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from ..remote_code.posterior import DEFAULT_METHOD, METHODS
+from .complete_prior import STEPS as PRIOR_STEPS
+from .complete_prior import complete_prior
 from .options import (
     LARGEST_SEED,
     add_device,
@@ -60,10 +64,18 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("-n", type=int, default=8, help="completions per photo (default 8)")
     parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
     parser.add_argument(
-        "--steps", type=int, default=FEW_STEPS, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more)"
+        "--steps", type=int, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more; a prior {PRIOR_STEPS})"
     )
     parser.add_argument(
-        "--scheduler", default=FEW_STEP_SAMPLER, metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER})"
+        "--scheduler", metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER}, of a prior ddpm)"
+    )
+    parser.add_argument(
+        "--mask",
+        metavar="FILE|HALF",
+        help="with a prior: what is hidden, white, or the name of a half (default bottom)",
+    )
+    parser.add_argument(
+        "--method", metavar="NAME", help=f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
     )
     add_speed(parser)
     add_device(parser)
@@ -98,6 +110,13 @@ def _complete(options: argparse.Namespace) -> None:
     ):
         if not 1 <= value <= most:
             raise ValueError(f"{name} is {value}; it must be from 1 to {most}")
+    if is_prior(options.model):
+        complete_prior(options)
+        return
+    for name in ("mask", "method"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
+    options.scheduler, options.steps = options.scheduler or FEW_STEP_SAMPLER, options.steps or FEW_STEPS
     crop = crop_box(options.crop) if options.crop else None
     files = photo_files(options.photos)
     out = output_folder(options.out)

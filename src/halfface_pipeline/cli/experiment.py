@@ -15,11 +15,13 @@ from ..evaluation.dataset import evaluation_data
 from ..evaluation.trials import EvaluationBatch, load_trial
 from ..experiments import noise_levels, sampling
 from ..experiments.objectives import objectives
+from ..experiments.prior import default_methods, prior
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
 from ..inference.load import load_pipeline
+from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .options import output_folder
 
@@ -34,6 +36,7 @@ EXAMPLES = {
     "samplers": "--model runs/demo --quick",
     "objectives": "--model runs/v runs/epsilon",
     "training": "--model runs/demo",
+    "prior": "--prior runs/prior_demo --model runs/prior_demo_bottom",
 }
 """Arguments between the name of an experiment and --out."""
 
@@ -76,16 +79,21 @@ def add_experiments(commands: Any) -> None:
     losses = add("objectives", _objectives, "models by noise-prediction error and by the colours they continue")
     curves = add("training", _training, "loss and learning rate of runs, with a count of spikes (figures 5 to 9)")
 
+    both = add("prior", _prior, "a generative prior under every method compared with a conditional model")
+
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
     forward.add_argument("--data", help="`procedural` or a folder of photos (default: the model's, or procedural)")
-    for kind in (steps, variance, new, few):
+    both.add_argument("--prior", required=True, metavar="RUN_OR_ID", help="model of model.hidden_half all")
+    both.add_argument("--methods", nargs="+", metavar="NAME", help="(default: all)")
+    both.add_argument("--steps", type=int, default=25, help="denoising steps (default 25)")
+    for kind in (steps, variance, new, few, both):
         kind.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder, checkpoint or Hub id")
     for kind in (losses, curves):
         kind.add_argument("--model", required=True, nargs="+", metavar="RUN", help="run folders")
     for kind in (steps, variance, few):
         kind.add_argument("--data", help="`procedural` or a folder of photos (default: what the model was trained on)")
-    for kind in (steps, variance, new, few, losses):
+    for kind in (steps, variance, new, few, losses, both):
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
         kind.add_argument("-n", type=int, help=f"completions of each (default {THOROUGH['n']})")
         kind.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
@@ -204,6 +212,23 @@ def _objectives(options: argparse.Namespace) -> Result:
         models[_short_name(name, models)] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
     assert trial is not None
     return objectives(models, trial, _sampling(options, options.steps), options.batch_size)
+
+
+def _prior(options: argparse.Namespace) -> Result:
+    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior)
+    sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"--prior and --model draw {sizes[1]} and {sizes[0]}; both must be of one size")
+    methods = default_methods(options.steps)
+    unknown = [name for name in options.methods or () if name not in methods]
+    if unknown:
+        raise ValueError(f"--methods has {unknown[0]!r}; it must be of {', '.join(methods)}")
+    chosen = {name: methods[name] for name in options.methods or methods}
+    trial = load_trial(
+        conditional, evaluation_data("procedural", options.model, conditional), options.num_faces, options.n
+    )
+    prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
+    return prior(prior_pipe, conditional, trial, _sampling(options, options.steps), chosen, options.batch_size)
 
 
 def _short_name(model: str, taken: dict[str, Any]) -> str:
