@@ -231,7 +231,7 @@ def test_a_run_of_whole_grey_images_is_a_prior_with_a_grid_of_samples(tiny_confi
     assert (image.mode, image.size) == ("L", (16, 20))
     card = (folder / "README.md").read_text()
     assert "unconditional-image-generation" in card and "grey images of 20x16" in card and "{{" not in card
-    assert ("trust_remote_code=True" in card) == (family == "report")
+    assert "FacePriorPipeline.from_pretrained(" in card
 
 
 def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):

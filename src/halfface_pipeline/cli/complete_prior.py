@@ -38,8 +38,8 @@ def complete_prior(options: argparse.Namespace) -> None:
     if options.device is not None:
         pipe.to(options.device)
     pipe.set_progress_bar_config(disable=None, unit="evaluation")
-    scheduler, steps = options.scheduler or "ddpm", options.steps or STEPS
-    pipe.scheduler = make_sampler(scheduler, pipe.scheduler)
+    options.scheduler, options.steps = options.scheduler or "ddpm", options.steps or STEPS
+    pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     photos = [open_photo(file, crop) for file in files]
     for photo in photos:
         read_mask(mask, pipe.config.height, pipe.config.width, (photo.height, photo.width))
@@ -50,14 +50,12 @@ def complete_prior(options: argparse.Namespace) -> None:
     refuse_overwriting(
         out, [f"{name}-{number}.png" for name in names for number in [*range(1, options.n + 1), "sheet"]]
     )
-    sampling = SamplingConfig(scheduler, steps, num_completions=options.n, seed=options.seed)
+    sampling = SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
     completions = complete_masked(
         pipe, photos, mask, options.method, sampling, options.batch_size, model_name(options.model)
     )
-    print(
-        f"{scheduler}, {steps} steps, {completions[0].facts['evaluations']} evaluations per completion",
-        file=sys.stderr,
-    )
+    cost = completions[0].facts["evaluations"]
+    print(f"{options.scheduler}, {options.steps} steps, {cost} evaluations per completion", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     for index, (photo, name) in enumerate(zip(photos, names, strict=True)):
         mine = completions[index * options.n : (index + 1) * options.n]

@@ -61,7 +61,7 @@ def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict
         card = _rendered(run, repo_id, model_license)
     if card is None:
         settings = json.loads((run / INDEX).read_text())
-        if "hidden_half" not in settings:
+        if "height" not in settings:
             raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
         card = short_card(repo_id, settings)
     for name in CARD_PICTURE.findall(card):
@@ -93,8 +93,10 @@ def _model_files(folder: Path) -> dict[str, Path]:
             wanted.append((name, "*config.json"))
             wanted += [(name, f"{value[0]}.py")] if value[0] != "diffusers" else []
     wanted += [("unet", WEIGHTS)]
-    if index.get("_class_name") == "HalfFaceInpaintPipeline":
-        wanted += [("", "pipeline.py"), ("", "halves.py"), ("", "image_io.py")]
+    own = {"HalfFaceInpaintPipeline": (), "FacePriorPipeline": ("posterior.py", "masks.py")}
+    if index.get("_class_name") in own:
+        code = ("pipeline.py", "halves.py", "image_io.py", *own[index["_class_name"]])
+        wanted += [("", name) for name in code]
     missing = [f"{part}/{name}".lstrip("/") for part, name in wanted if not any((folder / part).glob(name))]
     if missing:
         raise ValueError(f"{folder.name} is incomplete: {', '.join(missing)} missing; load it and save it again")
