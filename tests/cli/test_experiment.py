@@ -119,7 +119,7 @@ def test_unsuitable_models_are_refused(tiny_pipeline, tmp_path, capsys, name):
 
 def test_a_prior_is_compared_with_a_conditional_model(trained_run, tiny_config, tmp_path, capsys):
     whole = train(dataclasses.replace(tiny_config, model=dataclasses.replace(TINY_MODEL, hidden_half="all")))
-    words = ["--model", trained_run, "--prior", whole, *FEW, "--steps", "5", "--out", tmp_path / "out"]
+    words = ["--model", trained_run, "--prior", whole, *FEW, "--steps", "5", "--quick", "--out", tmp_path / "out"]
     assert run("prior", *words, "--methods", "replace", "pigdm") == 0
     assert (tmp_path / "out" / "prior_intervals.csv").stat().st_size > 0
     assert "| pigdm |" in capsys.readouterr().out

@@ -27,7 +27,14 @@ def test_the_table_has_a_row_per_sampler_and_exact_samples_are_best(tiny_pipelin
     conditional = tiny_pipeline(prediction_type="v_prediction")
     trial = load_trial(conditional, DataConfig(height=20, width=16, num_eval_images=8), 8, 3)
     methods = {name: default_methods(5)[name] for name in ("replace", "repaint", "tds")}
-    result = prior(prior_pipe, conditional, trial, SamplingConfig(num_inference_steps=5, num_completions=3), methods)
+    result = prior(
+        prior_pipe,
+        conditional,
+        trial,
+        SamplingConfig(num_inference_steps=5, num_completions=3),
+        methods,
+        gaussian_steps=(12,),
+    )
     names = [row["sampler"] for row in result.rows]
     assert names == [
         "exact samples",

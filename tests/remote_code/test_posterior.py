@@ -10,6 +10,7 @@ from diffusers import (
     HeunDiscreteScheduler,
 )
 
+from halfface_pipeline.experiments.gaussian_posterior import GaussianImages, gaussian_errors
 from halfface_pipeline.remote_code.noise_levels import prepare_scheduler
 from halfface_pipeline.remote_code.posterior import (
     METHODS,
@@ -20,66 +21,12 @@ from halfface_pipeline.remote_code.posterior import (
 )
 
 SIZE = 16
-HIDDEN = (torch.arange(SIZE) >= SIZE // 2).reshape(1, 1, 1, SIZE)
 STEPS = 50
-
-
-class Gaussian:
-    """Images N(mean, covariance) of 1x16 pixels: noise predicted exactly, p(hidden | seen) for one seen half."""
-
-    def __init__(self, prediction_type="epsilon"):
-        generator = torch.Generator().manual_seed(0)
-        factors = torch.randn(SIZE, SIZE, generator=generator, dtype=torch.float64)
-        covariance = factors @ factors.T / SIZE + 0.05 * torch.eye(SIZE, dtype=torch.float64)
-        self.covariance = 0.36 * covariance / covariance.diagonal().mean()
-        self.mean = 0.3 * torch.randn(SIZE, generator=generator, dtype=torch.float64)
-        self.values, self.vectors = torch.linalg.eigh(self.covariance)
-        generator.manual_seed(7)
-        noise = torch.randn(SIZE, generator=generator, dtype=torch.float64)
-        image = self.mean + torch.linalg.cholesky(self.covariance) @ noise
-        self.seen = image.reshape(1, 1, 1, SIZE)
-        hidden = HIDDEN.flatten()
-        rows, seen = self.covariance[hidden], ~hidden
-        gain = rows[:, seen] @ torch.linalg.inv(self.covariance[seen][:, seen])
-        self.hidden_covariance = rows[:, hidden]
-        self.posterior_mean = self.mean[hidden] + gain @ (image - self.mean)[seen]
-        self.posterior_covariance = rows[:, hidden] - gain @ self.covariance[seen][:, hidden]
-        self.scheduler = DDPMScheduler(clip_sample=False, timestep_spacing="trailing", prediction_type=prediction_type)
-
-    def predict(self, x, timestep):
-        abar = self.scheduler.alphas_cumprod.double()[int(timestep)]
-        noisy = x.flatten(1).double()
-        centred = (noisy - abar.sqrt() * self.mean) @ self.vectors
-        eps = ((1 - abar).sqrt() * centred / (abar * self.values + 1 - abar)) @ self.vectors.T
-        clean = (noisy - (1 - abar).sqrt() * eps) / abar.sqrt()
-        answers = {"epsilon": eps, "sample": clean, "v_prediction": abar.sqrt() * eps - (1 - abar).sqrt() * clean}
-        return answers[self.scheduler.config.prediction_type].reshape(x.shape)
-
-    def sample(self, method, samples=1000, steps=STEPS, scheduler=None, seed=1, eta=None, hidden=HIDDEN, **options):
-        """Hidden pixels of samples, (N, 8) float64, evaluations per sample and effective sample sizes."""
-        scheduler = prepare_scheduler(scheduler or self.scheduler, steps, "cpu")
-        generator = torch.Generator().manual_seed(seed)
-        diffusion = Diffusion(self.predict, scheduler, [generator], eta)
-        start = torch.randn(samples, 1, 1, SIZE, generator=generator, dtype=torch.float64)
-        with torch.no_grad():
-            draw = METHODS[method](diffusion, start, self.seen.expand_as(start), hidden, **options)
-        images = draw.clean.flatten(1)[:, hidden.flatten()]
-        return images, diffusion.num_evaluations / samples, draw.effective_sample_size
-
-    def mean_error(self, images):
-        """Distance of the mean from the posterior's, in deviations of the prior."""
-        return float((images.mean(0) - self.posterior_mean).norm() / self.hidden_covariance.trace().sqrt())
-
-    def covariance_error(self, images):
-        return float((torch.cov(images.T) - self.posterior_covariance).norm() / self.hidden_covariance.norm())
-
-    def variance_ratio(self, images):
-        return float(torch.cov(images.T).trace() / self.posterior_covariance.trace())
 
 
 @pytest.fixture(scope="module")
 def gaussian():
-    return Gaussian()
+    return GaussianImages()
 
 
 # The prior's own mean is 0.72 off; of 1,000 exact samples 0.03. A method's error is in the range given.
@@ -91,7 +38,7 @@ def gaussian():
         ("dps", {}, (0.0, 0.13), (0.68, 0.85), 50),
         ("pigdm", {}, (0.05, 0.18), (0.7, 0.88), 50),
         ("daps", {}, (0.18, 0.33), (0.95, 1.15), 147),
-        ("tds", {"num_particles": 64, "samples": 300}, (0.0, 0.12), (0.7, 0.95), 3200),
+        ("tds", {"num_particles": 64, "num_samples": 300}, (0.0, 0.12), (0.7, 0.95), 3200),
     ],
 )
 def test_errors_against_the_exact_posterior(gaussian, method, options, mean_error, variance_ratio, evaluations):
@@ -104,7 +51,7 @@ def test_errors_against_the_exact_posterior(gaussian, method, options, mean_erro
 def test_tds_converges_with_the_particles(gaussian):
     errors, sizes = [], []
     for particles in (1, 8, 64):
-        images, _, size = gaussian.sample("tds", samples=300, num_particles=particles)
+        images, _, size = gaussian.sample("tds", num_samples=300, num_particles=particles)
         errors.append(gaussian.mean_error(images))
         sizes.append(float(size.mean()))
     assert errors[0] > 1.5 * errors[1] > 1.5**2 * errors[2]
@@ -112,9 +59,9 @@ def test_tds_converges_with_the_particles(gaussian):
 
 
 def test_repaint_without_resamplings_is_replacement(gaussian):
-    errors = [gaussian.mean_error(gaussian.sample("repaint", resamplings=r, samples=500)[0]) for r in (1, 10)]
+    errors = [gaussian.mean_error(gaussian.sample("repaint", resamplings=r, num_samples=500)[0]) for r in (1, 10)]
     assert errors[0] > 1.2 * errors[1]
-    assert errors[0] == pytest.approx(gaussian.mean_error(gaussian.sample("replace", samples=500)[0]), abs=0.06)
+    assert errors[0] == pytest.approx(gaussian.mean_error(gaussian.sample("replace", num_samples=500)[0]), abs=0.06)
 
 
 @pytest.mark.parametrize("method", ["repaint", "daps"])
@@ -124,14 +71,14 @@ def test_more_steps_bring_samples_closer(gaussian, method):
 
 
 def test_replacement_stays_biased_with_any_number_of_steps(gaussian):
-    assert gaussian.mean_error(gaussian.sample("replace", steps=200)[0]) > 0.3
+    assert gaussian.mean_error(gaussian.sample("replace", num_steps=200)[0]) > 0.3
 
 
 @pytest.mark.parametrize("prediction_type", ["v_prediction", "sample"])
 @pytest.mark.parametrize("method", METHODS)
 def test_what_the_network_predicts_makes_no_difference(gaussian, method, prediction_type):
-    options = {"samples": 5, "steps": 12}
-    other = Gaussian(prediction_type)
+    options = {"num_samples": 5, "num_steps": 12}
+    other = GaussianImages(prediction_type=prediction_type)
     torch.testing.assert_close(other.sample(method, **options)[0], gaussian.sample(method, **options)[0])
 
 
@@ -141,16 +88,16 @@ def test_what_the_network_predicts_makes_no_difference(gaussian, method, predict
 )
 def test_replacement_works_on_any_scheduler(gaussian, scheduler):
     own = scheduler.from_config(gaussian.scheduler.config)
-    images, _, _ = gaussian.sample("replace", scheduler=own, samples=500)
+    images, _, _ = gaussian.sample("replace", scheduler=own, num_samples=500)
     assert gaussian.mean_error(images) < 0.55
     assert 0.8 < gaussian.variance_ratio(images) < 1.45
 
 
 @pytest.mark.parametrize("scheduler", [DDPMScheduler, DDIMScheduler, DPMSolverMultistepScheduler])
 def test_with_nothing_seen_replacement_samples_the_prior(gaussian, scheduler):
-    everything = torch.ones_like(HIDDEN)
+    everything = torch.ones_like(gaussian.hidden)
     own = scheduler.from_config(gaussian.scheduler.config)
-    images, _, _ = gaussian.sample("replace", scheduler=own, hidden=everything, steps=200)
+    images, _, _ = gaussian.sample("replace", scheduler=own, hidden=everything, num_steps=200)
     assert float((images.mean(0) - gaussian.mean).norm() / gaussian.covariance.trace().sqrt()) < 0.08
     assert float(torch.cov(images.T).trace() / gaussian.covariance.trace()) == pytest.approx(1, abs=0.12)
 
@@ -158,8 +105,8 @@ def test_with_nothing_seen_replacement_samples_the_prior(gaussian, scheduler):
 @pytest.mark.parametrize("method", sorted(METHODS.keys() - {"replace"}))
 def test_ddpm_with_eta_1_is_ddim_with_eta_1(gaussian, method):
     ddim = DDIMScheduler.from_config(gaussian.scheduler.config)
-    first = gaussian.sample(method, samples=4, steps=20)[0]
-    second = gaussian.sample(method, samples=4, steps=20, scheduler=ddim, eta=1.0)[0]
+    first = gaussian.sample(method, num_samples=4, num_steps=20)[0]
+    second = gaussian.sample(method, num_samples=4, num_steps=20, scheduler=ddim, eta=1.0)[0]
     torch.testing.assert_close(first, second)
 
 
@@ -175,7 +122,9 @@ def test_ddpm_with_eta_1_is_ddim_with_eta_1(gaussian, method):
 )
 def test_cost_in_evaluations(gaussian, method, options, steps, calls):
     assert (
-        gaussian.sample(method, samples=3, steps=steps, **options)[1] == calls == evaluations(method, steps, options)
+        gaussian.sample(method, num_samples=3, num_steps=steps, **options)[1]
+        == calls
+        == evaluations(method, steps, options)
     )
 
 
@@ -219,3 +168,15 @@ def test_systematic_resampling_keeps_each_particle_in_proportion():
 def test_what_a_method_cannot_use_is_refused(method, scheduler, options, message):
     with pytest.raises(ValueError, match=message):
         check_method(method, scheduler(), STEPS, None, options)
+
+
+def test_the_table_of_errors_has_a_row_per_method_and_steps():
+    rows = gaussian_errors(steps=(12,), particles=(1, 2), num_samples=50)
+    assert [row["method"] for row in rows] == [
+        "exact samples",
+        *(name for name in METHODS if name != "tds"),
+        "tds 1 particles",
+        "tds 2 particles",
+    ]
+    assert [row["evaluations"] for row in rows] == [None, 12, 102, 12, 12, 33, 12, 24]
+    assert rows[0]["mean_error"] < 0.25 and 0.7 < rows[0]["variance_ratio"] < 1.3

@@ -13,7 +13,7 @@ from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
 from ..evaluation.dataset import evaluation_data
 from ..evaluation.trials import EvaluationBatch, load_trial
-from ..experiments import noise_levels, sampling
+from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
 from ..experiments.prior import default_methods, prior
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
@@ -228,7 +228,10 @@ def _prior(options: argparse.Namespace) -> Result:
         conditional, evaluation_data("procedural", options.model, conditional), options.num_faces, options.n
     )
     prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
-    return prior(prior_pipe, conditional, trial, _sampling(options, options.steps), chosen, options.batch_size)
+    gaussian = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS
+    return prior(
+        prior_pipe, conditional, trial, _sampling(options, options.steps), chosen, options.batch_size, gaussian
+    )
 
 
 def _short_name(model: str, taken: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.posterior import METHODS
 from ..remote_code.prior_pipeline import FacePriorPipeline
+from .gaussian_posterior import STEPS, gaussian_errors
 from .results import Result, Row
 
 SHOWN_FACES = 6
@@ -43,6 +44,7 @@ def prior(
     sampling: SamplingConfig,
     methods: Mapping[str, Mapping[str, Any]],
     batch_size: int = 32,
+    gaussian_steps: Sequence[int] = STEPS,
 ) -> Result:
     """Completes the same procedural faces by a conditional model and by every method on a prior.
 
@@ -53,10 +55,11 @@ def prior(
         sampling: `num_completions` (2 or more), `num_inference_steps` and `seed`.
         methods: Options of each method by its name.
         batch_size: Completions computed at once.
+        gaussian_steps: Denoising steps on Gaussian images, whose posterior is a closed form.
 
     Returns:
         A sheet with one column per sampler; one row per sampler, means over faces with 95 % intervals, and those as
-        numbers in the table `intervals`.
+        numbers in the table `intervals`; errors on Gaussian images in the table `gaussian`.
 
     Raises:
         ValueError: If the truth about the hidden halves is not known, or there are too few completions.
@@ -117,7 +120,9 @@ def prior(
         "seed": seed,
         "methods": {name: dict(options) for name, options in methods.items()},
     }
-    return Result(picture, rows, settings, COLUMNS, {"intervals": intervals})
+    return Result(
+        picture, rows, settings, COLUMNS, {"intervals": intervals, "gaussian": gaussian_errors(gaussian_steps)}
+    )
 
 
 def default_methods(num_steps: int) -> dict[str, dict[str, Any]]:

@@ -18,7 +18,7 @@ from ..inference.png_metadata import png_text
 from ..run_folder.tables import markdown_table
 
 Row = dict[str, Any]
-DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",), "prior": ("intervals",)}
+DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",), "prior": ("intervals", "gaussian")}
 """Further tables, by experiment."""
 PACKAGES = ("torch", "diffusers", "numpy")
 
