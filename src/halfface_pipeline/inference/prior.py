@@ -5,11 +5,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
+from diffusers.configuration_utils import FrozenDict
 
 from ..config.schema import SamplingConfig
+from ..remote_code.generators import Generators
+from ..remote_code.halves import cut, half_size, join, to_canonical
+from ..remote_code.image_io import OutputType, Picture
 from ..remote_code.masks import Mask
+from ..remote_code.pipeline import HalfFaceOutput
+from ..remote_code.posterior import DEFAULT_METHOD
 from ..remote_code.prior_pipeline import FacePriorPipeline
 from .complete import Completion
 from .png_metadata import PART_GENERATED, fingerprint
@@ -45,6 +52,85 @@ def load_prior(model: str) -> FacePriorPipeline:
     except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         raise ValueError(f"the model is {model!r}, which could not be loaded as a prior: {error}") from error
     return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class PriorOfHalf:
+    """A prior in the place of a `HalfFaceInpaintPipeline`: it takes and returns what that does.
+
+    Args:
+        pipe: The prior.
+        hidden_half: `bottom`, `top`, `left` or `right`.
+        method: Name of the method, or None.
+        **options: Of the method.
+
+    Attributes:
+        pipe: The prior.
+        config: Size and hidden half, as of a pipeline of halves; `known_layout` names the method.
+    """
+
+    def __init__(self, pipe: FacePriorPipeline, hidden_half: str, method: str | None = None, **options: Any) -> None:
+        half_size(pipe.config.height, pipe.config.width, hidden_half)
+        self.pipe, self.method, self.options = pipe, method, options
+        size = {"height": pipe.config.height, "width": pipe.config.width}
+        source = {"_name_or_path": pipe.config.get("_name_or_path")}
+        layout = " ".join(["prior", method or DEFAULT_METHOD, *(f"{key}={value}" for key, value in options.items())])
+        self.config = FrozenDict({**size, **source, "hidden_half": hidden_half, "known_layout": layout})
+
+    def __getattr__(self, name: str) -> Any:
+        """Everything else is the prior's own."""
+        return getattr(self.pipe, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """A scheduler is set on the prior."""
+        if name == "scheduler":
+            self.pipe.scheduler = value
+        else:
+            super().__setattr__(name, value)
+
+    def __call__(
+        self,
+        top_half: Picture | Sequence[Picture],
+        num_completions: int = 1,
+        num_inference_steps: int = 50,
+        generator: Generators = None,
+        output_type: OutputType = "pil",
+        callback_on_step_end: Any = None,
+        **arguments: Any,
+    ) -> HalfFaceOutput:
+        """Completes known halves, NumPy (h, w, C) or a list of them, as `HalfFaceInpaintPipeline.__call__`.
+
+        Args:
+            top_half: The known halves.
+            num_completions: Completions per half.
+            num_inference_steps: Denoising steps.
+            generator: As in diffusers.
+            output_type: `pil`.
+            callback_on_step_end: Not called: values that are not finite raise here too.
+            **arguments: Of `FacePriorPipeline.__call__`.
+
+        Returns:
+            Whole faces and their hidden halves.
+        """
+        halves = top_half if isinstance(top_half, list) else [top_half]
+        half = self.config.hidden_half
+        wholes = []
+        for each in halves:
+            known = to_canonical(torch.from_numpy(np.ascontiguousarray(each)).permute(2, 0, 1), half)
+            wholes.append(join(known, torch.zeros_like(known), half).permute(1, 2, 0).numpy())
+        out = self.pipe(
+            wholes,
+            half,
+            self.method,
+            num_completions,
+            num_inference_steps,
+            generator,
+            output_type=output_type,
+            **self.options,
+            **arguments,
+        )
+        arrays = torch.from_numpy(np.stack([np.array(image) for image in out.images])).permute(0, 3, 1, 2)
+        hidden = cut(arrays, half)[1].permute(0, 2, 3, 1)
+        return HalfFaceOutput(out.images, [PIL.Image.fromarray(each.contiguous().numpy()) for each in hidden])
 
 
 def complete_masked(
