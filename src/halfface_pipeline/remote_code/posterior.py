@@ -15,6 +15,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
+from .noise_levels import use_next_timestep
+
 REPAINT_JUMP, REPAINT_RESAMPLINGS = 10, 10
 """Defaults of RePaint, those of the paper for 250 steps."""
 PARTICLES = 8
@@ -145,10 +147,10 @@ def replace(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidde
             list(diffusion.generators) if len(diffusion.generators) > 1 else diffusion.generators[0]
         )
     x = start * scheduler.init_noise_sigma
-    for t in scheduler.timesteps:
-        if not bool(hidden.all()):
-            x = torch.where(hidden, x, scheduler.add_noise(seen, diffusion.normal(x), t.reshape(1)))
+    for i, t in enumerate(scheduler.timesteps):
+        x = torch.where(hidden, x, scheduler.add_noise(seen, diffusion.normal(x), t.reshape(1)))
         prediction = diffusion.predict(scheduler.scale_model_input(x, t), t)
+        use_next_timestep(scheduler, i)
         x = scheduler.step(prediction, t, x, **arguments, return_dict=False)[0]
     return Draw(x)
 
