@@ -61,6 +61,7 @@ def test_no_other_command_needs_gradio():
     assert importers == {"app.py"}
 
 
+@pytest.mark.slow
 @needs_gradio
 def test_a_port_that_is_taken_is_refused_in_one_line(model, capsys):
     with socket.socket() as taken:
@@ -68,9 +69,10 @@ def test_a_port_that_is_taken_is_refused_in_one_line(model, capsys):
         taken.listen()
         port = taken.getsockname()[1]
         assert main(["app", "--model", model, "--port", str(port)]) == 2
-    assert f"--port is {port}; nothing can listen there" in capsys.readouterr().err
+    assert f"--port is {port}; it must be a port that is free" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @needs_gradio
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_the_page_ends_when_told_to_and_leaves_nothing_behind(model, tmp_path, monkeypatch, capsys, ending):

@@ -78,16 +78,13 @@ def test_the_default_schedule_is_the_reports(tmp_path):
 BAD = {
     "step size is 3; it must divide the 1000 trained timesteps": ["step-size", "--step-sizes", "3"],
     "it must be below 50.2": ["step-size", "--step-sizes", "100"],
-    "--variance is 'big'; it must be fixed_small, fixed_large": ["step-size", "--variance", "big"],
+    "variance_type is 'big'; it must be fixed_small": ["step-size", "--variance", "big"],
     "variance_type is 2.0; it must be fixed_small": ["step-size", "--variance", "2"],
-    "--matching is 'none'; it must be one of proportional": ["variance", "--matching", "none"],
     "scheduler is 'fast'; it must be one of ddpm": ["samplers", "--schedulers", "fast"],
     "num_inference_steps is 0": ["samplers", "--steps", "0"],
     "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],
     "num_faces is 9; the part trained on has 8": ["unseen", "--num-faces", "9"],
     "num_completions is 0": ["samplers", "-n", "0"],
-    "--seed is -1; it must be from 0 to 2**63 - 1": ["samplers", "--seed", "-1"],
-    "--seed is 18446744073709551616; it must": ["unseen", "--seed", "18446744073709551616"],
 }
 
 

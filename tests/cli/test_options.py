@@ -51,9 +51,16 @@ def test_help_fits_80_columns_and_ends_in_an_example_that_works(monkeypatch, com
         ("complete a.jpg --modle m --out o", "usage: halfface complete", "did you mean --model?"),
         ("experiment samplers --ouf o", "usage: halfface experiment samplers", "did you mean --out?"),
         ("complet a.jpg", "usage: halfface", "did you mean complete?"),
+        ("experiment sampler", "usage: halfface experiment", "did you mean samplers?"),
+        ("experiment variance --model m --out o --matching none", "usage: halfface experiment variance", "log_snr"),
         *(
             (f"{command} --seed {seed}", f"usage: halfface {command.split()[0]}", f"seed is {seed}; it must be")
-            for command in ("complete a.jpg --model m --out o", "evaluate --model m --out o", "faces 1 --out o")
+            for command in (
+                "complete a.jpg --model m --out o",
+                "evaluate --model m --out o",
+                "faces 1 --out o",
+                "experiment schedule --out o",
+            )
             for seed in (-1, 2**64, "x")
         ),
     ],

@@ -1,10 +1,12 @@
 """Configuration: ranges, YAML, the command line."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import pytest
 from accelerate.utils import LoggerType
+from diffusers import DDPMScheduler
 
 from halfface_pipeline.config.files import differences, from_yaml, parse_arguments, to_yaml
 from halfface_pipeline.config.schema import (
@@ -175,3 +177,15 @@ def test_seeds_have_one_range(seed):
 def test_a_tilde_in_the_output_folder_is_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     assert parse_arguments(["--output.dir=~/x"])[0].output.dir == "/somewhere/x"
+
+
+def test_a_schedule_that_ends_early_is_reported_with_its_signal():
+    for settings in ({}, {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            NoiseConfig(**settings)
+    for schedule in ("linear", "scaled_linear"):
+        noise = {"num_train_timesteps": 250, "beta_schedule": schedule}
+        signal = DDPMScheduler(**noise).alphas_cumprod[-1] ** 0.5
+        with pytest.warns(UserWarning, match=rf"num_train_timesteps is 250 .* sqrt\(abar_T\) is {signal:.2f}"):
+            NoiseConfig(**noise)

@@ -168,11 +168,13 @@ def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatc
 
 def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
     metrics = evaluate(tiny_pipeline(48, 40), DATA, tmp_path / "evaluation", **QUICK)
-    figures = {figure.name: figure for figure in read_evaluation(tmp_path).figures}
-    assert figures["energy_score"].model.value == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
-    assert figures["energy_score"].model.low < figures["energy_score"].model.value < figures["energy_score"].model.high
-    assert {"floor", "ceiling"} <= set(figures["energy_score"].beside)
-    assert not any(name.startswith("lightness_shift") for name in figures)
+    found = read_evaluation(tmp_path)
+    assert found.values["energy_score"] == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
+    row = next(row for row in found.metrics if row["metric"] == "energy score")
+    assert (
+        row["model"].startswith(f"{found.values['energy_score']:.4g} (") and row["oracle"] and row["mismatched_half"]
+    )
+    assert not any(name.startswith("lightness_shift") for name in found.values)
 
 
 @pytest.mark.parametrize(

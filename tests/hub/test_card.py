@@ -74,7 +74,7 @@ def test_shifts_gaps_and_failures_are_listed(tmp_path):
         }
     evaluated(tmp_path, metrics, ["best.png", "worst.png"])
     text = rendered(tmp_path)
-    assert "another face's half. In brackets: 95% intervals, percentile bootstrap over faces." in text
+    assert "the half of another face. In brackets: 95% intervals, percentile bootstrap over faces." in text
     assert "| older | 2 (1 to 3) | completed less true (L*) |" in text
     assert "by chance" not in text and "of no face" not in text and card_faults(text) == []
     gap = metrics["audit"]["known_hair_lightness"]["gaps"]["seam_gradient"]
@@ -91,7 +91,7 @@ def test_an_evaluation_that_cannot_be_read_stops_no_card_and_says_that_nothing_w
     (tmp_path / "evaluation").mkdir()
     (tmp_path / "evaluation" / "metrics.json").write_text(content)
     text = rendered(tmp_path)
-    assert "Not measured." in text and "No audit by age" in text and "model-index" not in text
+    assert "Not measured." in text and "No slices by age" in text and "model-index" not in text
     assert card_faults(text) == []
 
 
@@ -103,24 +103,26 @@ def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
         'pipe = HalfFaceInpaintPipeline.from_pretrained("someone/model")',
         'from_pretrained("someone/model", custom_pipeline="someone/model", trust_remote_code=True)',
         "| image | 108x88 (height x width), colour |",
-        "the top half is given, the bottom half is drawn",
-        "NumPy 54x88x3 (uint8, or float in [0, 1]), torch 3x54x88 in [-1, 1]",
+        "the top half is given, the bottom half is generated",
+        "NumPy 54x88x3 (uint8, or float in [0, 1]), torch 3x54x88 in [0, 1]",
         "| heun | HeunDiscreteScheduler | 2N - 1 |",
         "| dpm++ | DPMSolverMultistepScheduler | N |",
         "CelebA: non-commercial research only",
         "AdamW, peak learning rate 0.0003",
-        "640 images in 5 minutes, 2.0 a second",
+        "640 images in 5 minutes, 2.0 per second",
         "nor for surveillance",
         "identifies nobody",
     ):
         assert words in text, words
     few = Config(data=DataConfig(num_images=1500))
-    assert "faces drawn by halfface_pipeline, up to 1,500, mirrored" in rendered(tmp_path, few) and "up to" not in text
+    assert (
+        "faces rendered by halfface_pipeline, up to 1,500, mirrored" in rendered(tmp_path, few) and "up to" not in text
+    )
     own = Config(data=DataConfig(source="imagefolder", path="x", license="CC BY 4.0"))
     assert "| licence of the data | CC BY 4.0 |" in rendered(tmp_path, own)
     unknown = rendered(tmp_path, Config(data=DataConfig(source="imagefolder", path="x")))
     assert "| licence of the data | not stated;" in unknown and ModelCard(unknown).data.license is None
-    assert "| licence of the data | Apache-2.0: drawn" in rendered(tmp_path, few)
+    assert "| licence of the data | Apache-2.0: rendered" in rendered(tmp_path, few)
     assert ModelCard(rendered(tmp_path, few)).data.license == "apache-2.0"
 
 
@@ -160,7 +162,7 @@ def test_an_edit_is_noticed(tmp_path):
 
 def test_the_time_of_a_training_is_added_up_over_its_log():
     log = [{"images_seen": 100, "images_per_second": 10.0}, {"images_seen": 700, "images_per_second": 0.05}]
-    assert training_cost_words(log).startswith("700 images in 3.3 hours, 0.1 a second")
+    assert training_cost_words(log).startswith("700 images in 3.3 hours, 0.1 per second")
     assert training_cost_words([{"step": 1}]) == "not logged"
 
 

@@ -274,9 +274,7 @@ def test_a_refused_push_ends_in_one_line(commands, name, reason):
 
 
 def test_a_missing_model_is_named(commands):
-    assert commands["no model"].endswith(
-        "could not be loaded from the Hub: it has none of this name that you may read"
-    )
+    assert commands["no model"].endswith("from the Hub: it does not exist or you have no access to it")
 
 
 def test_a_push_of_unlicensed_data_says_so(run_folder, tmp_path, capsys):

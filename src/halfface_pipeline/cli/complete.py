@@ -7,42 +7,38 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
 
-from ..config.schema import SamplerName, SamplingConfig
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
-from ..inference.complete import complete_halves, model_name, reproduce
+from ..inference.complete import Completion, complete_halves, model_name, reproduce
 from ..inference.load import open_photo
-from ..inference.png_metadata import read_png, save_png
+from ..inference.png_metadata import LIMITS, read_png, save_png
 from ..inference.prior import is_prior
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from ..remote_code.posterior import DEFAULT_METHOD, METHODS
-from .complete_prior import STEPS as PRIOR_STEPS
-from .complete_prior import complete_prior
+from .complete_prior import add_mask, complete_prior
 from .options import (
-    LARGEST_SEED,
     add_device,
+    add_model,
+    add_out,
+    add_sampling,
     add_speed,
     crop_box,
     model_on_device,
     output_folder,
     photo_files,
     refuse_overwriting,
-    seed,
+    sampling_config,
     written_by_us,
 )
 
-SAMPLERS = ", ".join(get_args(SamplerName))
-LARGEST_BATCH = 1024
-"""Bounds what `redraw` computes because a PNG says so."""
 SAME_SHAPE = 0.01
 """Relative difference of aspect ratios up to which a picture has the shape of a half."""
 
@@ -53,37 +49,21 @@ def add_complete(commands: Any) -> None:
         "complete",
         help="generate the hidden half of faces in photos",
         description="Generate the hidden half of each photo N times; writes the faces and a sheet per photo. Each "
-        "face is a PNG that says how it was generated; `halfface redraw` reproduces it.",
+        "face is a PNG whose metadata state how it was generated; `halfface redraw` reproduces it.",
         example="halfface complete me.jpg --model runs/demo -n 8 --out completed",
     )
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="photos of whole faces (halves with --half), or folders of them"
     )
     parser.add_argument("--half", action="store_true", help="the pictures are known halves, not whole faces")
-    parser.add_argument("--crop", metavar="L,T,R,B", help="cut this box, in pixels, out of each photo first")
-    parser.add_argument("-n", type=int, default=8, help="completions per photo (default 8)")
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-    parser.add_argument(
-        "--steps", type=int, help=f"denoising steps (default {FEW_STEPS}; ddpm needs more; a prior {PRIOR_STEPS})"
-    )
-    parser.add_argument(
-        "--scheduler", metavar="NAME", help=f"{SAMPLERS} (default {FEW_STEP_SAMPLER}, of a prior ddpm)"
-    )
-    parser.add_argument(
-        "--mask",
-        metavar="FILE|HALF",
-        help="with a prior: what is hidden, white, or the name of a half (default bottom)",
-    )
-    parser.add_argument(
-        "--method", metavar="NAME", help=f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
-    )
+    parser.add_argument("--crop", metavar="L,T,R,B", help="crop each photo to this box, in pixels, first")
+    add_model(parser)
+    add_sampling(parser, n=8, steps=FEW_STEPS, scheduler=FEW_STEP_SAMPLER)
+    parser.set_defaults(steps=None, scheduler=None)  # a prior has others
+    add_mask(parser)
     add_speed(parser)
     add_device(parser)
-    parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    parser.add_argument(
-        "--seed", type=seed, default=0, help="of the first completion; completion k has seed + k - 1 (default 0)"
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    add_out(parser)
     parser.set_defaults(command=_complete)
 
 
@@ -93,59 +73,46 @@ def add_redraw(commands: Any) -> None:
         "redraw",
         help="reproduce completions from the metadata of their PNGs",
         description="Reproduce completions from their known half and the seed, sampler and steps in their PNGs, and "
-        "report whether they come out the same.",
+        "report whether the pixels are the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
     parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="the model that generated them")
+    add_model(parser, "the model that generated them")
     add_device(parser)
     parser.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
     parser.set_defaults(command=_redraw)
 
 
 def _complete(options: argparse.Namespace) -> None:
-    for name, value, most in (
-        ("-n", options.n, LARGEST_SEED + 1 - options.seed),
-        ("--batch-size", options.batch_size, LARGEST_BATCH),
-    ):
-        if not 1 <= value <= most:
-            raise ValueError(f"{name} is {value}; it must be from 1 to {most}")
     if is_prior(options.model):
         complete_prior(options)
         return
     for name in ("mask", "method"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
-    options.scheduler, options.steps = options.scheduler or FEW_STEP_SAMPLER, options.steps or FEW_STEPS
+    options.scheduler = options.scheduler or FEW_STEP_SAMPLER
+    options.steps = FEW_STEPS if options.steps is None else options.steps
+    sampling = sampling_config(options)
+    most = LIMITS["batch"][1]  # of what `redraw` reads
+    if not 1 <= options.batch_size <= most:
+        raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
     crop = crop_box(options.crop) if options.crop else None
     files = photo_files(options.photos)
     out = output_folder(options.out)
     pipe = prepare_for_sampling(model_on_device(options), options.speed)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     photos = _readable_photos(files, crop, pipe, options.half)
-    dtype = str(pipe.unet.dtype).removeprefix("torch.")
-    print(f"{options.scheduler}, {options.steps} steps, {dtype}", file=sys.stderr)
-    height, width, hidden = pipe.config.height, pipe.config.width, pipe.config.hidden_half
-    if options.half:
-        halves = [np.array(resize_to(photo, *pipe.half_size)) for photo in photos.values()]
-        shown = [_next_to_grey(half, hidden) for half in halves]
-    else:
-        shown = [resize_to(photo, height, width) for photo in photos.values()]
-        halves = [known_halves(np.array(photo)[None], hidden)[0] for photo in shown]
-    names = _names(list(photos), halves, out, hidden)
+    print(f"{options.scheduler}, {options.steps} steps, {str(pipe.unet.dtype)[6:]}", file=sys.stderr)
+    faces = [_whole_face(photo, pipe, options.half) for photo in photos.values()]
+    halves = known_halves(np.stack([np.array(face) for face in faces]), pipe.config.hidden_half)
+    names = _names(list(photos), halves, out, pipe.config.hidden_half)
     numbers = [*range(1, options.n + 1), "sheet"]
     refuse_overwriting(out, [f"{name}-{number}.png" for name in names for number in numbers])
-    sampling = SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
     completions = complete_halves(pipe, halves, sampling, options.batch_size, model_name(options.model))
     out.mkdir(parents=True, exist_ok=True)
-    for index, name in enumerate(names):
-        mine = completions[index * options.n : (index + 1) * options.n]
-        for number, completion in enumerate(mine, start=1):
-            save_png(completion.image, out / f"{name}-{number}.png", **completion.facts)
-        titles = ("given" if options.half else "original", "completions")
-        picture = out / f"{name}-sheet.png"
-        save_png(sheet([shown[index]], [each.image for each in mine], titles=titles), picture, **mine[0].facts)
-        print(picture)
+    for index, (name, face) in enumerate(zip(names, faces, strict=True)):
+        own = completions[index * options.n : (index + 1) * options.n]
+        print(_write(out, name, face, own, "given" if options.half else "original"))
     if len(photos) < len(files):
         raise ValueError(f"{len(files) - len(photos)} of {len(files)} photos were not completed, see above")
 
@@ -182,16 +149,29 @@ def _check_shape(file: str, photo: PIL.Image.Image, pipe: HalfFaceInpaintPipelin
         raise ValueError(f"{found}; this is the shape of a half, not of a whole face: add --half, or use --crop")
 
 
+def _whole_face(photo: PIL.Image.Image, pipe: HalfFaceInpaintPipeline, is_half: bool) -> PIL.Image.Image:
+    """A photo at the size of the model's images; a half is joined with grey."""
+    hidden = pipe.config.hidden_half
+    if not is_half:
+        return resize_to(photo, pipe.config.height, pipe.config.width)
+    half = torch.from_numpy(np.array(resize_to(photo, *pipe.half_size))).permute(2, 0, 1)
+    known = to_canonical(half, hidden)
+    whole = join(known, torch.full_like(known, 128), hidden)
+    return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
+
+
 def _names(files: Sequence[str], halves: Sequence[np.ndarray], out: Path, hidden_half: str) -> list[str]:
     """File names without endings, numbered where `out` or an earlier file has the name for another photo."""
     names: list[str] = []
     for file, half in zip(files, halves, strict=True):
-        free = (name for name in _numbered(Path(file).stem) if name not in names)
+        free = (name for name in _numbered(file) if name not in names)
         names.append(next(name for name in free if not _is_of_another(out / f"{name}-1.png", half, hidden_half)))
     return names
 
 
-def _numbered(stem: str) -> Iterator[str]:
+def _numbered(file: str) -> Iterator[str]:
+    """NAME, NAME_2, NAME_3, ... of a file."""
+    stem = Path(file).stem
     return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
 
 
@@ -203,15 +183,20 @@ def _is_of_another(file: Path, half: np.ndarray, hidden_half: str) -> bool:
         return not np.array_equal(known_halves(np.array(image.convert("RGB"))[None], hidden_half)[0], half)
 
 
+def _write(out: Path, name: str, face: PIL.Image.Image, completions: Sequence[Completion], title: str) -> Path:
+    """Writes the completions of a face, and the sheet, whose path is returned."""
+    for number, completion in enumerate(completions, start=1):
+        save_png(completion.image, out / f"{name}-{number}.png", **completion.metadata)
+    picture = sheet([face], [each.image for each in completions], titles=(title, "completions"))
+    save_png(picture, out / f"{name}-sheet.png", **completions[0].metadata)
+    return out / f"{name}-sheet.png"
+
+
 def _redraw(options: argparse.Namespace) -> None:
     metadata = [read_png(file) for file in options.pictures]
-    for file, each in zip(options.pictures, metadata, strict=True):
-        for key, least, most in (("batch", 1, LARGEST_BATCH), ("seed", 0, LARGEST_SEED)):
-            if not least <= each.get(key, least) <= most:
-                raise ValueError(f"PICTURE is {file!r}; its {key} is {each[key]}; it must be from {least} to {most}")
     names: list[str] = []
     for file in options.pictures:
-        names.append(next(name for name in _numbered(Path(file).stem) if name not in names))
+        names.append(next(name for name in _numbered(file) if name not in names))
     out = output_folder(options.out) if options.out else None
     if out is not None:
         refuse_overwriting(out, [f"{name}.png" for name in names])
@@ -232,14 +217,6 @@ def _redraw(options: argparse.Namespace) -> None:
         differing += values > 0
         if out is not None:
             out.mkdir(parents=True, exist_ok=True)
-            kept = {key: value for key, value in each.items() if key not in ("Comment", "Software")}
-            save_png(again, out / f"{name}.png", **kept)
+            save_png(again, out / f"{name}.png", **each)
     if differing:
-        raise ValueError(f"{differing} of {len(metadata)} came out differently: other versions, device or threads")
-
-
-def _next_to_grey(half: np.ndarray, hidden_half: str) -> PIL.Image.Image:
-    """A known half in its place, the hidden one grey."""
-    known = to_canonical(torch.from_numpy(half).permute(2, 0, 1), hidden_half)
-    whole = join(known, torch.full_like(known, 128), hidden_half)
-    return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
+        raise ValueError(f"{differing} of {len(metadata)} differ: other versions, device or number of threads")

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import PIL.Image
 
-from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
 from ..inference.complete import model_name
 from ..inference.load import open_photo
@@ -16,9 +15,20 @@ from ..inference.sheets import sheet
 from ..remote_code.halves import QUARTER_TURNS
 from ..remote_code.image_io import resize_to
 from ..remote_code.masks import Mask, read_mask
-from .options import crop_box, output_folder, photo_files, refuse_overwriting
+from ..remote_code.posterior import DEFAULT_METHOD, METHODS
+from .options import crop_box, output_folder, photo_files, refuse_overwriting, sampling_config
 
 STEPS = 50
+
+
+def add_mask(parser: argparse.ArgumentParser) -> None:
+    """Adds --mask and --method, which `complete_prior` reads."""
+    text = (
+        f"with a prior ({STEPS} steps of ddpm by default): a picture, white where hidden, or a half (default bottom)"
+    )
+    parser.add_argument("--mask", metavar="FILE|HALF", help=text)
+    text = f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
+    parser.add_argument("--method", metavar="NAME", help=text)
 
 
 def complete_prior(options: argparse.Namespace) -> None:
@@ -38,7 +48,9 @@ def complete_prior(options: argparse.Namespace) -> None:
     if options.device is not None:
         pipe.to(options.device)
     pipe.set_progress_bar_config(disable=None, unit="evaluation")
-    options.scheduler, options.steps = options.scheduler or "ddpm", options.steps or STEPS
+    options.scheduler = options.scheduler or "ddpm"
+    options.steps = STEPS if options.steps is None else options.steps
+    sampling = sampling_config(options)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     photos = [open_photo(file, crop) for file in files]
     for photo in photos:
@@ -50,20 +62,19 @@ def complete_prior(options: argparse.Namespace) -> None:
     refuse_overwriting(
         out, [f"{name}-{number}.png" for name in names for number in [*range(1, options.n + 1), "sheet"]]
     )
-    sampling = SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
     completions = complete_masked(
         pipe, photos, mask, options.method, sampling, options.batch_size, model_name(options.model)
     )
-    cost = completions[0].facts["evaluations"]
+    cost = completions[0].metadata["evaluations"]
     print(f"{options.scheduler}, {options.steps} steps, {cost} evaluations per completion", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
     for index, (photo, name) in enumerate(zip(photos, names, strict=True)):
         mine = completions[index * options.n : (index + 1) * options.n]
         for number, completion in enumerate(mine, start=1):
-            save_png(completion.image, out / f"{name}-{number}.png", **completion.facts)
+            save_png(completion.image, out / f"{name}-{number}.png", **completion.metadata)
         original = resize_to(photo, pipe.config.height, pipe.config.width)
         picture = out / f"{name}-sheet.png"
-        save_png(sheet([original], [each.image for each in mine]), picture, **mine[0].facts)
+        save_png(sheet([original], [each.image for each in mine]), picture, **mine[0].metadata)
         print(picture)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import os
+import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -19,6 +20,8 @@ FAMILY_SETTINGS = {
 }
 """Settings that one family of networks uses and the other does not."""
 MAX_SEED = 2**63 - 1
+LARGEST_TERMINAL_SIGNAL = 0.1
+"""sqrt(abar_T) from which a warning is issued; 0.006 for the default betas and T = 1000."""
 TRACKERS = {
     "tensorboard": "tensorboard",
     "wandb": "wandb",
@@ -195,6 +198,24 @@ class NoiseConfig:
         require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
         require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
         require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
+        signal = self._terminal_signal()
+        if signal > LARGEST_TERMINAL_SIGNAL:
+            warnings.warn(
+                f"noise.num_train_timesteps is {self.num_train_timesteps} with betas up to {self.beta_end}: "
+                f"sqrt(abar_T) is {signal:.2f}, so training ends with less noise than sampling starts from; "
+                "raise noise.beta_end, or set noise.rescale_betas_zero_snr",
+                stacklevel=2,
+            )
+
+    def _terminal_signal(self) -> float:
+        """sqrt(abar_T), the signal left at the last timestep."""
+        if self.beta_schedule == "squaredcos_cap_v2" or self.rescale_betas_zero_snr:
+            return 0.0
+        power = 1 if self.beta_schedule == "linear" else 2
+        start, end = self.beta_start ** (1 / power), self.beta_end ** (1 / power)
+        last = self.num_train_timesteps - 1
+        betas = ((start + (end - start) * t / last) ** power for t in range(last + 1))
+        return math.exp(sum(map(math.log1p, (-beta for beta in betas))) / 2)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     Args:
         process: Settings of the trained scheduler.
         face: (H, W, 3) uint8.
-        num_pictures: Timesteps shown, besides the clean face.
+        num_pictures: Timesteps shown, apart from the clean face.
         seed: Seed of the noise.
 
     Returns:
@@ -138,13 +138,13 @@ def _schedules_figure(trained: torch.Tensor, every_step: Mapping[int, Sequence[R
 def steps_of_size(
     process: Mapping[str, Any], step_size: int, matching: str = "proportional", variance_type: str = "fixed_small"
 ) -> RespacedDDPMScheduler:
-    """The report's sampler for a step size; `set_timesteps` takes T / step_size steps.
+    """The report's sampler for a step size s, set to its T / s steps.
 
     Args:
         process: Settings of the trained scheduler.
         step_size: s.
-        matching: `proportional`, `log_snr`, or `exact` for every s-th trained level in place of the new schedule.
-        variance_type: sigma^2 of the noise added.
+        matching: `proportional`, `log_snr`, or `exact` for every s-th trained level instead of the new schedule.
+        variance_type: Variance of the added noise.
 
     Returns:
         The sampler.

@@ -23,17 +23,17 @@ STEPS = (5, 10, 20, 50)
 MATCHINGS = ("proportional", "log_snr", "exact")
 COLUMNS = {
     "determined_pixel_error": "over pixels that the known half determines; 0 for exact samples",
-    "residual_noise": "standard deviation of white noise left, pixel values from 0 to 1",
+    "residual_noise": "standard deviation of the remaining white noise, pixel values from 0 to 1",
     "spread": "standard deviation of a pixel among the completions of a half",
     "spread_over_exact": "the spread over that of exact samples of p(hidden | known)",
-    "predicted_noise": "what the report's schedule leaves: sigma / 2 of the last step that adds noise",
+    "predicted_noise": "noise that the report's schedule leaves: sigma / 2 of the last step that adds noise",
     "network_calls": "per completion",
 }
 
 
 @dataclass(frozen=True)
 class Column:
-    """One way to sample: its title over the sheet, its place in the table, the scheduler and the steps."""
+    """A sampler: its title on the sheet, its columns in the table, the scheduler and the steps."""
 
     title: str
     names: Mapping[str, Any]
@@ -43,24 +43,24 @@ class Column:
 
 def step_size(
     pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     sampling: SamplingConfig,
     step_sizes: Sequence[int] = STEP_SIZES,
     variance_type: str = "fixed_large",
     batch_size: int = 32,
 ) -> Result:
-    """Ancestral sampling with larger steps: the report's schedules, the same matched by noise level, and re-spaced.
+    """Ancestral sampling with larger steps: the report's schedules, matched by noise level, and exactly re-spaced.
 
     Args:
         pipe: The model.
-        trial: The faces.
+        faces: The faces.
         sampling: `num_completions` and `seed`.
-        step_sizes: s; T / s steps are taken.
-        variance_type: sigma^2 of the noise added; the report's is `fixed_large`.
+        step_sizes: Divisors s of T, each for T / s steps.
+        variance_type: Variance of the added noise; the report's is `fixed_large`.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
@@ -75,12 +75,12 @@ def step_size(
             title = "s=1" if size == 1 else f"s={size} {matching.replace('proportional', 't/T')}"
             columns.append(Column(title, names, scheduler, scheduler.num_inference_steps))
     settings = {"step_sizes": list(step_sizes), "variance_type": variance_type}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+    return _compare(pipe, faces, columns, sampling, settings, batch_size)
 
 
 def variance(
     pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     sampling: SamplingConfig,
     step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
     matching: str = "proportional",
@@ -90,14 +90,14 @@ def variance(
 
     Args:
         pipe: The model.
-        trial: The faces.
+        faces: The faces.
         sampling: `num_completions` and `seed`.
-        step_sizes: s; T / s steps are taken.
+        step_sizes: Divisors s of T, each for T / s steps.
         matching: `proportional` (the report's), `log_snr` or `exact`.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
@@ -109,12 +109,12 @@ def variance(
             names = {"step_size": size, "matching": matching, "variance": kind}
             columns.append(Column(f"s={size} {symbol}", names, scheduler, scheduler.num_inference_steps))
     settings = {"step_sizes": list(step_sizes), "matching": matching}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+    return _compare(pipe, faces, columns, sampling, settings, batch_size)
 
 
 def samplers(
     pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     sampling: SamplingConfig,
     names: Sequence[str] = SAMPLERS,
     steps: Sequence[int] = STEPS,
@@ -124,17 +124,17 @@ def samplers(
 
     Args:
         pipe: The model.
-        trial: The faces.
+        faces: The faces.
         sampling: `num_completions` and `seed`.
         names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
         steps: Denoising steps.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
 
     Raises:
-        ValueError: If a name is unknown or the model cannot be sampled so.
+        ValueError: If a name is unknown or the model cannot use the sampler.
     """
     columns = [
         Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, pipe.scheduler), count)
@@ -142,12 +142,12 @@ def samplers(
         for count in steps
     ]
     settings = {"schedulers": list(names), "steps": list(steps)}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+    return _compare(pipe, faces, columns, sampling, settings, batch_size)
 
 
 def _compare(
     pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     columns: Sequence[Column],
     sampling: SamplingConfig,
     settings: Mapping[str, Any],
@@ -155,14 +155,14 @@ def _compare(
 ) -> Result:
     num_completions, seed = sampling.num_completions, sampling.seed
     trained, rows, pictures = pipe.scheduler, [], []
-    exact = scores(trial, trial.exact) if trial.exact is not None else {}
+    exact = scores(faces, faces.exact) if faces.exact is not None else {}
     try:
         for number, column in enumerate(columns, start=1):
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
-            images, hidden = complete(pipe, trial, num_completions, column.num_steps, seed, batch_size, label)
+            images, hidden = complete(pipe, faces, num_completions, column.num_steps, seed, batch_size, label)
             pictures.append(images)
-            row: Row = {**column.names, "network_calls": len(column.scheduler.timesteps), **scores(trial, hidden)}
+            row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
                 row["spread_over_exact"] = row["spread"] / exact["spread"]
             if isinstance(column.scheduler, RespacedDDPMScheduler):
@@ -175,18 +175,18 @@ def _compare(
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
         rows.append({name: known.get(name) for name in rows[0]})
     return Result(
-        _sheet(trial, pictures, [column.title for column in columns], num_completions),
+        _sheet(faces, pictures, [column.title for column in columns], num_completions),
         rows,
-        {**settings, "num_faces": len(trial.images), "num_completions": num_completions, "seed": seed},
+        {**settings, "num_faces": len(faces.images), "num_completions": num_completions, "seed": seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
     )
 
 
 def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
-    """Noise that the report's schedule leaves in a sample, on the scale of pixel values from 0 to 1.
+    """Noise that the report's schedule leaves in a sample, for pixel values from 0 to 1; None for exact re-spacing.
 
-    It is that of the last step that adds any: the step after it takes away noise of deviation sqrt(beta'_1) at most,
-    however much was added before. None for re-spaced levels, whose last step takes away its share.
+    It is the noise of the last step that adds any: the step after it removes a deviation of sqrt(beta'_1) at most,
+    however much was added before.
     """
     if scheduler.config.respacing == "exact":
         return None
@@ -194,9 +194,9 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
 
 
 def _sheet(
-    trial: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
+    faces: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
 ) -> PIL.Image.Image:
     """One row per completion, one column per sampler."""
-    rows = range(min(8, len(trial.images)) * num_completions)
-    originals = [trial.originals[row // num_completions] for row in rows]
+    rows = range(min(8, len(faces.images)) * num_completions)
+    originals = [faces.originals[row // num_completions] for row in rows]
     return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

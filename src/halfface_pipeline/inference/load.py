@@ -18,7 +18,7 @@ from ..run_folder.log import CONFIG_FILE
 
 
 def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
-    """A model from a run folder, one of its checkpoints or the Hub, on the GPU if there is one.
+    """Loads a model from a run folder, one of its checkpoints or the Hub, on the GPU if there is one.
 
     Args:
         model: Run folder, RUN/checkpoints/step-N, or Hub id.
@@ -27,7 +27,7 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
         The pipeline.
 
     Raises:
-        ValueError: If the folder is not a model, or the Hub does not give one.
+        ValueError: If the folder is not a model, or the Hub has none of this name.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     if Path(model).parent.name == "checkpoints" and Path(model).is_dir():
@@ -39,10 +39,10 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         if Path(model).exists():
             raise ValueError(f"--model is {model!r}; the folder could not be loaded: {error}") from error
-        cause = error.__cause__ or error  # around it diffusers speaks of its cache and of a stack trace
-        why = "it has none of this name that you may read" if isinstance(cause, RepositoryNotFoundError) else cause
+        cause = error.__cause__ or error  # diffusers wraps it in advice about its cache
+        why = "it does not exist or you have no access to it" if isinstance(cause, RepositoryNotFoundError) else cause
         raise ValueError(
-            f"--model is {model!r}; it is no run folder here and could not be loaded from the Hub: {why}"
+            f"--model is {model!r}; it is not a run folder here and could not be loaded from the Hub: {why}"
         ) from error
     return pipe.to(device)
 
@@ -50,18 +50,18 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
 def open_photo(
     file: str | BinaryIO, crop: tuple[int, int, int, int] | None, formats: tuple[str, ...] | None = None
 ) -> PIL.Image.Image:
-    """A photo as upright RGB.
+    """Opens a photo as upright RGB.
 
     Args:
         file: Its path, or the file opened in binary mode.
-        crop: Left, top, right and bottom in pixels of the upright photo; none keeps all of it.
-        formats: Names of the formats that may be decoded; none allows all that Pillow knows.
+        crop: Left, top, right and bottom in pixels of the upright photo; None keeps all of it.
+        formats: Names of the formats that may be decoded; None allows all that Pillow knows.
 
     Returns:
         A new RGB picture.
 
     Raises:
-        ValueError: If it is no picture that can be read, or the crop reaches outside.
+        ValueError: If it is not a picture that can be read, or the crop reaches outside.
     """
     try:
         with PIL.Image.open(file, formats=formats) as photo:
@@ -72,12 +72,12 @@ def open_photo(
         return picture
     left, top, right, bottom = crop
     if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError(f"--crop is {crop}; it must lie inside {file}, which is {picture.width}x{picture.height}")
+        raise ValueError(f"--crop is {crop}; it must be inside {file}, which is {picture.width}x{picture.height}")
     return picture.crop(crop)
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
-    """The model as it was at a checkpoint, with averaged weights where the run keeps them.
+    """Loads the model of a checkpoint, with EMA weights if the run keeps them.
 
     Args:
         checkpoint: RUN/checkpoints/step-N.
@@ -86,14 +86,14 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
         The pipeline, on the CPU.
 
     Raises:
-        ValueError: If the checkpoint is damaged, the run has no configuration, or its model completes no half.
+        ValueError: If the checkpoint is damaged, the run has no configuration, or its model is unconditional.
     """
     written = checkpoint.parent.parent / CONFIG_FILE
     if not written.is_file():
-        raise ValueError(f"{checkpoint} is no checkpoint of a run; {written} is missing")
+        raise ValueError(f"{checkpoint} is not a checkpoint of a run; {written} is missing")
     loaded, config = load_checkpoint(checkpoint), from_yaml(written)
     if config.model.hidden_half == "all":
-        raise ValueError(f"{checkpoint} draws whole images and completes no half: its model.hidden_half is 'all'")
+        raise ValueError(f"{checkpoint} generates whole images and completes no half: its model.hidden_half is 'all'")
     steps = config.noise.num_train_timesteps
     network = build_network(config.model, config.data.height, config.data.width, num_train_timesteps=steps)
     network.load_state_dict({**loaded.network, **loaded.average})

@@ -174,7 +174,7 @@ def complete_masked(
         batch_size=batch_size,
         **options,
     )
-    facts = {
+    metadata = {
         "model": model,
         "sampler": sampling.scheduler,
         "steps": sampling.num_inference_steps,
@@ -185,4 +185,4 @@ def complete_masked(
         "torch": torch.__version__,
         "comment": PART_GENERATED,
     }
-    return [Completion(image, {**facts, "seed": own}) for image, own in zip(out.images, seeds, strict=True)]
+    return [Completion(image, {**metadata, "seed": own}) for image, own in zip(out.images, seeds, strict=True)]
