@@ -12,6 +12,7 @@ from ..evaluation.features import NAMES
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
 from ..inference.load import load_pipeline
+from ..inference.prior import is_prior, load_prior_of_half
 from .options import output_folder, seed
 
 
@@ -60,7 +61,7 @@ def add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    pipe = load_pipeline(options.model)
+    pipe: Any = load_prior_of_half(options.model) if is_prior(options.model) else load_pipeline(options.model)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     out = output_folder(options.out)

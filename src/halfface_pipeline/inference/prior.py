@@ -133,6 +133,11 @@ class PriorOfHalf:
         return HalfFaceOutput(out.images, [PIL.Image.fromarray(each.contiguous().numpy()) for each in hidden])
 
 
+def load_prior_of_half(model: str, hidden_half: str = "bottom") -> PriorOfHalf:
+    """A prior in the place of a model of one half; arguments and errors as in `load_prior`."""
+    return PriorOfHalf(load_prior(model), hidden_half)
+
+
 def complete_masked(
     pipe: FacePriorPipeline,
     photos: Sequence[PIL.Image.Image],
