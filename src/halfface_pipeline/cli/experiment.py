@@ -12,8 +12,7 @@ from diffusers import SchedulerMixin
 from ..config.schema import DataConfig, NoiseConfig, SamplingConfig
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
-from ..evaluation.dataset import evaluation_data
-from ..evaluation.trials import EvaluationBatch, load_trial
+from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
 from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
 from ..experiments.prior import default_methods, prior
@@ -141,31 +140,31 @@ def _step_size(options: argparse.Namespace) -> Result:
     variance = options.variance
     with contextlib.suppress(ValueError):
         variance = float(variance)
-    return sampling.step_size(*_pipe_and_faces(options), options.step_sizes, variance, options.batch_size)
+    return sampling.step_size(_setup(options), options.step_sizes, variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:
-    return sampling.variance(*_pipe_and_faces(options), options.step_sizes, options.matching, options.batch_size)
+    return sampling.variance(_setup(options), options.step_sizes, options.matching)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
-    return sampling.samplers(*_pipe_and_faces(options), options.schedulers, options.steps, options.batch_size)
+    return sampling.samplers(_setup(options), options.schedulers, options.steps)
 
 
-def _pipe_and_faces(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch, SamplingConfig]:
-    """The model, faces, and the number of completions and seed for them."""
+def _setup(options: argparse.Namespace) -> sampling.Setup:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
-    faces = load_trial(pipe, data, options.num_faces, options.n)
-    return pipe, faces, SamplingConfig(num_completions=options.n, seed=options.seed)
+    faces = load_batch(pipe, data, options.num_faces, options.n)
+    config = SamplingConfig(num_completions=options.n, seed=options.seed)
+    return sampling.Setup(pipe, faces, config, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:
     pipe = load_pipeline(options.model)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(None, options.model, pipe)
-    trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
-    held_out = load_trial(pipe, data, options.num_faces, options.n)
+    trained_on = load_batch(pipe, data, options.num_faces, options.n, "train")
+    held_out = load_batch(pipe, data, options.num_faces, options.n)
     return unseen(pipe, trained_on, held_out, sampling_config(options), options.batch_size)
 
 
@@ -175,7 +174,7 @@ def _objectives(options: argparse.Namespace) -> Result:
     for model in options.model:
         pipe = load_pipeline(model)
         if faces is None:
-            faces = load_trial(pipe, evaluation_data("procedural", model, pipe), options.num_faces, options.n)
+            faces = load_batch(pipe, evaluation_data("procedural", model, pipe), options.num_faces, options.n)
         size, hidden = (pipe.config.height, pipe.config.width), pipe.config.hidden_half
         if (size, hidden) != (faces.images.shape[1:3], faces.hidden_half):
             raise ValueError(
@@ -198,7 +197,7 @@ def _prior(options: argparse.Namespace) -> Result:
         raise ValueError(f"--methods has {unknown[0]!r}; it must be of {', '.join(methods)}")
     chosen = {name: methods[name] for name in options.methods or methods}
     data = evaluation_data("procedural", options.model, conditional)
-    faces = load_trial(conditional, data, options.num_faces, options.n)
+    faces = load_batch(conditional, data, options.num_faces, options.n)
     prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
     sampling = SamplingConfig(num_inference_steps=options.steps, num_completions=options.n, seed=options.seed)
     steps = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS

@@ -46,7 +46,7 @@ class Parser(argparse.ArgumentParser):
         given = [word.partition("=")[0] for word in self.arguments]
         abbreviated = [name[:end] for name in names if name.startswith("--") for end in range(3, len(name))]
         unknown = [word for word in given if word not in (*names, *abbreviated)]
-        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1)]
+        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1, cutoff=0.7)]
         super().error(message + (f"; did you mean {near[0]}?" if near else ""))
 
 
