@@ -27,6 +27,7 @@ ORDER = (
     "training",
     "evaluation",
     "experiments",
+    "export",
     "app",
     "cli",
 )

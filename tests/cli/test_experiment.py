@@ -21,7 +21,7 @@ def run(*words):
 EXPERIMENTS = {
     "forward": [],
     "schedule": ["--step-sizes", "10", "40"],
-    "step-size": [*FEW, "--step-sizes", "50", "--variance", "0.5"],
+    "step-size": [*FEW, "--step-sizes", "50", "--variance", "fixed_small"],
     "variance": [*FEW, "--step-sizes", "50"],
     "unseen": [*FEW, "--steps", "2"],
     "samplers": [*FEW, "--schedulers", "ddim", "dpm++", "--steps", "2", "4"],
@@ -79,7 +79,6 @@ BAD = {
     "step size is 3; it must divide the 1000 trained timesteps": ["step-size", "--step-sizes", "3"],
     "it must be below 50.2": ["step-size", "--step-sizes", "100"],
     "variance_type is 'big'; it must be fixed_small": ["step-size", "--variance", "big"],
-    "variance_type is 2.0; it must be fixed_small": ["step-size", "--variance", "2"],
     "scheduler is 'fast'; it must be one of ddpm": ["samplers", "--schedulers", "fast"],
     "num_inference_steps is 0": ["samplers", "--steps", "0"],
     "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],

@@ -16,13 +16,6 @@ from halfface_pipeline.diffusion.samplers import training_scheduler
 
 
 @pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model, as --model takes it."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
-@pytest.fixture
 def photo(tmp_path):
     """A photo twice the model's size, upper half red and lower half blue."""
     picture = PIL.Image.new("RGB", (32, 40), "red")
@@ -59,21 +52,6 @@ def test_a_model_of_whole_images_is_refused_in_one_line(photo, tmp_path, capsys,
     assert error.count("\n") == 1
 
 
-def test_complete_is_repeatable_by_its_seed_whatever_else_is_completed(model, photo, tmp_path):
-    PIL.Image.new("RGB", (32, 40), "green").save(tmp_path / "other.png")
-    for out, words in {
-        "a": [photo, "--seed", 3],
-        "b": [tmp_path / "other.png", photo, "--seed", 3, "--batch-size", 1],
-        "c": [photo, "--seed", 4],
-    }.items():
-        run(
-            "complete", *words, "--model", model, "-n", 2, "--steps", 2, "--scheduler", "ddpm", "--out", tmp_path / out
-        )
-    a, b, c = (np.array(PIL.Image.open(tmp_path / out / "me-2.png")).astype(int) for out in "abc")
-    assert np.abs(a - b).max() <= 1
-    assert np.abs(a - c).max() > 1
-
-
 def test_halves_and_crops(model, photo, tmp_path):
     half = tmp_path / "half.png"
     PIL.Image.new("RGB", (32, 20), "lime").save(half)
@@ -92,14 +70,6 @@ def test_photos_are_turned_upright(model, tmp_path):
     sideways.save(tmp_path / "phone.png", exif=exif)
     run("complete", tmp_path / "phone.png", "--model", model, "-n", 1, "--steps", 1, "--out", tmp_path / "o")
     assert (np.array(PIL.Image.open(tmp_path / "o" / "phone-1.png"))[:6] == (255, 0, 0)).all()
-
-
-def test_photos_of_one_name_do_not_overwrite_each_other(model, photo, tmp_path):
-    (tmp_path / "deeper").mkdir()
-    PIL.Image.new("RGB", (32, 40), "green").save(tmp_path / "deeper" / "me.jpg")
-    out = tmp_path / "out"
-    run("complete", photo, tmp_path / "deeper" / "me.jpg", "--model", model, "-n", 1, "--steps", 1, "--out", out)
-    assert {path.name for path in out.iterdir()} == {"me-1.png", "me-sheet.png", "me_2-1.png", "me_2-sheet.png"}
 
 
 def test_faces_writes_an_image_folder(tmp_path):
@@ -159,7 +129,7 @@ BAD = {
     "PHOTO is": ["complete", "missing.png", "--model", "MODEL"],
     "must be a picture that can be read": ["complete", "TEXT", "--model", "MODEL"],
     "--crop is '1,2'": ["complete", "PHOTO", "--crop", "1,2", "--model", "MODEL"],
-    "must lie inside": ["complete", "PHOTO", "--crop", "0,0,99,99", "--model", "MODEL"],
+    "must be inside": ["complete", "PHOTO", "--crop", "0,0,99,99", "--model", "MODEL"],
     "model_index.json": ["complete", "PHOTO", "--model", "FOLDER"],
     "the folder could not be loaded": ["complete", "PHOTO", "--model", "BROKEN"],
     "could not be loaded from the Hub: Cannot reach": ["complete", "PHOTO", "--model", "nobody/nothing-here"],

@@ -109,7 +109,7 @@ def test_a_pushed_model_loads_and_draws_the_same(pushed, hub, name):
     files = hub.repos[f"someone/{name}"].files()
     parts = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
     assert files.keys() >= CODE | parts | {"unet/diffusion_pytorch_model.safetensors", "README.md"}
-    components = {"unet/report_network.py", "scheduler/respaced_ddpm.py", "scheduler/respacing.py"}
+    components = {"unet/report_network.py", "scheduler/respaced_ddpm.py"}
     assert components <= files.keys() if name == "report" else not components & files.keys()
     assert hub.repos[f"someone/{name}"].messages[:2] == ["initial commit", f"Put up {name}"]
     assert found["url"].startswith(f"{hub.url}/someone/{name}/commit/")

@@ -71,7 +71,9 @@ def add_redraw(commands: Any) -> None:
         "report whether the pixels are the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the web page"
+    )
     add_model(parser, "the model that generated them")
     add_device(parser)
     parser.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")

@@ -1,7 +1,6 @@
 """`halfface experiment`: the report's figures and tables."""
 
 import argparse
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,9 +45,7 @@ def add_experiments(commands: Any) -> None:
             example=f"halfface experiment {name} {example} --out {name}",
         )
         kind.set_defaults(command=_command, run=run)
-        kind.add_argument(
-            "--quick", action="store_true", help="4 faces and 2 completions where any are made: minutes on a CPU"
-        )
+        kind.add_argument("--quick", action="store_true", help="4 faces with 2 completions each, minutes on a CPU")
         add_seed(kind, "seed of the noise")
         add_out(kind)
         return kind
@@ -85,8 +82,7 @@ def add_experiments(commands: Any) -> None:
     for kind, sizes in zip((schedule, steps, variance), defaults, strict=True):
         text = f"divisors of T (default {' '.join(map(str, sizes))})"
         kind.add_argument("--step-sizes", type=int, nargs="+", default=sizes, metavar="S", help=text)
-    text = "fixed_large (beta), fixed_small (posterior) or a mix from 0 to 1"
-    steps.add_argument("--variance", default="fixed_large", help=text)
+    steps.add_argument("--variance", default="fixed_large", help="fixed_large (beta) or fixed_small (posterior)")
     variance.add_argument("--matching", default="proportional", choices=sampling.MATCHINGS, help="of noise levels")
     few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=SAMPLERS)
     few.add_argument("--steps", type=int, nargs="+", default=sampling.STEPS, metavar="N", help="denoising steps")
@@ -130,26 +126,23 @@ def _schedule(options: argparse.Namespace) -> Result:
 
 
 def _step_size(options: argparse.Namespace) -> Result:
-    variance = options.variance
-    with contextlib.suppress(ValueError):
-        variance = float(variance)
-    return sampling.step_size(*_pipe_and_faces(options), options.step_sizes, variance, options.batch_size)
+    return sampling.step_size(_setup(options), options.step_sizes, options.variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:
-    return sampling.variance(*_pipe_and_faces(options), options.step_sizes, options.matching, options.batch_size)
+    return sampling.variance(_setup(options), options.step_sizes, options.matching)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
-    return sampling.samplers(*_pipe_and_faces(options), options.schedulers, options.steps, options.batch_size)
+    return sampling.samplers(_setup(options), options.schedulers, options.steps)
 
 
-def _pipe_and_faces(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch, SamplingConfig]:
-    """The model, faces, and the number of completions and seed for them."""
+def _setup(options: argparse.Namespace) -> sampling.Setup:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
     faces = load_batch(pipe, data, options.num_faces, options.n)
-    return pipe, faces, SamplingConfig(num_completions=options.n, seed=options.seed)
+    config = SamplingConfig(num_completions=options.n, seed=options.seed)
+    return sampling.Setup(pipe, faces, config, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:

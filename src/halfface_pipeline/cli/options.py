@@ -6,17 +6,18 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import PIL.Image
 import torch
 
-from ..config.schema import MAX_SEED, SamplerName, SamplingConfig
+from ..config import samplers
+from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..inference.load import load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
-SAMPLERS = ", ".join(get_args(SamplerName))
+SAMPLERS = ", ".join(samplers.SAMPLERS)
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,7 +47,7 @@ class Parser(argparse.ArgumentParser):
         given = [word.partition("=")[0] for word in self.arguments]
         abbreviated = [name[:end] for name in names if name.startswith("--") for end in range(3, len(name))]
         unknown = [word for word in given if word not in (*names, *abbreviated)]
-        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1)]
+        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1, cutoff=0.7)]
         super().error(message + (f"; did you mean {near[0]}?" if near else ""))
 
 

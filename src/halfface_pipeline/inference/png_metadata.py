@@ -25,10 +25,16 @@ NEEDED = ("model", "sampler", "steps", "seed")
 def png_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
     """The text chunks of a generated PNG, for Pillow's and matplotlib's `pnginfo`."""
     text = PngInfo()
-    for key, value in {"Comment": comment, "Software": "halfface_pipeline", **metadata}.items():
-        text.add_text(key, str(value))
-    text.add_itxt("XML:com.adobe.xmp", XMP.format(SOURCE_TYPES[comment]))
+    for key, value in generated_text(metadata, comment).items():
+        (text.add_itxt if key.startswith("XML:") else text.add_text)(key, value)
     return text
+
+
+def generated_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
+    """Every text of a generated PNG by keyword; arguments as in `png_text`."""
+    named = {"Comment": comment, "Software": "halfface_pipeline", **metadata}
+    xmp = XMP.format(SOURCE_TYPES[comment])
+    return {key: str(value) for key, value in named.items()} | {"XML:com.adobe.xmp": xmp}
 
 
 def save_png(

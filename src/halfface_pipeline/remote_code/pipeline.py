@@ -34,7 +34,7 @@ from .halves import (
     to_canonical,
 )
 from .image_io import OutputType, Picture, postprocess, preprocess, to_signed, to_uint8, to_unit
-from .noise_levels import check_eta, prepare_scheduler, use_next_timestep
+from .noise_levels import check_eta, prepare_scheduler, step_arguments, use_next_timestep
 
 SOURCES = {Path(file).name: Path(file).read_bytes() for file in (__file__, *get_relative_import_files(__file__))}
 """The code saved beside the weights, read now because diffusers replaces these files at the next local model."""
@@ -114,6 +114,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
             if weight.device.type == "cpu" and weight.data_ptr() % 64:
                 weight.data = weight.data.clone()
         self.register_modules(unet=unet, scheduler=scheduler)
+        self._trained = dict(scheduler.config)  # a scheduler put in its place later must work on the same noise levels
         self.register_to_config(height=height, width=width, hidden_half=hidden_half, known_layout=known_layout)
 
     @property
@@ -181,7 +182,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
         device = self._execution_device
-        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
+        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device, trained=self._trained)
         groups = _generator_groups(generator, len(given), num_completions)
         latents = self.prepare_latents(total, groups, latents)
         generators = _step_generators(groups, total)
@@ -234,11 +235,7 @@ class HalfFaceInpaintPipeline(DiffusionPipeline):
     ) -> torch.Tensor:
         """Reverse process (Ho et al. 2020, algorithm 2) of one batch; the hidden halves in canonical orientation."""
         on_step_end, callback_inputs = callback
-        if hasattr(scheduler, "noise_sampler_seed"):
-            scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators]
-        arguments: dict[str, Any] = {} if eta is None else {"eta": eta}
-        if "generator" in inspect.signature(scheduler.step).parameters:
-            arguments["generator"] = generators
+        arguments = step_arguments(scheduler, eta, generators)
         multiple = size_multiple(self.unet)
 
         latents = latents * scheduler.init_noise_sigma
