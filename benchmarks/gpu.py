@@ -83,7 +83,7 @@ def _network(config: Config) -> torch.nn.Module:
 def _training(config: Config, batch: int, form: str, rounds: int, peak: float) -> dict[str, Any]:
     """Images a second of whole optimizer steps in bfloat16."""
     network = _network(config)
-    step = Step(config, network, True, DEVICE == "cuda", True)
+    step = Step(config, network, True, DEVICE == "cuda", True, muon=False)
     images = torch.rand(batch, 3, config.data.height, config.data.width, device=DEVICE) * 2 - 1
     with FlopCounterMode(display=False) as counter:
         step(images)

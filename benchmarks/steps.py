@@ -11,6 +11,7 @@ from halfface_pipeline.diffusion.networks import sample_shape
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.training.batches import sample_batch
 from halfface_pipeline.training.ema import EMA
+from halfface_pipeline.training.optimizer import Muon
 
 WIDEST_GRADIENT = 1.0
 
@@ -24,15 +25,17 @@ class Step:
         bfloat16: Compute products in bfloat16 (autocast).
         channels_last: Memory layout of the weights.
         fused: One kernel for all of AdamW and one pass for the average; without it, as diffusers' example does them.
+        muon: Muon instead of AdamW.
     """
 
     def __init__(
-        self, config: Config, network: torch.nn.Module, bfloat16: bool, channels_last: bool, fused: bool
+        self, config: Config, network: torch.nn.Module, bfloat16: bool, channels_last: bool, fused: bool, muon: bool
     ) -> None:
         self.config, self.bfloat16, self.fused = config, bfloat16, fused
         self.device = next(network.parameters()).device
         self.network = network.to(memory_format=torch.channels_last) if channels_last else network
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
+        adamw = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=fused)
+        self.optimizer = Muon(network.parameters(), lr=1e-4) if muon else adamw
         self.average = EMA(network, decay=0.999)
         self.scheduler = training_scheduler(config.noise, config.objective.prediction_type)
         self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.to(self.device)

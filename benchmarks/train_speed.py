@@ -36,6 +36,7 @@ FORMS = {
     "bfloat16, fused": {"bfloat16": True, "fused": True},
     AUTO: {"bfloat16": True, "fused": True},
     f"{AUTO}, channels last": {"bfloat16": True, "fused": True, "channels_last": True},
+    f"{AUTO}, Muon": {"bfloat16": True, "fused": True, "muon": True},
 }
 
 
@@ -97,7 +98,7 @@ def step_of(name: str, file: str, batch: int) -> Callable[[], float | None]:
         return _peer(images)
     if name.startswith(AUTO):
         keep_freed_memory()
-    form = {"bfloat16": False, "channels_last": False, "fused": False} | FORMS[name]
+    form = dict.fromkeys(("bfloat16", "channels_last", "fused", "muon"), False) | FORMS[name]
     step = Step(config, build_network(narrow_heads if name == BASE else model, height, width), **form)
     return lambda: step(images)
 

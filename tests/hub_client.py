@@ -23,7 +23,7 @@ MODELS = ("unet2d", "report")
 def drawn(pipe):
     """A hash of two completions: equal only if every bit is."""
     pipe.set_progress_bar_config(disable=True)
-    half = torch.linspace(-1, 1, 3 * 10 * 16).reshape(3, 10, 16)
+    half = torch.linspace(0, 1, 3 * 10 * 16).reshape(3, 10, 16)
     generator = torch.Generator().manual_seed(0)
     images = pipe(half, 2, num_inference_steps=3, generator=generator, output_type="pt").images
     return hashlib.sha256(images.numpy().tobytes()).hexdigest()
@@ -116,6 +116,33 @@ def without_package(folder):
         untrusted = refused(DiffusionPipeline.from_pretrained, f"someone/{name}", custom_pipeline=f"someone/{name}")
         found[name] = {"drawn": [drawn(each) for each in pipes], "url": url, "untrusted": untrusted}
     return found
+
+
+def prior_drawn(pipe):
+    """A hash of two completions under a mask."""
+    pipe.set_progress_bar_config(disable=True)
+    face = torch.linspace(0, 1, 3 * 20 * 16).reshape(3, 20, 16)
+    generator = torch.Generator().manual_seed(0)
+    images = pipe(face, "left", "dps", 2, 3, generator, output_type="pt").images
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+
+
+def push_prior(folder):
+    """A prior pushed with the package, loaded by class and generically."""
+    from halfface_pipeline import FacePriorPipeline
+
+    pipe = FacePriorPipeline.from_pretrained(folder / "prior")
+    pipe.push_to_hub("someone/prior")
+    return [prior_drawn(each) for each in (pipe, FacePriorPipeline.from_pretrained("someone/prior"))]
+
+
+def prior_without_package(folder):
+    """The same prior where halfface_pipeline is not installed: loaded, saved, loaded and pushed again."""
+    pipe = generic("someone/prior")
+    pipe.save_pretrained(folder / "prior elsewhere")
+    again = generic(str(folder / "prior elsewhere"))
+    again.push_to_hub("someone/prior-elsewhere")
+    return [prior_drawn(each) for each in (pipe, again, generic("someone/prior-elsewhere"))]
 
 
 def run_card(folder):

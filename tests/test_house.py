@@ -22,6 +22,7 @@ ORDER = (
     "run_folder",
     "diffusion",
     "data",
+    "photo",
     "inference",
     "hub",
     "training",

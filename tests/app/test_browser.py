@@ -169,7 +169,7 @@ def test_a_file_that_is_no_photo(visit, tmp_path, folder):
     tab = visit(DESKTOP, "dark")
     (tmp_path / "page.png").write_text("<html><script>document.title = 'mine'</script></html>")
     tab.locator("#photo input[type=file]").set_input_files(tmp_path / "page.png")
-    toast = tab.get_by_text("The file is not a picture that can be read.")
+    toast = tab.get_by_text("The file cannot be read.")
     expect(toast).to_be_visible(timeout=SECONDS)
     assert str(folder) not in tab.inner_text("body")
     expect(tab.locator("#frame")).to_be_hidden()

@@ -17,6 +17,7 @@ from tests.app.uploads import REFUSALS, malformed
 gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
 
+pytestmark = pytest.mark.slow  # a server per test
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 

@@ -8,7 +8,7 @@ import PIL.Image
 
 from halfface_pipeline.data.procedural import faces
 
-REFUSALS = ("The file is empty", "The file is not a picture", "The picture is too large", "The picture is damaged")
+REFUSALS = ("The file cannot be read", "The picture is too large")
 
 
 def _bomb(side):

@@ -1,10 +1,12 @@
 """Configuration: ranges, YAML, the command line."""
 
 import dataclasses
+import warnings
 from pathlib import Path
 
 import pytest
 from accelerate.utils import LoggerType
+from diffusers import DDPMScheduler
 
 from halfface_pipeline.config.files import differences, from_yaml, parse_arguments, to_yaml
 from halfface_pipeline.config.schema import (
@@ -25,7 +27,7 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--training.batch_size 0", "training.batch_size is 0; it must be at least 1"),
+        ("--training.batch_size 0", r"training.batch_size is 0; it must be in \[1, inf\)"),
         ("--training.stepz 5", "--training.stepz"),
         ("--training.steps many", "training.steps"),
         ("--data.source svhn", "data.source"),
@@ -43,7 +45,7 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
         ),
         ("--model.time_embedding input", "model.time_embedding is 'input'; it must be left"),
         ("--model.num_raa_blocks 0", "model.num_raa_blocks is 0; it must be left"),
-        ("--model.family report --model.num_raa_blocks -1", "model.num_raa_blocks is -1; it must be 0 or more"),
+        ("--model.family report --model.num_raa_blocks -1", r"model.num_raa_blocks is -1; it must be in \[0, inf\)"),
         ("--model.family report --model.norm_num_groups 8", "model.norm_num_groups is 8; it must be left at 32"),
         (
             "--model.family report --model.attention_head_dim 32",
@@ -175,3 +177,15 @@ def test_seeds_have_one_range(seed):
 def test_a_tilde_in_the_output_folder_is_home(monkeypatch):
     monkeypatch.setenv("HOME", "/somewhere")
     assert parse_arguments(["--output.dir=~/x"])[0].output.dir == "/somewhere/x"
+
+
+def test_a_schedule_that_ends_early_is_reported_with_its_signal():
+    for settings in ({}, {"beta_schedule": "squaredcos_cap_v2", "num_train_timesteps": 50}):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            NoiseConfig(**settings)
+    for schedule in ("linear", "scaled_linear"):
+        noise = {"num_train_timesteps": 250, "beta_schedule": schedule}
+        signal = DDPMScheduler(**noise).alphas_cumprod[-1] ** 0.5
+        with pytest.warns(UserWarning, match=rf"num_train_timesteps is 250 .* sqrt\(abar_T\) is {signal:.2f}"):
+            NoiseConfig(**noise)

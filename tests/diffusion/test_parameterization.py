@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from halfface_pipeline.config.schema import NoiseConfig
-from halfface_pipeline.diffusion.parameterization import min_snr_weights, target, weighted_mse
+from halfface_pipeline.diffusion.parameterization import min_snr_weights, noise_and_clean, target, weighted_mse
 from halfface_pipeline.diffusion.samplers import training_scheduler
 
 TIMESTEPS = torch.tensor([0, 10, 500, 999])
@@ -26,6 +26,10 @@ def test_every_target_recovers_the_clean_image_from_the_noisy_one():
         scheduler = training_scheduler(NoiseConfig(), prediction_type)
         assert torch.allclose(scheduler.add_noise(clean, noise, TIMESTEPS), noisy, atol=1e-5)
         recovered[prediction_type] = target(scheduler, clean, noise, TIMESTEPS)
+        for found, true in zip(
+            noise_and_clean(scheduler, recovered[prediction_type], noisy, TIMESTEPS), (noise, clean), strict=True
+        ):
+            assert torch.allclose(found, true, atol=1e-3)
     assert torch.equal(recovered["sample"], clean)
     assert torch.equal(recovered["epsilon"], noise)
     assert torch.allclose(signal * noisy - sigma * recovered["v_prediction"], clean, atol=1e-5)

@@ -43,7 +43,7 @@ def test_an_archive_with_another_checksum_is_refused(tmp_path):
 def test_without_npm_the_error_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with pytest.raises(ValueError, match="npm is not installed; .* by --onnxruntime-web"):
+    with pytest.raises(ValueError, match=r"npm is not installed; .* by --onnxruntime-web"):
         download()
 
 

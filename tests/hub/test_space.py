@@ -6,7 +6,6 @@ import os
 import re
 import runpy
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -21,7 +20,7 @@ import yaml
 import halfface_pipeline
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.cli.main import main
-from halfface_pipeline.hub.space import export_space, requirements
+from halfface_pipeline.hub.space import export_space
 
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
 
@@ -55,7 +54,8 @@ def test_the_space_holds_page_package_and_model_and_says_what_to_install(model, 
     lines = (space / "requirements.txt").read_text().split()
     assert f"diffusers=={importlib.metadata.version('diffusers')}" in lines
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
-    assert not any(line.startswith(("torchvision", "gradio", "pytest", "torchmetrics")) for line in lines)
+    assert not any(line.startswith(("torchvision", "gradio", "pytest", "torchmetrics", "scikit")) for line in lines)
+    assert lines == sorted(lines, key=str.lower)
     assert str(tmp_path) not in "".join(path.read_text() for path in space.glob("*.*"))
     half = np.full((10, 16, 3), 90, np.uint8)
     one, other = (
@@ -78,18 +78,13 @@ def test_a_model_of_the_hub_is_named_and_not_copied(tiny_pipeline, tmp_path):
 def test_another_projects_folder_is_left_alone_and_a_space_is_written_again(tiny_pipeline, model, tmp_path, capsys):
     (tmp_path / "README.md").write_text("mine")
     assert main(["app", "--model", model, "--export-space", str(tmp_path)]) == 2
-    assert "there is another README.md in it" in capsys.readouterr().err
+    assert "its README.md is not that of a Space" in capsys.readouterr().err
     assert {path.name for path in tmp_path.iterdir()} == {"README.md", "tiny"}
     for _ in range(2):
         assert main(["app", "--model", model, "--export-space", str(tmp_path / "space")]) == 0
 
 
-def test_requirements_are_the_core_ones():
-    names = [line.split("==")[0] for line in requirements()]
-    assert {"torch", "diffusers", "pillow"} <= set(names) and "scikit-learn" not in names
-    assert names == sorted(names, key=str.lower)
-
-
+@pytest.mark.slow
 def test_the_app_of_the_space_shows_its_page(model, tmp_path, monkeypatch):
     space = tmp_path / "space"
     main(["app", "--model", model, "--export-space", str(space)])
@@ -113,16 +108,10 @@ def test_the_app_of_the_space_shows_its_page(model, tmp_path, monkeypatch):
     assert "Model: tiny" in seen[0]
 
 
-def test_the_package_in_the_space_is_whole_and_goes_before_an_installed_one(model, tmp_path):
-    space = tmp_path / "space"
-    main(["app", "--model", model, "--export-space", str(space)])
+def test_the_package_in_the_space_is_whole(model, tmp_path):
+    main(["app", "--model", model, "--export-space", str(tmp_path / "space")])
 
     def files(folder):
         return {path.relative_to(folder) for path in folder.rglob("*.*") if "__pycache__" not in path.parts}
 
-    assert files(space / "halfface_pipeline") == files(Path(halfface_pipeline.__file__).parent)
-    (space / "where.py").write_text(
-        "import importlib.util; print(importlib.util.find_spec('halfface_pipeline').origin)"
-    )
-    run = subprocess.run([sys.executable, "where.py"], cwd=space, capture_output=True, text=True)
-    assert run.stdout.strip() == str(space / "halfface_pipeline" / "__init__.py")
+    assert files(tmp_path / "space" / "halfface_pipeline") == files(Path(halfface_pipeline.__file__).parent)

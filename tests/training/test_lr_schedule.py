@@ -37,6 +37,13 @@ def test_cosine_warms_up_linearly_and_ends_at_the_lowest():
     assert learning_rate(schedule, 1.0, 24, 24, steps_per_epoch=5) == pytest.approx(0.1)
 
 
+def test_linear_warms_up_and_falls_to_the_lowest():
+    schedule = LRScheduleConfig(kind="linear", warmup_steps=4, min_lr=0.1)
+    rates = [learning_rate(schedule, 1.0, step, 24, steps_per_epoch=5) for step in range(25)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[4:] == pytest.approx([1.0 - 0.9 * step / 20 for step in range(21)])
+
+
 def test_constant_stays():
     rates = {learning_rate(LRScheduleConfig(kind="constant"), 2e-4, step, 10, 3) for step in range(10)}
     assert rates == {2e-4}

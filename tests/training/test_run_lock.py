@@ -264,5 +264,5 @@ def test_a_folder_of_pictures_that_may_not_be_read_is_named(tiny_config, public,
 def test_a_pipe_among_the_pictures_is_a_bad_picture_and_is_not_waited_for(of_pictures):
     config, folder = of_pictures
     os.mkfifo(folder / "pipe.png")
-    with pytest.raises(ValueError, match=r"pipe\.png in .* cannot be read: it is no file"):
+    with pytest.raises(ValueError, match=r"pipe\.png in .* cannot be read: it is not a file"):
         train(config)

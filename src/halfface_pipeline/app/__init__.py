@@ -1,4 +1,4 @@
-"""The page of `halfface app`; all of it but this file needs the extra `app`."""
+"""The web page of `halfface app`; all but this file needs the extra `app`."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 @contextmanager
 def temporary_files() -> Iterator[Path]:
-    """A folder for gradio's files, deleted at the end. Enter before gradio is imported, which reads its place then."""
+    """A folder for gradio's files, deleted at the end; enter it before gradio, which reads its path, is imported."""
     before = os.environ.get("GRADIO_TEMP_DIR")
     with tempfile.TemporaryDirectory(prefix="halfface-", ignore_cleanup_errors=True) as folder:
         os.environ["GRADIO_TEMP_DIR"] = folder
@@ -32,13 +32,13 @@ def serve(
     port: int | None = None,
     upload_mb: float = 20,
 ) -> None:
-    """Shows the page until Ctrl-C or SIGTERM, then deletes all its files.
+    """Serves the page until Ctrl-C or SIGTERM, then deletes all its files.
 
     Args:
         pipe: The model.
         name: The model's name on the page and in the pictures.
-        host: Address to listen on; None takes GRADIO_SERVER_NAME, or this machine only.
-        port: Port to listen on; None takes GRADIO_SERVER_PORT, or the first free one from 7860.
+        host: Address to listen on; None for GRADIO_SERVER_NAME, or 127.0.0.1.
+        port: Port to listen on; None for GRADIO_SERVER_PORT, or the first free one from 7860.
         upload_mb: Largest upload in megabytes.
 
     Raises:
@@ -56,7 +56,7 @@ def serve(
                 print(f"{launch(page, host, port, upload_mb)} shows the page; Ctrl-C ends it", flush=True)
                 ended.wait()
             except OSError:
-                raise ValueError(f"--port is {port}; nothing can listen there: choose another one") from None
+                raise ValueError(f"--port is {port}; it must be a port that is free") from None
             finally:
                 page.close(verbose=False)
     finally:

@@ -19,37 +19,31 @@ LABEL = "hidden: will be generated"
 
 
 def read_upload(file: str | Path) -> PIL.Image.Image:
-    """Reads an uploaded file as an upright RGB picture; its size is checked before anything is decoded.
+    """Reads an untrusted upload; its size is checked before decoding.
 
     Args:
         file: The uploaded file.
 
     Returns:
-        The picture, without the metadata of the upload.
+        An upright RGB picture without metadata.
 
     Raises:
         ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.
     """
-    kinds = "Use a JPEG, PNG, WebP, GIF or BMP picture."
     try:
-        data = Path(file).read_bytes()
+        data = io.BytesIO(Path(file).read_bytes())
     except OSError:
         raise ValueError("The upload has been deleted. Please upload the photo again.") from None
-    if not data:
-        raise ValueError(f"The file is empty. {kinds}")
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=FORMATS) as head:
+        with PIL.Image.open(data, formats=FORMATS) as head:
             pixels = head.width * head.height
+        if pixels <= MOST_PIXELS:
+            return open_photo(data, None, FORMATS)
     except PIL.Image.DecompressionBombError:
-        pixels = MOST_PIXELS + 1
+        pass
     except Exception:  # decoders raise anything on a broken file
-        raise ValueError(f"The file is not a picture that can be read. {kinds}") from None
-    if pixels > MOST_PIXELS:
-        raise ValueError(f"The picture is too large: at most {MOST_PIXELS // 1_000_000} million pixels are read.")
-    try:
-        return open_photo(io.BytesIO(data), None, FORMATS)
-    except Exception:
-        raise ValueError(f"The picture is damaged or cut short. {kinds}") from None
+        raise ValueError("The file cannot be read. Use a JPEG, PNG, WebP, GIF or BMP picture.") from None
+    raise ValueError(f"The picture is too large: at most {MOST_PIXELS // 1_000_000} million pixels are read.")
 
 
 def frame(
@@ -60,7 +54,7 @@ def frame(
     Args:
         size: Width and height of the photo in pixels.
         shape: Height and width of the model's images in pixels; the box has their proportions.
-        zoom: 1 for the largest box that fits, up to `LARGEST_ZOOM` for one so many times smaller.
+        zoom: 1 for the largest box that fits, z for one z times smaller, up to `LARGEST_ZOOM`.
         across: Horizontal position, from -1 (left edge) to 1 (right edge).
         down: Vertical position, from -1 (upper edge) to 1 (lower edge).
 
@@ -88,27 +82,25 @@ def frame_around(
     size: tuple[int, int], shape: tuple[int, int], zoom: float, point: tuple[float, float]
 ) -> tuple[float, float]:
     """Inverse of `frame`: `across` and `down`, to hundredths, of the box whose centre is nearest to a point."""
-    left, top, right, bottom = frame(size, shape, zoom, 0, 0)
+    box = frame(size, shape, zoom, 0, 0)
     places = []
-    for place, middle, side in (
-        (point[0], (left + right) / 2, size[0] - (right - left)),
-        (point[1], (top + bottom) / 2, size[1] - (bottom - top)),
-    ):
-        places.append(round(max(-1.0, min(1.0, 2 * (place - middle) / side)), 2) if side else 0.0)
+    for axis in (0, 1):
+        side = size[axis] - (box[axis + 2] - box[axis])
+        place = 2 * (point[axis] - (box[axis] + box[axis + 2]) / 2) / side if side else 0.0
+        places.append(round(max(-1.0, min(1.0, place)), 2))
     return places[0], places[1]
 
 
 def preview_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of `draw_frame`'s picture of a photo of this width and height."""
+    """Width and height of the preview of a photo of this width and height."""
     scale = min(1.0, PREVIEW_SIDE / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def draw_frame(photo: PIL.Image.Image, box: tuple[int, int, int, int], hidden_half: str) -> PIL.Image.Image:
     """A preview of an RGB photo: dark outside the box, with the cut line and the hidden half shaded."""
-    scale = min(1.0, PREVIEW_SIDE / max(photo.size))
     shown = photo.resize(preview_size(photo.size), reducing_gap=2.0)
-    left, top, right, bottom = (round(side * scale) for side in box)
+    left, top, right, bottom = (round(side * shown.width / photo.width) for side in box)
     middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
     hidden, line = {
         "bottom": ((left, middle_y, right, bottom), (left, middle_y, right, middle_y)),

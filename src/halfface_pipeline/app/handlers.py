@@ -10,13 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
 
-from ..config.schema import SamplerName
+from ..config.samplers import SAMPLERS
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import model_metadata
 from ..inference.png_metadata import save_png
@@ -37,12 +37,7 @@ Photo = dict[str, Any] | None
 
 @dataclass(frozen=True)
 class Handlers:
-    """Handlers around one model. They keep nothing of a visitor.
-
-    Args:
-        pipe: The model, shared by all visitors and never changed.
-        name: The model's name on the page and in the pictures.
-    """
+    """Handlers around one model, shared by all visitors and never changed; `name` is its name in the pictures."""
 
     pipe: HalfFaceInpaintPipeline
     name: str
@@ -60,7 +55,7 @@ class Handlers:
 
     @functools.cached_property
     def metadata(self) -> dict[str, Any]:
-        """What every picture says of the model."""
+        """Metadata of the model in every picture."""
         return model_metadata(self.pipe, self.name)
 
     @property
@@ -70,16 +65,16 @@ class Handlers:
 
     @property
     def samplers(self) -> list[str]:
-        """Samplers that this model works with."""
+        """Samplers that the model can use."""
         usable = []
-        for name in get_args(SamplerName):
+        for name in SAMPLERS:
             with contextlib.suppress(ValueError):
                 make_sampler(name, self.pipe.scheduler)
                 usable.append(name)
         return usable
 
     def show_frame(self, photo: Photo, zoom: float, across: float, down: float) -> tuple[Any, Any, Any]:
-        """The photo with its frame, the photo (None if it cannot be read), and whether the frame is shown."""
+        """The framed photo, the photo (None if it cannot be read), and whether the frame is shown."""
         if photo is None:
             return None, gr.skip(), gr.Column(visible=False)
         try:
@@ -91,7 +86,7 @@ class Handlers:
         return draw_frame(picture, box, self.hidden), gr.skip(), gr.Column(visible=True)
 
     def centre_frame(self, photo: Photo, zoom: float, event: gr.SelectData) -> tuple[Any, Any]:
-        """Position of the frame whose cut line goes through the point that was tapped."""
+        """Position of the frame whose cut line goes through the point that was clicked."""
         if photo is None:
             return gr.skip(), gr.skip()
         with _clear_errors():
@@ -114,13 +109,13 @@ class Handlers:
 
         Args:
             photo: JPEG, PNG, WebP, GIF or BMP.
-            zoom: Of the frame around the face, from 1 (as large as fits).
+            zoom: Zoom of the frame around the face, from 1 (as large as fits).
             across: Horizontal position of the frame, from -1 (left) to 1 (right).
             down: Vertical position of the frame, from -1 (top) to 1 (bottom).
             sampler_name: Name of the sampler.
             steps: Denoising steps.
-            seed: Of the first completion.
-            completions: How many.
+            seed: Seed of the first completion.
+            completions: Number of completions.
             progress: Supplied by gradio.
 
         Yields:
@@ -167,7 +162,7 @@ class Handlers:
         return faces[0]["image"]["path"] if faces and not chosen else gr.skip()
 
     def enlarge(self, faces: list[dict[str, Any]] | None, event: gr.SelectData) -> Any:
-        """The completion that was chosen, as a file."""
+        """The file of the chosen completion."""
         return faces[event.index]["image"]["path"] if faces else gr.skip()
 
     def another_seed(self) -> int:
@@ -176,7 +171,7 @@ class Handlers:
 
 
 def note(text: str) -> str:
-    """A text for the line under the buttons, as HTML."""
+    """The line under the buttons, as HTML."""
     return f'<div class="hf-status">{text}</div>'
 
 
@@ -189,7 +184,7 @@ def _whole(name: str, value: Any, low: int, high: int) -> int:
 
 @contextlib.contextmanager
 def _clear_errors() -> Iterator[None]:
-    """Shows a visitor's mistake; other errors go to the log, so that no path of the server is shown."""
+    """Shows a visitor's mistake; other errors go to the log only, since their text can name paths of the server."""
     try:
         yield
     except ValueError as error:

@@ -22,7 +22,7 @@ WAITING = 40
 SESSIONS = 200
 """Visitors whose settings are kept in memory."""
 EXAMPLE_SEED = 2_000_003
-"""Of a set of procedural faces that no configuration trains on."""
+"""Procedural faces that no configuration trains on."""
 NUM_EXAMPLES = 5
 EXAMPLE_HEIGHT = 240
 FOR_SCREEN_READERS = """() => {
@@ -36,15 +36,7 @@ FOR_SCREEN_READERS = """() => {
 
 
 def build_page(pipe: HalfFaceInpaintPipeline, name: str) -> gr.Blocks:
-    """The page around a model.
-
-    Args:
-        pipe: The model.
-        name: The model's name on the page and in the pictures.
-
-    Returns:
-        The page, to be launched within `temporary_files`.
-    """
+    """The page of a model called `name`, to be launched within `temporary_files`."""
     handlers = Handlers(pipe, name)
     delete_cache = (CHECK_SECONDS, KEPT_MINUTES * 60 - CHECK_SECONDS)
     with gr.Blocks(title="Half faces", analytics_enabled=False, delete_cache=delete_cache) as page:

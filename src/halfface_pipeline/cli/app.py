@@ -10,19 +10,19 @@ from ..hub.space import export_space
 from ..inference.complete import model_name
 from ..inference.load import load_pipeline
 from ..inference.speed import prepare_for_sampling
-from .options import add_device, add_speed, model_on_device, output_folder
+from .options import add_device, add_model, add_speed, model_on_device, output_folder
 
 
 def add_app(commands: Any) -> None:
     """Adds the command `app` to the sub-parsers of `halfface`."""
     parser = commands.add_parser(
         "app",
-        help="show a page in the browser that completes photos",
-        description="Show a page in the browser where a photo goes in and completions come out; needs the extra app.",
+        help="serve a web page that completes photos",
+        description="Serve a web page that completes photos; needs the extra `app`.",
         example="halfface app --model runs/demo --port 7860",
     )
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine)")
+    add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: local only)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
         "--max-upload", type=float, default=20.0, metavar="MB", help="largest upload in megabytes (default 20)"
@@ -30,7 +30,7 @@ def add_app(commands: Any) -> None:
     add_speed(parser)
     add_device(parser)
     parser.add_argument(
-        "--export-space", metavar="DIR", help="show nothing; write a folder that is a Space of the Hub with this page"
+        "--export-space", metavar="DIR", help="serve nothing; write a folder to upload as a Space of the Hub"
     )
     parser.set_defaults(command=_app)
 
@@ -54,7 +54,7 @@ def _app(options: argparse.Namespace) -> None:
 
 
 def _check_host(host: str) -> None:
-    """Raises if nothing can listen there; gradio would try a hundred ports first."""
+    """Raises if nothing can listen on an address, for which gradio would wait without an end."""
     address = host.strip("[]")
     try:
         socket.create_server((address, 0), family=socket.AF_INET6 if ":" in address else socket.AF_INET).close()

@@ -3,47 +3,34 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from diffusers import SchedulerMixin
 
-from ..config.schema import DataConfig, NoiseConfig, SamplerName, SamplingConfig, require
+from ..config.schema import DataConfig, NoiseConfig, SamplingConfig
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
-from ..evaluation.dataset import evaluation_data
-from ..evaluation.trials import EvaluationBatch, load_trial
-from ..experiments import noise_levels, sampling
+from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
+from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
+from ..experiments.prior import default_methods, prior
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
+from ..inference.complete import model_name
 from ..inference.load import load_pipeline
+from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .options import output_folder
+from .options import SAMPLERS, Parser, add_batch_size, add_out, add_seed, output_folder, sampling_config
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}
-EXAMPLES = {
-    "forward": "--data photos",
-    "schedule": "--step-sizes 1 10 40",
-    "step-size": "--model runs/demo --quick",
-    "variance": "--model runs/demo --quick",
-    "unseen": "--model runs/demo --quick",
-    "samplers": "--model runs/demo --quick",
-    "objectives": "--model runs/v runs/epsilon",
-    "training": "--model runs/demo",
-}
-"""Arguments between the name of an experiment and --out."""
 
 
 def add_experiments(commands: Any) -> None:
-    """Adds the command `experiment` and its own commands.
-
-    Args:
-        commands: The sub-parsers of `halfface`.
-    """
+    """Adds the command `experiment`, with a sub-command per experiment, to the sub-parsers of `halfface`."""
     parser = commands.add_parser(
         "experiment",
         help="repeat an experiment of the report",
@@ -52,76 +39,71 @@ def add_experiments(commands: Any) -> None:
     )
     kinds = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
 
-    def add(name: str, run: Callable[[argparse.Namespace], Result], text: str) -> argparse.ArgumentParser:
-        kind = kinds.add_parser(
+    def add(name: str, run: Callable[[argparse.Namespace], Result], text: str, example: str) -> Parser:
+        kind: Parser = kinds.add_parser(
             name,
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            example=f"halfface experiment {name} {EXAMPLES[name]} --out {name}",
+            example=f"halfface experiment {name} {example} --out {name}",
         )
-        kind.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
-        kind.add_argument(
-            "--quick", action="store_true", help="4 faces and 2 completions where any are made: minutes on a CPU"
-        )
-        kind.add_argument("--seed", type=int, default=0, help="of the noise, from 0 to 2**63 - 1 (default 0)")
         kind.set_defaults(command=_command, run=run)
+        kind.add_argument("--quick", action="store_true", help="4 faces with 2 completions each, minutes on a CPU")
+        add_seed(kind, "seed of the noise")
+        add_out(kind)
         return kind
 
-    forward = add("forward", _forward, "the forward process on a face (figure 1)")
-    schedule = add("schedule", _schedule, "the schedule, shorter ones, and their mismatch (figures 4 and 11)")
-    steps = add("step-size", _step_size, "larger steps, noise levels matched or not (figures 10 and 12 to 14)")
-    variance = add("variance", _variance, "beta compared with the posterior variance (figures 15 to 17)")
-    new = add("unseen", _unseen, "faces of the training set compared with held-out ones (figure 18)")
-    few = add("samplers", _samplers, "samplers of diffusers at few steps")
-    losses = add("objectives", _objectives, "models by noise-prediction error and by the colours they continue")
-    curves = add("training", _training, "loss and learning rate of runs, with a count of spikes (figures 5 to 9)")
+    demo = "--model runs/demo --quick"
+    forward = add("forward", _forward, "the forward process on a face (figure 1)", "--data photos")
+    text = "the schedule, shorter ones, and their mismatch (figures 4 and 11)"
+    schedule = add("schedule", _schedule, text, "--step-sizes 1 10 40")
+    steps = add("step-size", _step_size, "larger steps, noise levels matched or not (figures 10 and 12 to 14)", demo)
+    variance = add("variance", _variance, "beta compared with the posterior variance (figures 15 to 17)", demo)
+    new = add("unseen", _unseen, "faces of the training set compared with held-out ones (figure 18)", demo)
+    few = add("samplers", _samplers, "samplers of diffusers at few steps", demo)
+    text = "models by noise-prediction error and by the colours they continue"
+    losses = add("objectives", _objectives, text, "--model runs/v runs/epsilon")
+    text = "loss and learning rate of runs, with a count of spikes (figures 5 to 9)"
+    curves = add("training", _training, text, "--model runs/demo")
+    text = "a generative prior under every method compared with a conditional model"
+    both = add("prior", _prior, text, "--prior runs/prior_demo --model runs/prior_demo_bottom")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
-    forward.add_argument("--data", help="`procedural` or a folder of photos (default: the model's, or procedural)")
-    for kind in (steps, variance, new, few):
+    both.add_argument("--prior", required=True, metavar="RUN_OR_ID", help="model of model.hidden_half all")
+    both.add_argument("--methods", nargs="+", metavar="NAME", help="methods of the prior (default all)")
+    both.add_argument("--steps", type=int, default=25, help="denoising steps (default 25)")
+    for kind in (steps, variance, new, few, both):
         kind.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder, checkpoint or Hub id")
     for kind in (losses, curves):
         kind.add_argument("--model", required=True, nargs="+", metavar="RUN", help="run folders")
-    for kind in (steps, variance, few):
-        kind.add_argument("--data", help="`procedural` or a folder of photos (default: what the model was trained on)")
-    for kind in (steps, variance, new, few, losses):
+    for kind in (forward, steps, variance, few):
+        kind.add_argument("--data", help="`procedural` or a folder of photos (default: the model's training data)")
+    for kind in (steps, variance, new, few, losses, both):
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
-        kind.add_argument("-n", type=int, help=f"completions of each (default {THOROUGH['n']})")
-        kind.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    names = ", ".join(get_args(SamplerName))
+        kind.add_argument("-n", type=int, help=f"completions per face (default {THOROUGH['n']})")
+        add_batch_size(kind)
     for kind in (new, losses):
         kind.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-        kind.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
-
-    sizes: dict[argparse.ArgumentParser, tuple[int, ...]] = {
-        schedule: noise_levels.STEP_SIZES,
-        steps: sampling.STEP_SIZES,
-        variance: sampling.VARIANCE_STEP_SIZES,
-    }
-    for kind, default in sizes.items():
-        shown = " ".join(str(size) for size in default)
-        kind.add_argument(
-            "--step-sizes", type=int, nargs="+", default=default, metavar="S", help=f"divisors of T (default {shown})"
-        )
-    steps.add_argument(
-        "--variance", default="fixed_large", help="fixed_large (beta), fixed_small (posterior) or a mix from 0 to 1"
-    )
-    variance.add_argument("--matching", default="proportional", help="proportional, log_snr or exact")
-    few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=names)
+        kind.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{SAMPLERS} (default ddpm)")
+    defaults = (noise_levels.STEP_SIZES, sampling.STEP_SIZES, sampling.VARIANCE_STEP_SIZES)
+    for kind, sizes in zip((schedule, steps, variance), defaults, strict=True):
+        text = f"divisors of T (default {' '.join(map(str, sizes))})"
+        kind.add_argument("--step-sizes", type=int, nargs="+", default=sizes, metavar="S", help=text)
+    steps.add_argument("--variance", default="fixed_large", help="fixed_large (beta) or fixed_small (posterior)")
+    variance.add_argument("--matching", default="proportional", choices=sampling.MATCHINGS, help="of noise levels")
+    few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=SAMPLERS)
     few.add_argument("--steps", type=int, nargs="+", default=sampling.STEPS, metavar="N", help="denoising steps")
 
 
 def _command(options: argparse.Namespace) -> None:
-    require(0 <= options.seed < 2**63, "--seed", options.seed, "from 0 to 2**63 - 1")
     out = output_folder(options.out)
     check_files(out, options.experiment, DETAILS.get(options.experiment, ()))
-    for name, value in (QUICK if getattr(options, "quick", False) else THOROUGH).items():
+    for name, value in (QUICK if options.quick else THOROUGH).items():
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
     result = options.run(options)
-    words = {name: getattr(options, name) for name in ("model", "data") if getattr(options, name, None) is not None}
-    result = Result(result.picture, result.rows, {**words, **result.settings}, result.columns, result.details)
+    given = {name: getattr(options, name) for name in ("model", "data") if getattr(options, name, None) is not None}
+    result = Result(result.picture, result.rows, {**given, **result.settings}, result.columns, result.details)
     files = write_result(out, options.experiment, result)
     print(as_markdown(options.experiment, result))
     if options.experiment == "samplers" and refresh_card(Path(options.model), out):
@@ -130,22 +112,19 @@ def _command(options: argparse.Namespace) -> None:
 
 
 def _forward(options: argparse.Namespace) -> Result:
-    if options.model is None:
-        photos = None if options.data in (None, "procedural") else options.data
-        data = DataConfig(height=112, width=88, num_eval_images=1)
-        if photos is not None:
-            data = DataConfig("imagefolder", photos, holdout=1.0, on_bad_image="skip", height=108, width=88)
-        return noise_levels.forward_process(_process(None), _first_face(data), seed=options.seed)
-    pipe = load_pipeline(options.model)
-    data = evaluation_data(options.data, options.model, pipe)
-    return noise_levels.forward_process(pipe.scheduler.config, _first_face(data), seed=options.seed)
-
-
-def _first_face(data: DataConfig) -> np.ndarray:
-    return load_images(data, "eval").images[0]
+    if options.model is not None:
+        pipe = load_pipeline(options.model)
+        process, data = pipe.scheduler.config, evaluation_data(options.data, options.model, pipe)
+    else:
+        process, data = _process(None), DataConfig(height=112, width=88, num_eval_images=1)
+        if options.data not in (None, "procedural"):
+            data = DataConfig("imagefolder", options.data, holdout=1.0, on_bad_image="skip", height=108, width=88)
+    face: np.ndarray = load_images(data, "eval").images[0]
+    return noise_levels.forward_process(process, face, seed=options.seed)
 
 
 def _process(model: str | None) -> Any:
+    """The noise schedule of a model, or the report's."""
     return (training_scheduler(NoiseConfig(), "epsilon") if model is None else load_pipeline(model).scheduler).config
 
 
@@ -154,75 +133,69 @@ def _schedule(options: argparse.Namespace) -> Result:
 
 
 def _step_size(options: argparse.Namespace) -> Result:
-    kind = options.variance
-    if kind not in ("fixed_small", "fixed_large"):
-        try:
-            kind = float(kind)
-        except ValueError:
-            raise ValueError(
-                f"--variance is {kind!r}; it must be fixed_small, fixed_large or a number from 0 to 1"
-            ) from None
-    pipe, trial = _pipe_and_trial(options)
-    return sampling.step_size(pipe, trial, _sampling(options), options.step_sizes, kind, options.batch_size)
+    return sampling.step_size(_setup(options), options.step_sizes, options.variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:
-    if options.matching not in sampling.MATCHINGS:
-        raise ValueError(f"--matching is {options.matching!r}; it must be one of {', '.join(sampling.MATCHINGS)}")
-    pipe, trial = _pipe_and_trial(options)
-    return sampling.variance(pipe, trial, _sampling(options), options.step_sizes, options.matching, options.batch_size)
+    return sampling.variance(_setup(options), options.step_sizes, options.matching)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
-    pipe, trial = _pipe_and_trial(options)
-    return sampling.samplers(pipe, trial, _sampling(options), options.schedulers, options.steps, options.batch_size)
+    return sampling.samplers(_setup(options), options.schedulers, options.steps)
+
+
+def _setup(options: argparse.Namespace) -> sampling.Setup:
+    pipe = load_pipeline(options.model)
+    data = evaluation_data(options.data, options.model, pipe)
+    faces = load_batch(pipe, data, options.num_faces, options.n)
+    config = SamplingConfig(num_completions=options.n, seed=options.seed)
+    return sampling.Setup(pipe, faces, config, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:
     pipe = load_pipeline(options.model)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(None, options.model, pipe)
-    trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
-    held_out = load_trial(pipe, data, options.num_faces, options.n)
-    return unseen(pipe, trained_on, held_out, _sampling(options, options.steps), options.batch_size)
+    trained_on = load_batch(pipe, data, options.num_faces, options.n, "train")
+    held_out = load_batch(pipe, data, options.num_faces, options.n)
+    return unseen(pipe, trained_on, held_out, sampling_config(options), options.batch_size)
 
 
 def _objectives(options: argparse.Namespace) -> Result:
     models: dict[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]] = {}
-    trial: EvaluationBatch | None = None
-    for name in options.model:
-        pipe = load_pipeline(name)
-        if trial is not None and (pipe.config.height, pipe.config.width) != trial.images.shape[1:3]:
+    faces: EvaluationBatch | None = None
+    for model in options.model:
+        pipe = load_pipeline(model)
+        if faces is None:
+            faces = load_batch(pipe, evaluation_data("procedural", model, pipe), options.num_faces, options.n)
+        size, hidden = (pipe.config.height, pipe.config.width), pipe.config.hidden_half
+        if (size, hidden) != (faces.images.shape[1:3], faces.hidden_half):
             raise ValueError(
-                f"--model {name} draws {pipe.config.height}x{pipe.config.width}; all models must be of one size"
+                f"--model {model} generates the {hidden} half of {size[0]}x{size[1]}; all must be of one size and half"
             )
-        if trial is None:
-            data = evaluation_data("procedural", name, pipe)
-            trial = load_trial(pipe, data, options.num_faces, options.n)
-        elif pipe.config.hidden_half != trial.hidden_half:
-            raise ValueError(f"--model {name} draws the {pipe.config.hidden_half} half; all must draw the same")
-        models[_short_name(name, models)] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
-    assert trial is not None
-    return objectives(models, trial, _sampling(options, options.steps), options.batch_size)
+        name = model_name(model)
+        models[model if name in models else name] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
+    assert faces is not None
+    return objectives(models, faces, sampling_config(options), options.batch_size)
 
 
-def _short_name(model: str, taken: dict[str, Any]) -> str:
-    """The run's name, with the step of a checkpoint; the whole argument where that is taken."""
-    path = Path(model)
-    name = f"{path.parent.parent.name} {path.name}" if path.parent.name == "checkpoints" else path.name
-    return model if name in taken else name
+def _prior(options: argparse.Namespace) -> Result:
+    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior)
+    sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"--prior and --model generate {sizes[1]} and {sizes[0]}; both must be of one size")
+    methods = default_methods(options.steps)
+    unknown = [name for name in options.methods or () if name not in methods]
+    if unknown:
+        raise ValueError(f"--methods has {unknown[0]!r}; it must be of {', '.join(methods)}")
+    chosen = {name: methods[name] for name in options.methods or methods}
+    data = evaluation_data("procedural", options.model, conditional)
+    faces = load_batch(conditional, data, options.num_faces, options.n)
+    prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
+    sampling = SamplingConfig(num_inference_steps=options.steps, num_completions=options.n, seed=options.seed)
+    steps = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS
+    return prior(prior_pipe, conditional, faces, sampling, chosen, options.batch_size, steps)
 
 
 def _training(options: argparse.Namespace) -> Result:
     return training_curves([Path(run) for run in options.model])
-
-
-def _sampling(options: argparse.Namespace, steps: int = 1) -> SamplingConfig:
-    """Completions and seed of the options; the steps count where an experiment has one number of them."""
-    return SamplingConfig(num_inference_steps=steps, num_completions=options.n, seed=options.seed)
-
-
-def _pipe_and_trial(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch]:
-    pipe = load_pipeline(options.model)
-    data = evaluation_data(options.data, options.model, pipe)
-    return pipe, load_trial(pipe, data, options.num_faces, options.n)

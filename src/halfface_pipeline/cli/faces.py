@@ -1,7 +1,6 @@
 """`halfface faces`: renders procedural faces."""
 
 import argparse
-import csv
 from typing import Any
 
 import PIL.Image
@@ -10,9 +9,12 @@ from tqdm.auto import tqdm
 
 from ..data.procedural import faces
 from ..data.procedural.factors import records
-from .options import output_folder, refuse_overwriting, seed, size_of
+from ..run_folder.tables import write_csv
+from .options import add_out, add_seed, output_folder, refuse_overwriting
 
 FACES_AT_ONCE = 64
+LARGEST_SIDE = 4096
+"""Pixels of a side that --size takes at most."""
 
 
 def add_faces(commands: Any) -> None:
@@ -25,13 +27,13 @@ def add_faces(commands: Any) -> None:
     )
     parser.add_argument("num", type=int, metavar="N", help="number of faces")
     parser.add_argument("--size", default="112x88", metavar="HxW", help="height x width in pixels (default 112x88)")
-    parser.add_argument("--seed", type=seed, default=0, help="makes the faces repeatable (default 0)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    add_seed(parser, "seed of the faces")
+    add_out(parser)
     parser.set_defaults(command=_faces)
 
 
 def _faces(options: argparse.Namespace) -> None:
-    height, width = size_of(options.size)
+    height, width = _size(options.size)
     if options.num < 1:
         raise ValueError(f"N is {options.num}; it must be at least 1")
     out = output_folder(options.out)
@@ -49,8 +51,16 @@ def _faces(options: argparse.Namespace) -> None:
                 rows.append({"file_name": names[len(rows)], **record})
                 PIL.Image.fromarray(image).save(out / str(rows[-1]["file_name"]), pnginfo=mark)
             bar.update(num)
-    with (out / "metadata.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / "metadata.csv", rows)
     print(f"{len(rows)} faces and metadata.csv in {out}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as numbers."""
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
+    return height, width

@@ -21,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: Command-line arguments; None takes those of the process.
+        arguments: Command-line arguments; None for those of the process.
 
     Returns:
-        The exit status: 0, 2 after an error in one line, or 130 after Ctrl-C.
+        The exit status: 0, 2 after an error, which is reported in one line, or 130 after Ctrl-C.
     """
     options = command_line().parse_args(arguments)
     diffusers_logging.set_verbosity_error()

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -10,34 +11,31 @@ from typing import Any, NoReturn
 import PIL.Image
 import torch
 
+from ..config import samplers
+from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
-from ..inference.load import load_pipeline
+from ..inference.load import PACKAGED, default_model, load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
-LARGEST_SEED = 2**63 - 1
-
-LARGEST_SIDE = 4096
-"""Pixels of a side that --size takes at most."""
+MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
+SAMPLERS = ", ".join(samplers.SAMPLERS)
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose help ends in an unwrapped example and whose errors suggest the option that was meant.
+    """A parser whose help ends in an example and whose errors suggest the option or command that was meant.
 
     Args:
-        *args: Passed to `ArgumentParser`.
         example: A command line to try.
         **kwargs: Passed to `ArgumentParser`.
     """
 
-    def __init__(self, *args: Any, example: str | None = None, **kwargs: Any) -> None:
-        if example is not None:
-            kwargs["epilog"] = f"example:\n  {example}"
-        kwargs.setdefault("formatter_class", _ExampleFormatter)
-        super().__init__(*args, **kwargs)
-        self.unknown: list[str] = []
+    def __init__(self, example: str, **kwargs: Any) -> None:
+        super().__init__(epilog=f"example:\n  {example}", formatter_class=_ExampleFormatter, **kwargs)
+        self.arguments: list[str] = []
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reports unknown options with the usage of the command they were given to, not of the whole program."""
+        """Reports unknown options with the usage of the command they were given to, not of the program."""
+        self.arguments = sys.argv[1:] if args is None else list(args)
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
@@ -46,23 +44,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Adds a suggestion for a mistyped option, which argparse may report as a missing one."""
         names = [name for name in self._option_string_actions if name.startswith("--")]
-        near = [match for word in self.unknown for match in difflib.get_close_matches(word, names, 1)]
+        names += [choice for action in self._actions for choice in action.choices or ()]
+        given = [word.partition("=")[0] for word in self.arguments]
+        abbreviated = [name[:end] for name in names if name.startswith("--") for end in range(3, len(name))]
+        unknown = [word for word in given if word not in (*names, *abbreviated)]
+        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1, cutoff=0.7)]
         super().error(message + (f"; did you mean {near[0]}?" if near else ""))
-
-    def _parse_known_args(self, arg_strings: Any, *args: Any, **kwargs: Any) -> Any:
-        given = [word.partition("=")[0] for word in arg_strings if word.startswith("--")]
-        if not self._subparsers:
-            self.unknown = [word for word in given if not any(n.startswith(word) for n in self._option_string_actions)]
-        return super()._parse_known_args(arg_strings, *args, **kwargs)
-
-    def _check_value(self, action: argparse.Action, value: Any) -> None:
-        try:
-            super()._check_value(action, value)
-        except argparse.ArgumentError as error:
-            near = difflib.get_close_matches(str(value), [str(choice) for choice in action.choices or ()], 1)
-            raise argparse.ArgumentError(
-                action, error.message + (f"; did you mean {near[0]}?" if near else "")
-            ) from None
 
 
 class _ExampleFormatter(argparse.HelpFormatter):
@@ -70,6 +57,45 @@ class _ExampleFormatter(argparse.HelpFormatter):
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+
+
+def add_model(parser: argparse.ArgumentParser, text: str = MODEL_HELP, required: bool = True) -> None:
+    """Adds --model; one that is not required is `default_model()` where it is not given."""
+    text += "" if required else " (default: photo if it is installed, else drawn)"
+    parser.add_argument("--model", required=required, metavar="RUN_OR_ID", help=text)
+
+
+def add_out(parser: argparse.ArgumentParser) -> None:
+    """Adds --out, which `output_folder` checks."""
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+
+
+def add_seed(parser: argparse.ArgumentParser, text: str) -> None:
+    """Adds --seed, from 0 to 2**63 - 1."""
+    parser.add_argument("--seed", type=seed, default=0, help=f"{text} (default 0)")
+
+
+def add_sampling(parser: argparse.ArgumentParser, n: int, steps: int, scheduler: str) -> None:
+    """Adds -n, --steps, --scheduler, --seed, which `sampling_config` reads, and --batch-size."""
+    parser.add_argument("-n", type=int, default=n, help=f"completions per half (default {n})")
+    parser.add_argument("--steps", type=int, default=steps, help=f"denoising steps (default {steps})")
+    text = f"{SAMPLERS} (default {scheduler}; ddpm needs more steps)"
+    parser.add_argument("--scheduler", default=scheduler, metavar="NAME", help=text)
+    add_batch_size(parser)
+    add_seed(parser, "seed of the first completion; completion k has seed + k - 1")
+
+
+def add_batch_size(parser: argparse.ArgumentParser) -> None:
+    """Adds --batch-size."""
+    parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
+
+
+def sampling_config(options: argparse.Namespace) -> SamplingConfig:
+    """The sampling settings of the options of `add_sampling`."""
+    for name, value in (("-n", options.n), ("--steps", options.steps)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; it must be at least 1")
+    return SamplingConfig(options.scheduler, options.steps, num_completions=options.n, seed=options.seed)
 
 
 def add_speed(parser: argparse.ArgumentParser) -> None:
@@ -82,46 +108,6 @@ def add_speed(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def output_folder(name: str) -> Path:
-    """The folder of --out, checked and not yet made."""
-    out = Path(name)
-    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is none that can be written to")
-    return out
-
-
-def crop_box(text: str) -> tuple[int, int, int, int]:
-    """LEFT,TOP,RIGHT,BOTTOM as numbers."""
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
-    return left, top, right, bottom
-
-
-def size_of(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH as numbers."""
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
-    if max(height, width) > LARGEST_SIDE:
-        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
-    return height, width
-
-
-def seed(text: str) -> int:
-    """The value of a `--seed` option, from 0 to 2**63 - 1."""
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= LARGEST_SEED:
-        raise argparse.ArgumentTypeError(f"seed is {text}; it must be a whole number from 0 to 2**63 - 1")
-    return value
-
-
 def add_device(parser: argparse.ArgumentParser) -> None:
     """Adds --device, which `model_on_device` reads."""
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)")
@@ -129,6 +115,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
     """The model of --model on the device of --device; progress bars are shown on a terminal only."""
+    if options.model is None:
+        options.model = default_model()
     if options.device is not None:
         try:
             torch.empty(0, device=options.device)
@@ -136,8 +124,28 @@ def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device is {options.device!r}, which cannot be used here: {reason}") from None
     pipe = load_pipeline(options.model)
+    if options.model in PACKAGED:
+        print(f"model {options.model}: {PACKAGED[options.model]}", file=sys.stderr)
     pipe.set_progress_bar_config(disable=None)
     return pipe.to(options.device) if options.device is not None else pipe
+
+
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    """LEFT,TOP,RIGHT,BOTTOM of --crop as numbers."""
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
+    return left, top, right, bottom
+
+
+def output_folder(name: str) -> Path:
+    """The folder of --out, checked and not yet made."""
+    out = Path(name)
+    there = next((place for place in (out, *out.absolute().parents) if place.exists()), Path("/"))
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise ValueError(f"--out is {name!r}; it must be a folder, and {there} is not one that can be written to")
+    return out
 
 
 def written_by_us(file: Path) -> bool:
@@ -185,3 +193,10 @@ def photo_files(names: Sequence[str]) -> list[str]:
             raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(sorted(picture_suffixes()))})")
         files += found
     return files
+
+
+def seed(text: str) -> int:
+    """The value of a `--seed` option."""
+    if not text.isdecimal() or len(text) > 19 or int(text) > MAX_SEED:
+        raise argparse.ArgumentTypeError(f"seed is {text}; it must be a whole number from 0 to 2**63 - 1")
+    return int(text)

@@ -16,30 +16,23 @@ from ..hub.push import (
 
 
 def add_push(commands: Any) -> None:
-    """Adds the command `push`.
-
-    Args:
-        commands: The sub-parsers of `halfface`.
-    """
+    """Adds the command `push` to the sub-parsers of `halfface`."""
     push = commands.add_parser(
         "push",
-        help="put a run on the Hugging Face Hub",
-        description="Put a run on the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
-        "configuration, log, figures, and a card rendered with what has been measured. Log in before by "
-        "`hf auth login`, or set HF_TOKEN.",
+        help="push a run to the Hugging Face Hub",
+        description="Push a run to the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
+        "configuration, log, figures, and a card rendered with all measurements. Log in with `hf auth login` first, "
+        "or set HF_TOKEN.",
         example="halfface push runs/demo someone/halfface-demo --private",
     )
     push.add_argument("run", metavar="RUN", help="run folder")
-    push.add_argument(
-        "repo_id",
-        metavar="REPO_ID",
-        help="user/name on the Hub, or name alone for your own; created if it does not exist",
-    )
-    push.add_argument("--private", action="store_true", help="nobody else may see the repository")
+    text = "user/name, or name alone for your own account; created if it does not exist"
+    push.add_argument("repo_id", metavar="REPO_ID", help=text)
+    push.add_argument("--private", action="store_true", help="make the repository private")
     push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if it does not exist")
-    push.add_argument("--message", metavar="TEXT", help="of the commit (default: names the run)")
+    push.add_argument("--message", metavar="TEXT", help="commit message (default: names the run)")
     push.add_argument("--license", metavar="ID", help="licence of the weights, as the Hub names it: apache-2.0, ...")
-    push.add_argument("--dry-run", action="store_true", help="list what would go up, and stop")
+    push.add_argument("--dry-run", action="store_true", help="list what would be pushed, and stop")
     push.set_defaults(command=_push)
 
 
@@ -56,7 +49,7 @@ def _push(options: argparse.Namespace) -> None:
     if options.dry_run:
         for name, size in sizes.items():
             print(f"{size:>13,} {name}")
-        print(f"{total}; nothing was sent")
+        print(f"{total}; nothing was pushed")
         return
     if options.license is not None:
         keep_license(run, options.license)

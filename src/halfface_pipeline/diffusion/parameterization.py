@@ -29,6 +29,20 @@ def target(
     return clean
 
 
+def noise_and_clean(
+    scheduler: DDPMScheduler, prediction: torch.Tensor, noisy: torch.Tensor, timesteps: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inverse of `target`: eps and x_0 from what the network predicts at x_t; shapes and arguments as there."""
+    abar = scheduler.alphas_cumprod.to(noisy)[timesteps].view(-1, 1, 1, 1)
+    signal, noise = abar.sqrt(), (1 - abar).sqrt()
+    prediction_type = scheduler.config.prediction_type
+    if prediction_type == "epsilon":
+        return prediction, (noisy - noise * prediction) / signal
+    if prediction_type == "v_prediction":
+        return signal * prediction + noise * noisy, signal * noisy - noise * prediction
+    return (noisy - signal * prediction) / noise, prediction
+
+
 def min_snr_weights(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: float | None) -> torch.Tensor:
     """Weight of each sample's squared error (Hang et al. 2023, section 3.4).
 

@@ -1,4 +1,4 @@
-"""What the loss does not show: models compared by noise-prediction error and by the colours they continue."""
+"""Models compared by noise-prediction error and by the colours they continue, which the loss does not show."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,7 +9,12 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
 from ..data.procedural.factors import HAIR_COLOURS, REGIONS
-from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
+from ..diffusion.parameterization import noise_and_clean
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.factors import hair_colours
+from ..evaluation.measure import scores
+from ..evaluation.metrics.colour import region
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
 from ..remote_code.image_io import to_signed
@@ -17,29 +22,29 @@ from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
 
 HIGH_NOISE = 0.8
-"""Timesteps beyond this share of T count as high noise."""
+"""Timesteps from this fraction of T on are high noise."""
 LUMINANCE = (0.299, 0.587, 0.114)
 SHOWN_FACES = 6
 COLUMNS = {
     "noise_error": "mean squared error of the predicted noise (L_simple), over all timesteps",
     "noise_error_high": f"the same over the timesteps from {HIGH_NOISE} T on, where colours are decided",
     "clean_error_high": "root mean square error of the clean half there, pixel values from 0 to 1",
-    "skin_error": "mean absolute error of determined pixels that show skin; likewise for hair and background",
+    "skin_error": "mean absolute error of determined skin pixels; likewise for hair and background",
     "shift": "mean brightness of determined hair pixels minus the true one; positive is blonder",
 }
 
 
 def objectives(
     models: Mapping[str, tuple[HalfFaceInpaintPipeline, SchedulerMixin]],
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     sampling: SamplingConfig,
     batch_size: int = 32,
 ) -> Result:
     """Measures every model's noise prediction and its completions of the same faces, also per hair colour.
 
     Args:
-        models: By name, each with the sampler to draw with; all of one size, the bottom half hidden.
-        trial: Procedural faces.
+        models: Model and sampler by name; all of one size, the bottom half hidden.
+        faces: Procedural faces.
         sampling: `num_completions`, `num_inference_steps` and `seed`.
         batch_size: Completions computed at once.
 
@@ -47,109 +52,99 @@ def objectives(
         A sheet with one column per model; one row per model, and a table per hair colour.
 
     Raises:
-        ValueError: If the truth about the hidden halves is not known.
+        ValueError: If the true distribution of the hidden halves is not known.
     """
-    if trial.factors is None or trial.determined is None or trial.exact is None:
+    if faces.factors is None or faces.determined is None or faces.exact is None:
         raise ValueError(
-            f"hidden_half is {trial.hidden_half!r} or the faces are photographs; the true colours of hidden "
+            f"hidden_half is {faces.hidden_half!r} or the faces are photographs; the true colours of hidden "
             "halves are known for procedural faces whose bottom is hidden"
         )
-    height, width = trial.images.shape[1:3]
-    masks = {name: region(trial.factors, fields, height, width) & trial.determined for name, fields in REGIONS.items()}
-    names = hair_colours(trial.factors)
+    height, width = faces.images.shape[1:3]
+    masks = {name: region(faces.factors, fields, height, width) & faces.determined for name, fields in REGIONS.items()}
+    names = hair_colours(faces.factors)
     rows: list[Row] = []
     colours: list[Row] = []
     pictures = []
     for model, (pipe, sampler) in models.items():
-        errors = noise_prediction_error(pipe, trial, sampling.seed)
-        images, hidden = _complete_with(pipe, sampler, trial, sampling, batch_size, model)
+        errors = noise_prediction_error(pipe, faces, sampling.seed)
+        images, hidden = _complete_with(pipe, sampler, faces, sampling, batch_size, model)
         pictures.append(images[:: sampling.num_completions])
         described = {"model": model, "prediction": pipe.scheduler.config.prediction_type}
-        rows.append(described | errors | _measures(trial, hidden, masks))
-        colours += _by_hair_colour(model, hidden, trial, masks["hair"], names)
-    for label, halves in (("exact samples", trial.exact), ("another face", trial.truth.roll(1, 0)[:, None])):
-        measures = _measures(trial, halves, masks)
+        rows.append(described | errors | _measures(faces, hidden, masks))
+        colours += _by_hair_colour(model, hidden, faces, masks["hair"], names)
+    for label, halves in (("exact samples", faces.exact), ("another face", faces.truth.roll(1, 0)[:, None])):
+        measures = _measures(faces, halves, masks)
         rows.append({"model": label} | {name: measures.get(name) for name in list(rows[0])[1:]})
     settings = {
         "models": list(models),
         "num_inference_steps": sampling.num_inference_steps,
-        "num_faces": len(trial.images),
+        "num_faces": len(faces.images),
         "num_completions": sampling.num_completions,
         "seed": sampling.seed,
     }
-    return Result(_sheet(trial, models, pictures), rows, settings, COLUMNS, {"hair_colours": colours})
+    return Result(_sheet(faces, models, pictures), rows, settings, COLUMNS, {"hair_colours": colours})
 
 
 def _complete_with(
     pipe: HalfFaceInpaintPipeline,
     sampler: SchedulerMixin,
-    trial: EvaluationBatch,
+    faces: EvaluationBatch,
     sampling: SamplingConfig,
     batch_size: int,
     label: str,
 ) -> tuple[list[PIL.Image.Image], torch.Tensor]:
-    """Completes the faces with a sampler and puts the trained scheduler back."""
+    """Completes the faces with a sampler and restores the trained scheduler."""
     trained, pipe.scheduler = pipe.scheduler, sampler
     try:
-        steps = sampling.num_inference_steps
-        return complete(pipe, trial, sampling.num_completions, steps, sampling.seed, batch_size, label)
+        return complete(pipe, faces, sampling, batch_size, label)
     finally:
         pipe.scheduler = trained
 
 
-def _measures(trial: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
-    errors = {f"{name}_error": _mean(_error(hidden, trial, mask)) for name, mask in masks.items()}
-    return scores(trial, hidden) | errors
+def _measures(faces: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    errors = {f"{name}_error": _mean(_error(hidden, faces, mask)) for name, mask in masks.items()}
+    return scores(faces, hidden) | errors
 
 
 def _sheet(
-    trial: EvaluationBatch, names: Iterable[str], pictures: Sequence[Sequence[PIL.Image.Image]]
+    faces: EvaluationBatch, names: Iterable[str], pictures: Sequence[Sequence[PIL.Image.Image]]
 ) -> PIL.Image.Image:
     """The first completion of each of the first faces, one column per model."""
-    shown = range(min(SHOWN_FACES, len(trial.images)))
+    shown = range(min(SHOWN_FACES, len(faces.images)))
     completions = [column[face] for face in shown for column in pictures]
-    return sheet([trial.originals[face] for face in shown], completions, ("original", *names))
+    return sheet([faces.originals[face] for face in shown], completions, ("original", *names))
 
 
 @torch.no_grad()
 def noise_prediction_error(
-    pipe: HalfFaceInpaintPipeline, trial: EvaluationBatch, seed: int = 0, num_levels: int = 20
+    pipe: HalfFaceInpaintPipeline, faces: EvaluationBatch, seed: int = 0, num_levels: int = 20
 ) -> dict[str, float]:
-    """Errors of the network at evenly spaced timesteps, whatever it predicts, in terms of noise and of the clean half.
+    """Errors of the network at evenly spaced timesteps, whatever it predicts, as errors of the noise and of x_0.
 
     Args:
         pipe: The model, with the scheduler it was trained under.
-        trial: The faces.
+        faces: The faces.
         seed: Seed of the noise.
         num_levels: Number of timesteps.
 
     Returns:
-        `noise_error`, `noise_error_high`, `clean_error_high`.
+        `noise_error`, `noise_error_high`, `clean_error_high`, as in `COLUMNS`.
     """
-    config = pipe.scheduler.config
-    known, clean = (to_signed(half).to(pipe.device) for half in (trial.known, trial.truth))
+    scheduler, layout, multiple = pipe.scheduler, pipe.config.known_layout, size_multiple(pipe.unet)
+    known, clean = (to_signed(half).to(pipe.device) for half in (faces.known, faces.truth))
     generator = torch.Generator().manual_seed(seed)
-    total, multiple = config.num_train_timesteps, size_multiple(pipe.unet)
+    total = scheduler.config.num_train_timesteps
     timesteps = ((torch.arange(num_levels) + 0.5) / num_levels * total).long()
     in_noise, in_clean = [], []
-    for t in timesteps.tolist():
+    for t in timesteps.to(pipe.device):
         eps = torch.randn(clean.shape, generator=generator).to(clean)
-        abar = float(pipe.scheduler.alphas_cumprod[t])
-        signal, noise = abar**0.5, (1 - abar) ** 0.5
-        noisy = signal * clean + noise * eps
-        output = predict(
-            pipe.unet, noisy, known, torch.tensor(t, device=pipe.device), pipe.config.known_layout, multiple
-        )
-        if config.prediction_type == "v_prediction":
-            predicted, restored = signal * output + noise * noisy, signal * noisy - noise * output
-        elif config.prediction_type == "sample":
-            predicted, restored = (noisy - signal * output) / noise, output
-        else:
-            predicted, restored = output, (noisy - noise * output) / signal
-        in_noise.append(float((predicted - eps).square().mean()))
-        in_clean.append(float((restored.clamp(-1, 1) - clean).square().mean()))
+        noisy = scheduler.add_noise(clean, eps, t[None])
+        prediction = predict(pipe.unet, noisy, known, t, layout, multiple)
+        predicted_eps, predicted_clean = noise_and_clean(scheduler, prediction, noisy, t[None])
+        in_noise.append((predicted_eps - eps).square().mean().cpu())
+        in_clean.append((predicted_clean.clamp(-1, 1) - clean).square().mean().cpu())
     high = timesteps >= HIGH_NOISE * total
-    noise_errors, clean_errors = torch.tensor(in_noise), torch.tensor(in_clean)
+    noise_errors, clean_errors = torch.stack(in_noise), torch.stack(in_clean)
     return {
         "noise_error": float(noise_errors.mean()),
         "noise_error_high": float(noise_errors[high].mean()),
@@ -157,9 +152,9 @@ def noise_prediction_error(
     }
 
 
-def _error(hidden: torch.Tensor, trial: EvaluationBatch, mask: torch.Tensor) -> torch.Tensor:
+def _error(hidden: torch.Tensor, faces: EvaluationBatch, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute error inside a region for each face, (N,); NaN where the region is empty."""
-    error = (hidden / 255 - trial.truth[:, None] / 255).abs().mean(dim=(1, 2))
+    error = (hidden / 255 - faces.truth[:, None] / 255).abs().mean(dim=(1, 2))
     return (error * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
 
 
@@ -170,12 +165,12 @@ def _mean(values: torch.Tensor) -> float | None:
 
 
 def _by_hair_colour(
-    model: str, hidden: torch.Tensor, trial: EvaluationBatch, mask: torch.Tensor, names: Sequence[str]
+    model: str, hidden: torch.Tensor, faces: EvaluationBatch, mask: torch.Tensor, names: Sequence[str]
 ) -> list[Row]:
     weights = torch.tensor(LUMINANCE).reshape(3, 1, 1)
-    brighter = ((hidden / 255 - trial.truth[:, None] / 255) * weights).sum(dim=2).mean(dim=1)
+    brighter = ((hidden / 255 - faces.truth[:, None] / 255) * weights).sum(dim=2).mean(dim=1)
     shift = (brighter * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
-    error = _error(hidden, trial, mask)
+    error = _error(hidden, faces, mask)
     rows = []
     for colour in HAIR_COLOURS:
         chosen = torch.tensor([name == colour for name in names]) & ~error.isnan()

@@ -1,6 +1,5 @@
-"""What an experiment writes: a picture, a table as CSV and Markdown, and a JSON that says how to repeat it."""
+"""The files of an experiment: a picture, a table as CSV and Markdown, and a JSON with its settings."""
 
-import csv
 import hashlib
 import json
 import platform
@@ -15,22 +14,22 @@ from matplotlib.figure import Figure
 
 from ..inference.complete import model_name
 from ..inference.png_metadata import png_text
-from ..run_folder.tables import markdown_table
+from ..run_folder.tables import markdown_table, write_csv
 
 Row = dict[str, Any]
-DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",)}
+DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",), "prior": ("intervals", "gaussian")}
 """Further tables, by experiment."""
 PACKAGES = ("torch", "diffusers", "numpy")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What an experiment found.
+    """The result of an experiment.
 
     Attributes:
         picture: The figure or the sheet.
         rows: The table, all rows with the same columns.
-        settings: What was run, JSON-able.
+        settings: The settings, JSON-able.
         columns: The meaning of columns whose name does not explain it.
         details: Further tables by name, written as CSV and into the JSON.
     """
@@ -43,11 +42,11 @@ class Result:
 
 
 def check_files(out: Path, name: str, details: Iterable[str] = ()) -> list[Path]:
-    """Finds the files of an experiment and refuses to replace any that an experiment did not write.
+    """Names the files of an experiment and checks that none would replace a file of the user.
 
     Args:
         out: The folder.
-        name: Of the experiment.
+        name: Name of the experiment.
         details: Names of further tables.
 
     Returns:
@@ -74,19 +73,7 @@ def check_files(out: Path, name: str, details: Iterable[str] = ()) -> list[Path]
 
 
 def write_result(out: Path, name: str, result: Result) -> list[Path]:
-    """Writes NAME.png, NAME.csv, NAME.md, NAME.json and NAME_<detail>.csv.
-
-    Args:
-        out: The folder.
-        name: Of the experiment.
-        result: What it found.
-
-    Returns:
-        The files.
-
-    Raises:
-        ValueError: If a file of this name exists that this experiment did not write.
-    """
+    """Writes the files of an experiment; files and errors as in `check_files`."""
     files = check_files(out, name, result.details)
     out.mkdir(parents=True, exist_ok=True)
     picture, table, markdown, whole, *details = files
@@ -98,7 +85,7 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
         result.picture.save(picture, pnginfo=png_text(_without_places(result.settings)))
     markdown.write_text(as_markdown(name, result))
     for file, rows in zip([table, *details], [result.rows, *result.details.values()], strict=True):
-        _write_csv(file, rows)
+        write_csv(file, rows)
     content = {
         "experiment": name,
         "settings": dict(result.settings),
@@ -132,10 +119,3 @@ def as_markdown(name: str, result: Result) -> str:
     lines += ["", *(f"- {column.replace('_', ' ')}: {meaning}" for column, meaning in result.columns.items())]
     lines += ["", "Settings: " + ", ".join(f"{key} {value}" for key, value in result.settings.items()) + ".", ""]
     return "\n".join(lines)
-
-
-def _write_csv(file: Path, rows: Sequence[Row]) -> None:
-    with file.open("w", newline="") as opened:
-        writer = csv.DictWriter(opened, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)

@@ -1,7 +1,7 @@
 """One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -9,7 +9,9 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
-from ..evaluation.trials import EvaluationBatch, complete, scores
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
@@ -23,17 +25,34 @@ STEPS = (5, 10, 20, 50)
 MATCHINGS = ("proportional", "log_snr", "exact")
 COLUMNS = {
     "determined_pixel_error": "over pixels that the known half determines; 0 for exact samples",
-    "residual_noise": "standard deviation of white noise left, pixel values from 0 to 1",
+    "residual_noise": "standard deviation of the remaining white noise, pixel values from 0 to 1",
     "spread": "standard deviation of a pixel among the completions of a half",
     "spread_over_exact": "the spread over that of exact samples of p(hidden | known)",
-    "predicted_noise": "what the report's schedule leaves: sigma / 2 of the last step that adds noise",
+    "predicted_noise": "noise that the report's schedule leaves: sigma / 2 of the last step that adds noise",
     "network_calls": "per completion",
 }
 
 
 @dataclass(frozen=True)
+class Setup:
+    """The model and the completions on which samplers are compared.
+
+    Args:
+        pipe: The model.
+        faces: The faces.
+        sampling: `num_completions` and `seed`.
+        batch_size: Completions computed at once.
+    """
+
+    pipe: HalfFaceInpaintPipeline
+    faces: EvaluationBatch
+    sampling: SamplingConfig
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
 class Column:
-    """One way to sample: its title over the sheet, its place in the table, the scheduler and the steps."""
+    """A sampler: its title on the sheet, its columns in the table, the scheduler and the steps."""
 
     title: str
     names: Mapping[str, Any]
@@ -41,26 +60,16 @@ class Column:
     num_steps: int
 
 
-def step_size(
-    pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
-    sampling: SamplingConfig,
-    step_sizes: Sequence[int] = STEP_SIZES,
-    variance_type: str = "fixed_large",
-    batch_size: int = 32,
-) -> Result:
-    """Ancestral sampling with larger steps: the report's schedules, the same matched by noise level, and re-spaced.
+def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_type: str = "fixed_large") -> Result:
+    """Ancestral sampling with larger steps: the report's schedules, matched by noise level, and exactly re-spaced.
 
     Args:
-        pipe: The model.
-        trial: The faces.
-        sampling: `num_completions` and `seed`.
-        step_sizes: s; T / s steps are taken.
-        variance_type: sigma^2 of the noise added; the report's is `fixed_large`.
-        batch_size: Completions computed at once.
+        setup: The model and the faces.
+        step_sizes: Divisors s of T, each for T / s steps.
+        variance_type: Variance of the added noise; the report's is `fixed_large`.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
 
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
@@ -70,99 +79,74 @@ def step_size(
         for size in step_sizes:
             if size == 1 and matching != MATCHINGS[0]:
                 continue  # the trained schedule itself, however it is matched
-            scheduler = steps_of_size(pipe.scheduler.config, size, matching, variance_type)
-            names = {"step_size": size, "matching": "trained" if size == 1 else matching, "variance": variance_type}
             title = "s=1" if size == 1 else f"s={size} {matching.replace('proportional', 't/T')}"
-            columns.append(Column(title, names, scheduler, scheduler.num_inference_steps))
-    settings = {"step_sizes": list(step_sizes), "variance_type": variance_type}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+            columns.append(_larger_steps(setup, title, size, matching, variance_type))
+    return _compare(setup, columns, {"step_sizes": list(step_sizes), "variance_type": variance_type})
 
 
-def variance(
-    pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
-    sampling: SamplingConfig,
-    step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
-    matching: str = "proportional",
-    batch_size: int = 32,
-) -> Result:
+def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matching: str = "proportional") -> Result:
     """Compares sigma^2 = beta with the posterior variance at several step sizes.
 
     Args:
-        pipe: The model.
-        trial: The faces.
-        sampling: `num_completions` and `seed`.
-        step_sizes: s; T / s steps are taken.
+        setup: The model and the faces.
+        step_sizes: As for `step_size`.
         matching: `proportional` (the report's), `log_snr` or `exact`.
-        batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        As `step_size`.
 
     Raises:
-        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+        ValueError: As `step_size`.
     """
-    columns = []
-    for size in step_sizes:
-        for kind, symbol in (("fixed_large", "beta"), ("fixed_small", "posterior")):
-            scheduler = steps_of_size(pipe.scheduler.config, size, matching, kind)
-            names = {"step_size": size, "matching": matching, "variance": kind}
-            columns.append(Column(f"s={size} {symbol}", names, scheduler, scheduler.num_inference_steps))
-    settings = {"step_sizes": list(step_sizes), "matching": matching}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+    columns = [
+        _larger_steps(setup, f"s={size} {symbol}", size, matching, kind)
+        for size in step_sizes
+        for kind, symbol in (("fixed_large", "beta"), ("fixed_small", "posterior"))
+    ]
+    return _compare(setup, columns, {"step_sizes": list(step_sizes), "matching": matching})
 
 
-def samplers(
-    pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
-    sampling: SamplingConfig,
-    names: Sequence[str] = SAMPLERS,
-    steps: Sequence[int] = STEPS,
-    batch_size: int = 32,
-) -> Result:
+def samplers(setup: Setup, names: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS) -> Result:
     """Samplers of diffusers at few steps.
 
     Args:
-        pipe: The model.
-        trial: The faces.
-        sampling: `num_completions` and `seed`.
-        names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        setup: The model and the faces.
+        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
         steps: Denoising steps.
-        batch_size: Completions computed at once.
 
     Returns:
-        A sheet with the original in the first column and one row per completion; one row of measures per sampler.
+        As `step_size`.
 
     Raises:
-        ValueError: If a name is unknown or the model cannot be sampled so.
+        ValueError: If a name is unknown or the model cannot use the sampler.
     """
+    trained = setup.pipe.scheduler
     columns = [
-        Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, pipe.scheduler), count)
+        Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, trained), count)
         for name in names
         for count in steps
     ]
-    settings = {"schedulers": list(names), "steps": list(steps)}
-    return _compare(pipe, trial, columns, sampling, settings, batch_size)
+    return _compare(setup, columns, {"schedulers": list(names), "steps": list(steps)})
 
 
-def _compare(
-    pipe: HalfFaceInpaintPipeline,
-    trial: EvaluationBatch,
-    columns: Sequence[Column],
-    sampling: SamplingConfig,
-    settings: Mapping[str, Any],
-    batch_size: int,
-) -> Result:
-    num_completions, seed = sampling.num_completions, sampling.seed
+def _larger_steps(setup: Setup, title: str, size: int, matching: str, variance_type: str) -> Column:
+    scheduler = steps_of_size(setup.pipe.scheduler.config, size, matching, variance_type)
+    names = {"step_size": size, "matching": "trained" if size == 1 else matching, "variance": variance_type}
+    return Column(title, names, scheduler, scheduler.num_inference_steps)
+
+
+def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any]) -> Result:
+    pipe, faces, n = setup.pipe, setup.faces, setup.sampling.num_completions
     trained, rows, pictures = pipe.scheduler, [], []
-    exact = scores(trial, trial.exact) if trial.exact is not None else {}
+    exact = scores(faces, faces.exact) if faces.exact is not None else {}
     try:
         for number, column in enumerate(columns, start=1):
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
-            images, hidden = complete(pipe, trial, num_completions, column.num_steps, seed, batch_size, label)
+            with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
+            images, hidden = complete(pipe, faces, with_steps, setup.batch_size, label)
             pictures.append(images)
-            row: Row = {**column.names, "network_calls": len(column.scheduler.timesteps), **scores(trial, hidden)}
+            row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
                 row["spread_over_exact"] = row["spread"] / exact["spread"]
             if isinstance(column.scheduler, RespacedDDPMScheduler):
@@ -175,28 +159,28 @@ def _compare(
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
         rows.append({name: known.get(name) for name in rows[0]})
     return Result(
-        _sheet(trial, pictures, [column.title for column in columns], num_completions),
+        _sheet(faces, pictures, [column.title for column in columns], n),
         rows,
-        {**settings, "num_faces": len(trial.images), "num_completions": num_completions, "seed": seed},
+        {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": setup.sampling.seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
     )
 
 
 def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
-    """Noise that the report's schedule leaves in a sample, on the scale of pixel values from 0 to 1.
+    """Noise that the report's schedule leaves in a sample, for pixel values from 0 to 1; None for exact re-spacing.
 
-    It is that of the last step that adds any: the step after it takes away noise of deviation sqrt(beta'_1) at most,
-    however much was added before. None for re-spaced levels, whose last step takes away its share.
+    It is the noise of the last step that adds any: the step after it removes a deviation of sqrt(beta'_1) at most,
+    however much was added before.
     """
     if scheduler.config.respacing == "exact":
         return None
-    return float(scheduler.variances[scheduler.variances > 0][-1].sqrt() / 2)
+    return float(scheduler.process._get_variance(1).sqrt() / 2) if len(scheduler.timesteps) > 1 else 0.0
 
 
 def _sheet(
-    trial: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
+    faces: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
 ) -> PIL.Image.Image:
     """One row per completion, one column per sampler."""
-    rows = range(min(8, len(trial.images)) * num_completions)
-    originals = [trial.originals[row // num_completions] for row in rows]
+    rows = range(min(8, len(faces.images)) * num_completions)
+    originals = [faces.originals[row // num_completions] for row in rows]
     return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

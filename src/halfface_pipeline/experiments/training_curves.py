@@ -12,17 +12,17 @@ from ..training.loss_plot import SPIKE, WINDOW, spike_ratios
 from .results import Result, Row
 
 AFTER_RESTART = 10
-"""Logged lines after a restart that belong to it."""
+"""Log entries after a restart that count as its own."""
 
 
 def training_curves(runs: Sequence[Path]) -> Result:
-    """Draws log.jsonl of each run and counts spikes.
+    """Plots log.jsonl of each run and counts spikes.
 
     Args:
         runs: Run folders.
 
     Returns:
-        Loss above learning rate, one column and one row of the table per run.
+        Loss and learning rate, one column of the figure and one row of the table per run.
 
     Raises:
         ValueError: If a folder is not a run or has logged fewer than `WINDOW` lines.
@@ -56,16 +56,8 @@ def training_curves(runs: Sequence[Path]) -> Result:
 
 
 def spikes(log: Sequence[Mapping[str, float]]) -> Row:
-    """Spikes of a logged loss, and how many of them follow a restart of the learning rate.
-
-    Args:
-        log: Lines of log.jsonl, more than `WINDOW`.
-
-    Returns:
-        `spikes`, `largest_ratio`, `restarts`, `largest_ratio_after_restart`, `largest_ratio_elsewhere`; None where
-        there is no such line.
-    """
-    # A restart takes the rate from near nothing to its peak; a warm-up climbs by less at a time.
+    """Spikes of a logged loss (more than `WINDOW` entries), apart for those after a restart of the learning rate."""
+    # A restart raises the rate from near 0 to its peak at once; a warm-up rises in small steps.
     restarts = [i for i in range(1, len(log)) if log[i]["lr"] > 2 * log[i - 1]["lr"] and i >= WINDOW]
     near = {line for start in restarts for line in range(start, start + AFTER_RESTART)}
     ratios = spike_ratios([line["loss"] for line in log])

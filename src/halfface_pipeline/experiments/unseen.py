@@ -1,7 +1,9 @@
 """Faces of the training set compared with held-out faces (the report's figure 18)."""
 
 from ..config.schema import SamplingConfig
-from ..evaluation.trials import EvaluationBatch, complete, scores_per_face
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores_per_face
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
@@ -17,26 +19,26 @@ def unseen(
     sampling: SamplingConfig,
     batch_size: int = 32,
 ) -> Result:
-    """Completes faces trained on and faces held out, and measures the gap.
+    """Completes training faces and held-out faces, and measures the gap.
 
     Args:
         pipe: The model, with the sampler to use.
         trained_on: Faces of the training set.
-        held_out: Faces it never saw.
+        held_out: Held-out faces.
         sampling: `num_completions`, `num_inference_steps` and `seed`.
         batch_size: Completions computed at once.
 
     Returns:
-        A sheet, training faces above held-out ones; one row per measure with the mean of both and of the truth, and
-        the gap with its standard error.
+        A sheet, training faces above held-out ones, and one row per metric: its mean over both sets and over the
+        truth, and the gap with its standard error.
     """
     num_completions, steps, seed = sampling.num_completions, sampling.num_inference_steps, sampling.seed
     values, truths, originals, pictures = [], [], [], []
-    for label, trial in (("trained on", trained_on), ("held out", held_out)):
-        images, hidden = complete(pipe, trial, num_completions, steps, seed, batch_size, label)
-        values.append(scores_per_face(trial, hidden))
-        truths.append(scores_per_face(trial, trial.truth[:, None] if trial.exact is None else trial.exact))
-        originals += trial.originals[:SHOWN_FACES]
+    for label, faces in (("trained on", trained_on), ("held out", held_out)):
+        images, hidden = complete(pipe, faces, sampling, batch_size, label)
+        values.append(scores_per_face(faces, hidden))
+        truths.append(scores_per_face(faces, faces.truth[:, None] if faces.exact is None else faces.exact))
+        originals += faces.originals[:SHOWN_FACES]
         pictures += images[: SHOWN_FACES * num_completions]
     rows: list[Row] = []
     for name, seen in values[0].items():

@@ -15,167 +15,117 @@ EVALUATION = "evaluation"
 METRICS = f"{EVALUATION}/metrics.json"
 SAMPLERS = "samplers/samplers.json"
 """Of `halfface experiment samplers --out RUN/samplers`."""
-BESIDE = {"floor": ("floor", "exact", "truth"), "ceiling": ("ceiling", "other_face")}
-"""What floor and ceiling are called, best first."""
+BASELINES = {"oracle": ("exact", "truth"), "mismatched_half": ("other_face",)}
+"""Rows of metrics.json by column of the card, best first."""
 FAILURES = ("worst", "extremes", "failure")
-"""What the name of a picture of failure cases holds."""
+"""Parts of the names of pictures that show failure cases."""
 SETTINGS = ("num_faces", "num_completions", "scheduler", "num_inference_steps")
 MOST_GAPS = 20
 """Gaps between slices that a card lists."""
+ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 
-
-@dataclass(frozen=True)
-class Measured:
-    """A number with its interval.
-
-    Args:
-        value: The estimate.
-        low: Lower end of the interval; none where there is none.
-        high: Upper end.
-    """
-
-    value: float
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the interval lies on one side of 0."""
-        return self.low is not None and self.high is not None and self.low * self.high > 0
-
-    def __str__(self) -> str:
-        interval = "" if self.low is None or self.high is None else f" ({self.low:.4g} to {self.high:.4g})"
-        return f"{self.value:.4g}{interval}"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One measure of the model.
-
-    Args:
-        name: Its key.
-        model: What the model scores.
-        beside: What the floor and the ceiling score, by name.
-        meaning: What is measured.
-    """
-
-    name: str
-    model: Measured
-    beside: Mapping[str, Measured]
-    meaning: str
-
-    @property
-    def title(self) -> str:
-        """The name as people read it."""
-        return self.name.replace("_", " ").replace(".", ", ")
-
-
-@dataclass(frozen=True)
-class Gap:
-    """The worst slice of a column against the best.
-
-    Args:
-        column: What faces were sliced by.
-        measure: In which the slices differ.
-        worst: Name of the worst slice.
-        best: Name of the best.
-        ratio: The worst one's mean over the best one's.
-        q_value: How often slices drawn at random differ as much, corrected for the number of gaps.
-    """
-
-    column: str
-    measure: str
-    worst: str
-    best: str
-    ratio: Measured
-    q_value: float | None
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `halfface evaluate --out RUN/evaluation` left.
+    """What `halfface evaluate --out RUN/evaluation` wrote.
 
     Args:
-        settings: N, K, sampler, steps and seed, by name.
-        data: What it was measured on.
-        figures: The measures.
-        gaps: Of the audit, the largest first.
-        shifts: Signed measures, completed less true, whose interval leaves out 0.
+        settings: N, K, sampler, steps and seeds, by name.
+        data: What the model was evaluated on.
+        values: Value of each metric.
+        metrics: Table of the metrics: `metric`, `model`, the `BASELINES` and `meaning`.
+        gaps: Table of the largest gaps between slices.
+        shifts: Table of the signed metrics whose interval excludes 0.
         pictures: Sheets of completions, relative to the run.
         failures: Sheets of failure cases, relative to the run.
-        intervals: What the figures' intervals are.
+        intervals: Level and method of the intervals.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
     data: str = ""
-    figures: Sequence[Figure] = ()
-    gaps: Sequence[Gap] = ()
-    shifts: Sequence[Figure] = ()
+    values: Mapping[str, float] = field(default_factory=dict)
+    metrics: Sequence[Row] = ()
+    gaps: Sequence[Row] = ()
+    shifts: Sequence[Row] = ()
     pictures: Sequence[str] = ()
     failures: Sequence[str] = ()
     intervals: str = ""
 
 
 def read_evaluation(run: Path) -> Evaluation:
-    """The figures of RUN/evaluation/metrics.json and the pictures next to it.
-
-    Args:
-        run: The run folder.
-
-    Returns:
-        The figures; an empty evaluation if there is no such file, or one of another format.
-    """
+    """The metrics of RUN/evaluation/metrics.json and the pictures next to it; empty if they cannot be read."""
     pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
     failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
     try:
-        metrics = json.loads((run / METRICS).read_text())
-        measures = metrics["measures"] | metrics["real"].get("measures", {})
-        figures = [_figure(name, entry) for name, entry in measures.items() if entry["rows"].get("model")]
-        signed = {name for name, entry in measures.items() if entry["group"] == "shift"}
-        gaps = [
-            Gap(column, name.replace("_", " "), gap["worst"], gap["best"], _measured(gap, "ratio"), gap["q_value"])
-            for column, entry in metrics["audit"].items()
-            for name, gap in entry["gaps"].items()
-        ]
-        settings = {name: metrics[name] for name in SETTINGS}
-        settings |= {"seeds": ", ".join(map(str, metrics["seeds"])), "features": metrics["features"]["name"]}
-        level, method = metrics["intervals"]["level"], metrics["intervals"]["method"]
+        found = json.loads((run / METRICS).read_text())
+        measures = {
+            name: entry
+            for name, entry in (found["measures"] | found["real"].get("measures", {})).items()
+            if entry["rows"].get("model")
+        }
+        shifts = {name: entry for name, entry in measures.items() if entry["group"] == "shift"}
+        measures = {name: entry for name, entry in measures.items() if name not in shifts}
         return Evaluation(
-            settings=settings,
-            data=metrics["data"]["name"] or metrics["data"]["source"],
-            figures=[figure for figure in figures if figure.name not in signed],
-            gaps=sorted(gaps, key=lambda gap: -gap.ratio.value)[:MOST_GAPS],
-            shifts=[figure for figure in figures if figure.name in signed and figure.model.excludes_zero],
+            settings={name: found[name] for name in SETTINGS}
+            | {"seeds": ", ".join(map(str, found["seeds"])), "features": found["features"]["name"]},
+            data=found["data"]["name"] or found["data"]["source"],
+            values={name: float(entry["rows"]["model"]["value"]) for name, entry in measures.items()},
+            metrics=[_metric_row(name, entry) for name, entry in measures.items()],
+            gaps=_gap_rows(found["audit"]),
+            shifts=[_shift_row(name, entry) for name, entry in shifts.items() if _excludes_zero(entry)],
             pictures=[name for name in pictures if name not in failures],
             failures=failures,
-            intervals=f"{level:.0%} intervals, {method}",
+            intervals=f"{found['intervals']['level']:.0%} intervals, {found['intervals']['method']}",
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except ERRORS:
         return Evaluation()
 
 
-def _measured(entry: Mapping[str, Any], key: str = "value") -> Measured:
-    return Measured(float(entry[key]), entry.get("low"), entry.get("high"))
+def _title(name: str) -> str:
+    return name.replace("_", " ").replace(".", ", ")
 
 
-def _figure(name: str, entry: Mapping[str, Any]) -> Figure:
+def _interval(entry: Mapping[str, Any] | None, key: str = "value") -> str | None:
+    """VALUE (LOW to HIGH) of an estimate, without the brackets where it has no interval."""
+    if not entry:
+        return None
+    low, high = entry.get("low"), entry.get("high")
+    return f"{entry[key]:.4g}" + ("" if low is None or high is None else f" ({low:.4g} to {high:.4g})")
+
+
+def _metric_row(name: str, entry: Mapping[str, Any]) -> Row:
     rows = entry["rows"]
-    found = {word: next((rows[key] for key in keys if rows.get(key)), None) for word, keys in BESIDE.items()}
-    beside = {word: _measured(row) for word, row in found.items() if row}
-    unit = f" ({entry['unit']})" if entry["group"] == "shift" else ""
-    return Figure(name, _measured(rows["model"]), beside, f"{entry['meaning']}{unit}")
+    baselines = {
+        column: _interval(next((rows[row] for row in names if rows.get(row)), None))
+        for column, names in BASELINES.items()
+    }
+    return {"metric": _title(name), "model": _interval(rows["model"]), **baselines, "meaning": entry["meaning"]}
+
+
+def _shift_row(name: str, entry: Mapping[str, Any]) -> Row:
+    meaning = f"{entry['meaning']} ({entry['unit']})"
+    return {"shift": _title(name), "model": _interval(entry["rows"]["model"]), "meaning": meaning}
+
+
+def _excludes_zero(entry: Mapping[str, Any]) -> bool:
+    model = entry["rows"]["model"]
+    return model.get("low") is not None and bool(model["low"] * model["high"] > 0)
+
+
+def _gap_rows(audit: Mapping[str, Any]) -> list[Row]:
+    gaps = [(column, name, gap) for column, entry in audit.items() for name, gap in entry["gaps"].items()]
+    gaps = sorted(gaps, key=lambda each: -each[2]["ratio"])[:MOST_GAPS]
+    return [
+        {"column": column, "metric": _title(name), "worst": gap["worst"], "best": gap["best"]}
+        | {"ratio": _interval(gap, "ratio"), "q": gap["q_value"]}
+        for column, name, gap in gaps
+    ]
 
 
 def eval_results(evaluation: Evaluation, dataset_type: str) -> list[EvalResult]:
-    """The figures as the Hub's model-index has them.
-
-    Args:
-        evaluation: The figures.
-        dataset_type: Hub id of the data, or what kind they are.
-
-    Returns:
-        A result a measure.
-    """
+    """One entry of the Hub's model-index per metric; `dataset_type` is the Hub id or the kind of the data."""
     return [
         EvalResult(
             task_type="image-to-image",
@@ -183,17 +133,17 @@ def eval_results(evaluation: Evaluation, dataset_type: str) -> list[EvalResult]:
             dataset_type=dataset_type,
             dataset_name=evaluation.data,
             dataset_split="held-out faces",
-            metric_type=figure.name,
-            metric_name=figure.title,
-            metric_value=float(f"{figure.model.value:.6g}"),
+            metric_type=name,
+            metric_name=_title(name),
+            metric_value=float(f"{value:.6g}"),
             metric_args=dict(evaluation.settings),
         )
-        for figure in evaluation.figures
+        for name, value in evaluation.values.items()
     ]
 
 
 def training_cost_words(log: Sequence[Mapping[str, float]]) -> str:
-    """Images seen and time taken, from the lines of log.jsonl."""
+    """Images seen and time taken, from the entries of log.jsonl."""
     seconds, seen = 0.0, 0.0
     for line in log:
         if line.get("images_per_second"):
@@ -201,16 +151,15 @@ def training_cost_words(log: Sequence[Mapping[str, float]]) -> str:
         seen = line.get("images_seen", seen)
     if not seconds:
         return "not logged"
-    minutes = seconds / 60
-    took = f"{minutes:.0f} minutes" if minutes < 120 else f"{minutes / 60:.1f} hours"
-    took = f"{seconds:.0f} seconds" if minutes < 2 else took
-    return f"{seen:,.0f} images in {took}, {seen / seconds:.1f} a second; the log does not name the machine"
+    took = f"{seconds / 3600:.1f} hours" if seconds >= 7200 else f"{seconds / 60:.0f} minutes"
+    took = f"{seconds:.0f} seconds" if seconds < 120 else took
+    return f"{seen:,.0f} images in {took}, {seen / seconds:.1f} per second; the log does not name the machine"
 
 
-def read_samplers(run: Path) -> list[dict[str, Any]]:
-    """Rows that `halfface experiment samplers --out RUN/samplers` measured; none if it was not run."""
+def read_samplers(run: Path) -> list[Row]:
+    """Rows of `halfface experiment samplers --out RUN/samplers`; empty if it was not run."""
     try:
         rows = json.loads((run / SAMPLERS).read_text())["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except ERRORS:
         return []
     return [row for row in rows if isinstance(row, dict) and {"scheduler", "steps"} <= row.keys()]

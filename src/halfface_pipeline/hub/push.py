@@ -1,9 +1,8 @@
-"""Pushes a run folder to the Hub: which of its files go, and the card they go with."""
+"""Pushes a run folder to the Hub: which of its files, and the card."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
-from typing import Any
 
 import yaml
 from huggingface_hub import CommitOperationAdd, HfApi
@@ -11,13 +10,13 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 from ..config.files import from_yaml, to_dict
 from ..diffusion.networks import training_cost
-from ..remote_code.pipeline import CARD_PICTURE, readdress, short_card
+from ..remote_code.model_files import CARD_PICTURE, readdress, short_card
 from ..run_folder.files import atomic_write_text
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
-from .card import data_license, is_as_rendered, render_card
-from .card_metrics import EVALUATION
+from .card import data_license, is_as_rendered, local_id, render_card
+from .card_metrics import EVALUATION, METRICS
 
-CARD, INDEX, WEIGHTS = "README.md", "model_index.json", "*.safetensors"
+CARD, INDEX = "README.md", "model_index.json"
 EDITED = "has been edited since it was rendered (delete it to render it again)"
 PATHS = (("data", "path"), ("data", "cache_dir"), ("output", "dir"))
 """Fields of a configuration that hold paths; only their last part is pushed."""
@@ -29,15 +28,14 @@ def is_card_edited(run: Path) -> bool:
 
 
 def states_data_license(run: Path) -> bool:
-    """Whether a run's configuration or its kind of data says which licence the data has."""
+    """Whether a run's configuration or its kind of data states a licence of the data."""
     return not (run / CONFIG_FILE).is_file() or data_license(from_yaml(run / CONFIG_FILE).data) is not None
 
 
 def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict[str, Path | bytes]:
     """The files of a run that are pushed: model, code, configuration, log, figures and card.
 
-    The card is rendered with the figures measured so far. An edited card is kept; only the model that its code loads
-    becomes `repo_id`.
+    The card is rendered with all figures in the run. An edited card is kept, except that its code loads `repo_id`.
 
     Args:
         run: The run folder, or any folder with a saved model.
@@ -48,38 +46,39 @@ def run_files(run: Path, repo_id: str, model_license: str | None = None) -> dict
         Contents by path in the repository.
 
     Raises:
-        ValueError: If the folder lacks a part of the model, or a picture that its card shows.
+        ValueError: If a part of the model, or a picture on its card, is missing.
     """
     if not run.is_dir():
         raise ValueError(f"RUN is {str(run)!r}; it must be a run folder")
     files: dict[str, Path | bytes] = dict(_model_files(run))
-    card = (run / CARD).read_text() if (run / CARD).is_file() else None
-    if is_card_edited(run):
-        if model_license is not None:
-            raise ValueError(f"--license is {model_license!r}; write it into {CARD}, which {EDITED}")
-    elif (run / CONFIG_FILE).is_file():
-        card = _rendered(run, repo_id, model_license)
-    if card is None:
-        settings = json.loads((run / INDEX).read_text())
-        if "hidden_half" not in settings:
-            raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
-        card = short_card(repo_id, settings)
+    card = _card(run, repo_id, model_license)
     for name in CARD_PICTURE.findall(card):
         if not (run / name).resolve().is_relative_to(run.resolve()) or not (run / name).is_file():
             raise ValueError(f"{CARD} shows a picture that is not in {run.name}: {name}")
         files[name] = run / name
     files[CARD] = readdress(card, repo_id).encode()
     if (run / CONFIG_FILE).is_file():
-        files[CONFIG_FILE] = yaml.safe_dump(
-            without_folders(to_dict(from_yaml(run / CONFIG_FILE))), sort_keys=False
-        ).encode()
-    metrics = run / EVALUATION / "metrics.json"
-    if metrics.is_file():
-        values = json.loads(metrics.read_text())
+        files[CONFIG_FILE] = _config_without_folders(run / CONFIG_FILE).encode()
+    if (run / METRICS).is_file():
+        values = json.loads((run / METRICS).read_text())
         values.pop("command", None)  # its arguments may be paths
-        files[f"{EVALUATION}/metrics.json"] = (json.dumps(values, indent=1) + "\n").encode()
+        files[METRICS] = (json.dumps(values, indent=1) + "\n").encode()
     beside = (LOG_FILE, f"{EVALUATION}/metrics.md")
     return files | {name: run / name for name in beside if (run / name).is_file()}
+
+
+def _card(run: Path, repo_id: str, model_license: str | None) -> str:
+    """The card to push: an edited one, one that is rendered now, or a short one of a folder that is not a run."""
+    if is_card_edited(run):
+        if model_license is not None:
+            raise ValueError(f"--license is {model_license!r}; write it into {CARD}, which {EDITED}")
+        return (run / CARD).read_text()
+    if (run / CONFIG_FILE).is_file():
+        return _rendered(run, repo_id, model_license)
+    settings = json.loads((run / INDEX).read_text())
+    if "height" not in settings:
+        raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
+    return short_card(repo_id, settings)
 
 
 def _model_files(folder: Path) -> dict[str, Path]:
@@ -87,29 +86,32 @@ def _model_files(folder: Path) -> dict[str, Path]:
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder.name} is not a saved model: {INDEX} is missing")
     index = json.loads((folder / INDEX).read_text())
-    wanted = [("", INDEX)]
-    for name, value in index.items():
-        if isinstance(value, list) and value[0] is not None:
-            wanted.append((name, "*config.json"))
-            wanted += [(name, f"{value[0]}.py")] if value[0] != "diffusers" else []
-    wanted += [("unet", WEIGHTS)]
+    components = {name: value[0] for name, value in index.items() if isinstance(value, list) and value[0]}
+    required = ["unet/*.safetensors", *(f"{name}/*config.json" for name in components)]
+    required += [f"{name}/{module}.py" for name, module in components.items() if module != "diffusers"]
     if index.get("_class_name") == "HalfFaceInpaintPipeline":
-        wanted += [("", "pipeline.py"), ("", "halves.py"), ("", "image_io.py")]
-    missing = [f"{part}/{name}".lstrip("/") for part, name in wanted if not any((folder / part).glob(name))]
+        required += ["pipeline.py", "halves.py", "image_io.py"]
+    if index.get("_class_name") == "FacePriorPipeline":
+        required += ["pipeline.py", "posterior.py", "masks.py"]
+    missing = [pattern for pattern in required if not any(folder.glob(pattern))]
     if missing:
         raise ValueError(f"{folder.name} is incomplete: {', '.join(missing)} missing; load it and save it again")
-    paths = [folder / INDEX, *folder.glob("*.py")]
-    paths += [file for part in dict.fromkeys(part for part, _ in wanted if part) for file in (folder / part).iterdir()]
+    paths = [
+        folder / INDEX,
+        *folder.glob("*.py"),
+        *(file for name in components for file in (folder / name).iterdir()),
+    ]
     return {path.relative_to(folder).as_posix(): path for path in sorted(paths) if path.is_file()}
 
 
-def without_folders(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration whose paths are cut down to their last part, so that no path of this machine is pushed."""
+def _config_without_folders(file: Path) -> str:
+    """A config.yaml whose paths are cut to their last part, so that no path of this machine is pushed."""
+    config = to_dict(from_yaml(file))
     for section, field in PATHS:
         value = config[section][field]
         if value is not None and (PurePath(value).is_absolute() or value.startswith("~")):
             config[section][field] = PurePath(value).name
-    return config
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def push_files(
@@ -119,8 +121,8 @@ def push_files(
 
     Args:
         files: Contents by path in the repository.
-        repo_id: `user/name`, or `name` alone for the token's user.
-        message: Of the commit.
+        repo_id: `user/name`.
+        message: Commit message.
         private: Whether the repository must be private.
         revision: Branch to commit to, created if it does not exist.
 
@@ -146,7 +148,7 @@ def push_files(
 
 
 def full_repo_id(repo_id: str) -> str:
-    """`user/name` of a repository that may be named without its user; ValueError if the Hub does not say who."""
+    """`user/name` of a repository that may be named without its user; ValueError if the Hub does not know the user."""
     if "/" in repo_id:
         return repo_id
     try:
@@ -165,24 +167,19 @@ def _reason(error: Exception, repo_id: str) -> str:
 
 
 def refresh_card(run: Path, out: Path) -> bool:
-    """Renders a run's card again after something was measured in its folder.
+    """Renders the card of a run again if `out`, where something was measured, is in the run; whether it did.
 
-    Args:
-        run: The run folder.
-        out: Where the figures were written; only those inside the run belong to its card.
-
-    Returns:
-        Whether the card was changed; an edited one is kept.
+    An edited card is kept.
     """
     inside = run.resolve() in out.resolve().parents and (run / CONFIG_FILE).is_file() and (run / CARD).is_file()
     if not inside or is_card_edited(run) or not any((run / "samples").glob("step-*.png")):
         return False
-    atomic_write_text(run / CARD, _rendered(run, run.as_posix() if not run.is_absolute() else run.name, None))
+    atomic_write_text(run / CARD, _rendered(run, local_id(run), None))
     return True
 
 
 def keep_license(run: Path, model_license: str) -> None:
-    """Writes the licence of the weights into the run's card, from where later renderings take it."""
+    """Writes the licence of the weights into the run's card, where later renderings find it."""
     if (run / CONFIG_FILE).is_file():
         atomic_write_text(run / CARD, _rendered(run, run.resolve().name, model_license))
 

@@ -1,4 +1,4 @@
-"""A Space of the Hub: a folder that shows the page of `halfface app` wherever it is put up."""
+"""Exports a folder that serves the page of `halfface app`, as a Space of the Hub or anywhere else."""
 
 import importlib.metadata
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 PACKAGE = Path(__file__).parents[1]
-APP = '''"""The page of `halfface app`; the package beside this file draws it."""
+APP = '''"""The page of `halfface app`, served by the package next to this file."""
 
 from pathlib import Path
 
@@ -30,38 +30,38 @@ sdk_version: {gradio}
 python_version: "3.11"
 app_file: app.py
 license: apache-2.0
-short_description: Draws the hidden half of a face
+short_description: Generates the hidden half of a face
 {models}---
 
 # Half faces
 
-Show it half of a face; it draws many plausible other halves with the model {name}.
+Given half of a face, it generates many plausible other halves with the model {name}.
 
 The hidden half is invented. It shows what could be there, not what is: the model identifies nobody and must not be
 used to identify, verify or track people. Photos are deleted after half an hour and used for nothing else.
 
-Made with halfface_pipeline, whose code is in `halfface_pipeline/`. The licence above is that of the code; that of the
-weights is the model's own.
+Made with halfface_pipeline, whose code is in `halfface_pipeline/`. The licence above applies to the code; the weights
+have their own.
 """
 
 
 def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path, upload_mb: float) -> None:
-    """Writes the folder: page, package, what to install, and the model unless it is on the Hub already.
+    """Writes the folder: page, package, requirements, and the model unless it is on the Hub.
 
     Args:
         pipe: The model.
-        name: What it is called on the page.
+        name: Name of the model on the page.
         model: Run folder, or Hub id.
-        out: Where to write; what is there already is kept, except these files.
+        out: Where to write; other files there are kept.
         upload_mb: Largest upload in megabytes.
 
     Raises:
-        ValueError: If a file that is not ours stands where one must be written.
+        ValueError: If the folder has a README.md of something else.
     """
     local = Path(model).exists()
     readme = out / "README.md"
     if readme.exists() and "app_file: app.py" not in readme.read_text(encoding="utf-8"):
-        raise ValueError(f"--export-space is {str(out)!r}; there is another README.md in it: name a new folder")
+        raise ValueError(f"--export-space is {str(out)!r}; its README.md is not that of a Space: choose a new folder")
     out.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(out / PACKAGE.name, ignore_errors=True)
     shutil.copytree(PACKAGE, out / PACKAGE.name, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
@@ -77,7 +77,7 @@ def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path
 
 
 def requirements() -> list[str]:
-    """What the page needs beside gradio, which a Space brings, at the versions that run here."""
+    """What the page needs besides gradio, which a Space has, at the versions installed here."""
     core = [line for line in importlib.metadata.requires("halfface-pipeline") or [] if "extra ==" not in line]
     names = sorted((re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in core), key=str.lower)
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]

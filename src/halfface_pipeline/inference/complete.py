@@ -1,4 +1,4 @@
-"""Completions that can be redrawn one by one: each has its own seed, written into its PNG."""
+"""Completions that can be reproduced one by one: each has its own seed, stored in its PNG."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,19 +20,19 @@ MOST_PIXELS = 2**26
 
 @dataclass(frozen=True)
 class Completion:
-    """A whole face and how it was drawn.
+    """A complete face and how it was generated.
 
     Args:
         image: The face.
-        facts: What `save_png` takes, by keyword.
+        metadata: Keyword arguments of `save_png`.
     """
 
     image: PIL.Image.Image
-    facts: Mapping[str, Any]
+    metadata: Mapping[str, Any]
 
 
 def model_name(model: str) -> str:
-    """How a picture names its model: a Hub id as it is, a folder without where it lies."""
+    """A Hub id as it is; of a folder its name, of a checkpoint that of its run and its own."""
     path = Path(model)
     if not path.exists():
         return model
@@ -41,15 +41,7 @@ def model_name(model: str) -> str:
 
 
 def model_metadata(pipe: HalfFaceInpaintPipeline, model: str) -> dict[str, Any]:
-    """What every picture of a model says of it.
-
-    Args:
-        pipe: The model.
-        model: Its name.
-
-    Returns:
-        Facts for `save_png`, by keyword.
-    """
+    """Keyword arguments of `save_png` that describe a model of this name."""
     return {
         "model": model,
         "hidden_half": pipe.config.hidden_half,
@@ -66,62 +58,64 @@ def complete_halves(
     batch_size: int,
     model: str,
 ) -> list[Completion]:
-    """Completes each half; completion k of every half is the first one drawn from seed + k.
+    """Completes each half; completion k of every half is the first sample of the generator with seed + k.
 
     Args:
         pipe: The model with the sampler to use.
-        halves: Visible halves.
-        sampling: Steps, completions of each half, and the seed of the first completion of each half; its scheduler
-            is the name that the pictures state.
+        halves: Known halves.
+        sampling: Steps, completions per half, and the seed of the first completion of each half; its scheduler is the
+            name stored in the PNGs.
         batch_size: Completions computed at once.
-        model: Name of the model that the pictures state.
+        model: Name of the model stored in the PNGs.
 
     Returns:
-        The completions of one half together, in the order of the halves.
+        The completions, those of one half consecutive, in the order of the halves.
 
     Raises:
         ValueError: If a number is out of range or a half does not fit.
     """
-    num_completions, num_inference_steps = sampling.num_completions, sampling.num_inference_steps
-    if sampling.seed + num_completions > 2**63:
-        raise ValueError(f"seed is {sampling.seed}; with {num_completions} completions it must be below 2**63 - n")
-    seeds = [sampling.seed + k for _ in halves for k in range(num_completions)]
-    generators = [torch.Generator().manual_seed(each) for each in seeds]
-    images = pipe(halves, num_completions, num_inference_steps, generators, batch_size=batch_size).images
-    shared = {"sampler": sampling.scheduler, "steps": num_inference_steps, **model_metadata(pipe, model)}
-    completions = []
-    for index, (image, own) in enumerate(zip(images, seeds, strict=True)):
-        first = index - index % batch_size
-        batch = min(batch_size, len(seeds) - first)
-        completions.append(Completion(image, {**shared, "seed": own, "batch": batch}))
-    return completions
+    n, steps, first = sampling.num_completions, sampling.num_inference_steps, sampling.seed
+    if first + n > 2**63:
+        raise ValueError(f"seed is {first}; with {n} completions it must be at most 2**63 - {n}")
+    seeds = [first + k for _ in halves for k in range(n)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    images = pipe(halves, n, steps, generators, batch_size=batch_size).images
+    shared = {"sampler": sampling.scheduler, "steps": steps, **model_metadata(pipe, model)}
+    batches = [len(chunk) for chunk in torch.arange(len(seeds)).split(batch_size) for _ in chunk]
+    return [
+        Completion(image, {**shared, "seed": seed, "batch": batch})
+        for image, seed, batch in zip(images, seeds, batches, strict=True)
+    ]
 
 
-def reproduce(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, facts: Mapping[str, Any]) -> PIL.Image.Image:
-    """Draws a completion from what its PNG says; on the same machine and versions, with the same bits.
+def reproduce(pipe: HalfFaceInpaintPipeline, image: PIL.Image.Image, metadata: Mapping[str, Any]) -> PIL.Image.Image:
+    """Generates a completion again from its PNG; bit-identical on the same machine and versions.
 
     Args:
-        pipe: The model it names, with the sampler it names.
-        image: The picture; only its visible half is used.
-        facts: From `read_png`.
+        pipe: The model that the PNG names, with the sampler that it names.
+        image: The picture; only its known half is used.
+        metadata: From `read_png`.
 
     Returns:
         The completion.
 
     Raises:
-        ValueError: If the picture or its facts do not belong to this model.
+        ValueError: If the picture or its metadata do not belong to this model.
     """
-    size = (pipe.config.height, pipe.config.width)
-    if (image.height, image.width) != size:
-        raise ValueError(f"the picture is {image.height}x{image.width}; the model draws {size[0]}x{size[1]}")
+    height, width = pipe.config.height, pipe.config.width
+    if (image.height, image.width) != (height, width):
+        raise ValueError(
+            f"the picture is {image.height}x{image.width}; the model generates {height}x{width} (a photo with a half "
+            "pasted in cannot be reproduced; complete it with --no-paste)"
+        )
     weights = fingerprint(pipe.unet)
-    if facts.get("weights", weights) != weights:
-        raise ValueError(f"the picture was drawn by weights {facts['weights']}; the model has {weights}")
+    if metadata.get("weights", weights) != weights:
+        raise ValueError(f"the picture was generated by weights {metadata['weights']}; the model has {weights}")
+    # Kernels may sum in another order for a batch of another size: fill the batch up with copies.
+    copies = metadata.get("batch", 1)
+    if copies * height * width > MOST_PIXELS:
+        raise ValueError(f"the picture names a batch of {copies}; at {height}x{width} that is too large to reproduce")
     half = known_halves(np.array(image.convert("RGB"))[None], pipe.config.hidden_half)[0]
-    # Kernels may add in another order for a batch of another size, so that the batch is filled up with copies.
-    copies = facts.get("batch", 1)
-    if copies * pipe.config.height * pipe.config.width > MOST_PIXELS:
-        raise ValueError(f"the picture names a batch of {copies}; at {size[0]}x{size[1]} that is too large to redraw")
-    generators = [torch.Generator().manual_seed(facts["seed"]) for _ in range(copies)]
-    result: PIL.Image.Image = pipe(half, copies, facts["steps"], generators).images[0]
+    generators = [torch.Generator().manual_seed(metadata["seed"]) for _ in range(copies)]
+    result: PIL.Image.Image = pipe(half, copies, metadata["steps"], generators).images[0]
     return result

@@ -1,4 +1,4 @@
-"""What a generated PNG says about itself: that half of it is invented, and how to draw it again."""
+"""Metadata of generated PNGs: that half of the picture is invented, and how to reproduce it."""
 
 import hashlib
 import re
@@ -11,36 +11,33 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 
 AI_GENERATED = "AI-generated, hidden half invented"
+PART_GENERATED = "AI-generated, hidden part invented"
 WHOLE_GENERATED = "AI-generated"
-SOURCE_TYPES = {AI_GENERATED: "compositeWithTrainedAlgorithmicMedia", WHOLE_GENERATED: "trainedAlgorithmicMedia"}
-"""Terms of the IPTC's vocabulary of digital sources, which programs that show pictures read."""
+SOURCE_TYPES = {
+    AI_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    PART_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    WHOLE_GENERATED: "trainedAlgorithmicMedia",
+}
+"""Terms of the IPTC's digital source type vocabulary, which image viewers read."""
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
 Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/{}"/></rdf:RDF></x:xmpmeta>"""
 LIMITS = {"steps": (1, 10_000), "seed": (0, 2**63 - 1), "batch": (1, 1024)}
-"""Numbers that a picture may name: anybody can write into its text."""
+"""Allowed range of each number: the text of a picture is untrusted input."""
 NEEDED = ("model", "sampler", "steps", "seed")
 
 
-def png_text(facts: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
-    """The text chunks of a generated PNG.
-
-    Args:
-        facts: What it was drawn from and how, by keyword.
-        comment: What it is.
-
-    Returns:
-        For Pillow's and matplotlib's `pnginfo`.
-    """
+def png_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
+    """The text chunks of a generated PNG, for Pillow's and matplotlib's `pnginfo`."""
     text = PngInfo()
-    for key, value in generated_text(facts, comment).items():
+    for key, value in generated_text(metadata, comment).items():
         (text.add_itxt if key.startswith("XML:") else text.add_text)(key, value)
     return text
 
 
-def generated_text(facts: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
+def generated_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
     """Every text of a generated PNG by keyword; arguments as in `png_text`."""
-    named = {"Comment": comment, "Software": "halfface_pipeline", **facts}
+    named = {"Comment": comment, "Software": "halfface_pipeline", **metadata}
     xmp = XMP.format(SOURCE_TYPES[comment])
     return {key: str(value) for key, value in named.items()} | {"XML:com.adobe.xmp": xmp}
 
@@ -55,7 +52,7 @@ def save_png(
     comment: str = AI_GENERATED,
     **more: Any,
 ) -> None:
-    """Writes a generated picture with the text that says what it is and how to draw it again.
+    """Writes a generated picture whose metadata state that it is generated and how to reproduce it.
 
     Args:
         image: The picture.
@@ -63,46 +60,46 @@ def save_png(
         model: Name of the run folder, or Hub id.
         sampler: Its short name.
         steps: Denoising steps.
-        seed: Of the generator whose first draw this is; of a sheet, what all of it was drawn from.
-        comment: What it is.
-        **more: Further facts: `batch`, how many completions were computed at once, without which a redraw can
-            differ in the last bit; `weights`, from `fingerprint`.
+        seed: Seed of the completion; of a sheet, that of its first one.
+        comment: A key of `SOURCE_TYPES`.
+        **more: Further metadata: `batch`, the completions computed at once, without which a reproduction can differ
+            in the last bit; `weights`, from `fingerprint`.
     """
-    facts = {"model": model, "sampler": sampler, "steps": steps, "seed": seed, **more}
-    facts.setdefault("size", f"{image.height}x{image.width}")
-    image.save(file, format="PNG", pnginfo=png_text(facts, comment))
+    metadata = {"model": model, "sampler": sampler, "steps": steps, "seed": seed, **more}
+    metadata.setdefault("size", f"{image.height}x{image.width}")
+    image.save(file, format="PNG", pnginfo=png_text(metadata, comment))
 
 
 def read_png(file: str | Path) -> dict[str, Any]:
-    """What `save_png` wrote.
+    """Reads what `save_png` wrote.
 
     Args:
         file: A PNG.
 
     Returns:
-        The facts by keyword, `steps`, `seed` and `batch` as whole numbers.
+        The metadata by keyword; `steps`, `seed` and `batch` as int.
 
     Raises:
-        ValueError: If it is no picture, or says nothing about how it was drawn.
+        ValueError: If it is not a picture, or its metadata are missing or out of range.
     """
+    found = f"PICTURE is {str(file)!r}"
     try:
         with PIL.Image.open(file) as image:
             image.load()
             text = {key: str(value) for key, value in getattr(image, "text", {}).items()}
     except (OSError, SyntaxError, PIL.Image.DecompressionBombError) as error:
-        raise ValueError(f"PICTURE is {str(file)!r}; it must be a picture that can be read: {error}") from error
+        raise ValueError(f"{found}; it must be a picture that can be read: {error}") from error
     missing = [key for key in NEEDED if key not in text]
     if missing:
-        raise ValueError(f"PICTURE is {str(file)!r}; it must be a PNG of `halfface complete`: {missing[0]} is missing")
-    numbers: dict[str, Any] = {}
+        raise ValueError(f"{found}; it must be a PNG of `halfface complete`: {missing[0]} is missing")
+    metadata: dict[str, Any] = {key: value for key, value in text.items() if not key.startswith("XML:")}
     for key in LIMITS.keys() & text.keys():
         low, high = LIMITS[key]
         # int() itself refuses more than 4,300 digits; twenty are enough for any allowed number.
-        number = int(text[key]) if re.fullmatch("[0-9]{1,20}", text[key]) else -1
-        if not low <= number <= high:
-            raise ValueError(f"PICTURE is {str(file)!r}; its {key} is {text[key][:40]!r}, allowed is {low} to {high}")
-        numbers[key] = number
-    return {key: value for key, value in text.items() if not key.startswith("XML:")} | numbers
+        metadata[key] = int(text[key]) if re.fullmatch("[0-9]{1,20}", text[key]) else -1
+        if not low <= metadata[key] <= high:
+            raise ValueError(f"{found}; its {key} is {text[key][:40]!r}, allowed is {low} to {high}")
+    return metadata
 
 
 def weights_sha256(network: torch.nn.Module) -> str:
@@ -115,5 +112,5 @@ def weights_sha256(network: torch.nn.Module) -> str:
 
 
 def fingerprint(network: torch.nn.Module) -> str:
-    """The first 16 digits of `weights_sha256`, which PNGs tell."""
+    """The first 16 digits of `weights_sha256`, stored in PNGs."""
     return weights_sha256(network)[:16]

@@ -17,8 +17,8 @@ def sheet(
 
     Args:
         originals: Whole faces of one size.
-        completions: Completed faces of the same size, those of one original together.
-        titles: Over the columns, the original's included; none takes `original`, `completions`.
+        completions: Completed faces of the same size, those of one original consecutive.
+        titles: Titles of the columns; empty for `original`, `completions`.
 
     Returns:
         The sheet.
@@ -29,7 +29,7 @@ def sheet(
 
 
 def grid(images: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:
-    """Images of one size row by row under the title `samples`, `columns` of them in a row."""
+    """Images of one size row by row under the title `samples`, `columns` of them per row."""
     return _table([images[first : first + columns] for first in range(0, len(images), columns)], ("samples",))
 
 

@@ -1,4 +1,4 @@
-"""What makes a network faster on this machine: number format, memory layout, folded upsampling, kept memory."""
+"""Faster networks: bfloat16, channels last, folded upsampling, and memory that glibc keeps."""
 
 import ctypes
 import platform
@@ -27,15 +27,15 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def training_precision(speed: Speed, mixed_precision: str | None, device: torch.device) -> str | None:
-    """The mixed precision to train in.
+    """The mixed precision of a training.
 
     Args:
-        speed: `auto` chooses bf16 where the device multiplies it natively; emulated, it is slower than float32.
-        mixed_precision: What was asked for, which always holds.
-        device: To train on.
+        speed: `auto` chooses bf16 where the device has it natively; emulated, it is slower than float32.
+        mixed_precision: The configured one, which takes precedence.
+        device: Device of the training.
 
     Returns:
-        For `accelerate.Accelerator`; None leaves it to accelerate's own configuration.
+        Argument of `accelerate.Accelerator`; None leaves it to accelerate's own configuration.
     """
     if mixed_precision is None and speed == "auto" and has_native_bf16(device):
         return "bf16"
@@ -43,14 +43,13 @@ def training_precision(speed: Speed, mixed_precision: str | None, device: torch.
 
 
 def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFaceInpaintPipeline:
-    """Puts the network of a pipeline into the form that is sampled with; the sample itself stays in float32.
+    """Converts the network of a pipeline for sampling; the sample itself stays in float32.
 
     Args:
         pipe: The model, on its device. Changed in place.
-        speed: `safe` leaves the weights as they are, so that a completion does not depend on the batch it is drawn in.
-            `auto` takes bfloat16 weights, channels last, where the device multiplies them natively, and folds
-            upsampling there on a CPU; completions then differ from `safe` ones by less than the rounding of colours
-            to 8 bits on average. Such a model is not for training.
+        speed: `safe` leaves the weights as they are. `auto` uses bfloat16 weights, channels last, where the device has
+            it natively, and on a CPU folds upsampling; completions then differ from `safe` ones by less than the
+            rounding of colours to 8 bits on average. Such a model cannot be trained further.
 
     Returns:
         The same pipeline.
@@ -64,7 +63,7 @@ def prepare_for_sampling(pipe: HalfFaceInpaintPipeline, speed: Speed) -> HalfFac
 
 
 def use_dtype(pipe: HalfFaceInpaintPipeline, dtype: str) -> HalfFaceInpaintPipeline:
-    """Puts the network of a pipeline into a number format and the form that suits it.
+    """Converts the network of a pipeline to a dtype and the memory layout that suits it.
 
     Args:
         pipe: The model. Changed in place.
@@ -74,7 +73,7 @@ def use_dtype(pipe: HalfFaceInpaintPipeline, dtype: str) -> HalfFaceInpaintPipel
         The same pipeline.
 
     Raises:
-        ValueError: If the format is another one.
+        ValueError: If the dtype is another one.
     """
     if dtype not in ("float32", "bfloat16"):
         raise ValueError(f"dtype is {dtype!r}; it must be float32 or bfloat16")
@@ -86,11 +85,10 @@ def use_dtype(pipe: HalfFaceInpaintPipeline, dtype: str) -> HalfFaceInpaintPipel
 
 
 class FoldedUpsample(torch.nn.Module):
-    """The values of an `Upsample2D` whose weights no longer change, by 4 products where that one takes 9.
+    """An `Upsample2D` with frozen weights as one transposed convolution: 4 products per output instead of 9.
 
-    After every value has been repeated in both directions, a 3x3 window lies on 2x2 different values. Adding up the
-    weights that meet the same value leaves a transposed convolution with a 4x4 kernel and stride 2. Names and values
-    in the state are those of the `Upsample2D`.
+    After nearest-neighbour upsampling, a 3x3 window covers 2x2 different values. Summing the weights that meet the
+    same value leaves a transposed convolution with a 4x4 kernel and stride 2. The state dict is unchanged.
 
     Args:
         conv: Its 3x3 convolution, (O, I, 3, 3) with padding 1.
@@ -102,18 +100,18 @@ class FoldedUpsample(torch.nn.Module):
         self.register_buffer("kernel", fold(conv.weight.detach()), persistent=False)
 
     def forward(self, hidden_states: torch.Tensor, output_size: int | None = None) -> torch.Tensor:
-        """(N, I, h, w) to (N, O, 2h, 2w); `output_size` is what diffusers' blocks hand over, and none."""
+        """(N, I, h, w) to (N, O, 2h, 2w); diffusers' blocks pass `output_size`, which must be None."""
         if output_size is not None:
-            raise ValueError(f"output_size is {output_size}; a folded upsampling doubles the size and takes none")
+            raise ValueError(f"output_size is {output_size}; it must be None: folded upsampling doubles the size")
         kernel, bias = self.kernel, self.conv.bias
         return torch.nn.functional.conv_transpose2d(hidden_states, kernel, bias, stride=2, padding=1)  # type: ignore[arg-type]
 
 
 def fold(weight: torch.Tensor) -> torch.Tensor:
-    """Kernel of the transposed convolution that repeats each value twice in both directions and convolves.
+    """Kernel of the transposed convolution that equals nearest-neighbour upsampling followed by a 3x3 convolution.
 
-    With the weights a, b, c in one direction, an even place sees a of the value before and b + c of its own, an odd
-    one a + b of its own and c of the next; in the order of a transposed convolution that is (c, b + c, a + b, a).
+    With the weights a, b, c in one direction, an even position takes a of the previous value and b + c of its own, an
+    odd one a + b of its own and c of the next; in the order of a transposed convolution: (c, b + c, a + b, a).
 
     Args:
         weight: (O, I, 3, 3).
@@ -128,11 +126,7 @@ def fold(weight: torch.Tensor) -> torch.Tensor:
 
 
 def fold_upsampling(network: torch.nn.Module) -> None:
-    """Folds each plain `Upsample2D` of a network that is only evaluated from now on.
-
-    Args:
-        network: Changed in place; one without such layers stays as it is.
-    """
+    """Folds each plain `Upsample2D` of a network, in place, which cannot be trained further."""
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             conv = _only_convolution(child)
@@ -141,7 +135,7 @@ def fold_upsampling(network: torch.nn.Module) -> None:
 
 
 def _only_convolution(module: torch.nn.Module) -> torch.nn.Conv2d | None:
-    """The 3x3 convolution of an `Upsample2D` that repeats values before it and does nothing else; otherwise none."""
+    """The 3x3 convolution of an `Upsample2D` that does nothing else but repeat values; otherwise None."""
     if type(module) is not Upsample2D or module.norm is not None or not module.interpolate:
         return None
     conv = getattr(module, "conv", None)

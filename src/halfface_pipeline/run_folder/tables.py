@@ -1,6 +1,8 @@
-"""Markdown tables, as the card, the evaluation and the experiments write them."""
+"""Tables as Markdown and CSV, for the card, the evaluation and the experiments."""
 
+import csv
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -26,3 +28,11 @@ def _shown(value: Any) -> str:
     if value is None:
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Writes rows with the columns of the first as CSV; None as an empty cell."""
+    with file.open("w", newline="") as opened:
+        writer = csv.DictWriter(opened, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

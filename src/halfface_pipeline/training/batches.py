@@ -66,7 +66,7 @@ def batch_indices(seed: int, step: int, num_images: int, batch_size: int) -> np.
     """Images of one step: each epoch is a permutation of all, and batches run on over the end of an epoch.
 
     Args:
-        seed: Of the training.
+        seed: Seed of the training.
         step: Optimizer step, from 0.
         num_images: Images to choose from.
         batch_size: Images of one step over all processes.
@@ -95,7 +95,7 @@ def sample_batch(
     """Draws one optimizer step.
 
     Args:
-        seed: Of the training.
+        seed: Seed of the training.
         step: Optimizer step, from 0.
         num_images: Images to choose from.
         batch_size: Images of one step over all processes.
@@ -137,12 +137,12 @@ class Batches:
 
     Args:
         images: All training images, uint8 (N, H, W, C).
-        seed: Of the training.
+        seed: Seed of the training.
         batch_size: Images of one step over all processes.
         num_timesteps: T.
         shape: (C, h, w) of what is drawn.
         flip: Mirror half of the images.
-        device: Of the process.
+        device: Device of the process.
         rows: Which places of the global batch this process takes.
         num_parts: Parts that it cuts them into, to accumulate gradients.
     """

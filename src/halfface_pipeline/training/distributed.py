@@ -144,7 +144,7 @@ def local_rows(training: TrainingConfig, accelerator: Accelerator) -> range:
 
     Args:
         training: Batch size and accumulation.
-        accelerator: Of the run.
+        accelerator: Accelerator of the run.
 
     Returns:
         An equal share per process.
@@ -194,7 +194,7 @@ def assert_equal_across_ranks(accelerator: Accelerator, what: str, value: int) -
     """Checks that a number is the same in all processes, which may run on several machines.
 
     Args:
-        accelerator: Of the run.
+        accelerator: Accelerator of the run.
         what: The number, and what to do where it differs.
         value: In this process, below 2**63.
 

@@ -17,7 +17,7 @@ def learning_rate(
         schedule: Kind and shape.
         peak: The highest learning rate.
         step: Optimizer step, from 0.
-        total_steps: Optimizer steps of the whole training; `cosine` reaches `min_lr` after the last.
+        total_steps: Optimizer steps of the whole training; `linear` and `cosine` reach `min_lr` after the last.
         steps_per_epoch: Optimizer steps of one pass over the data, whole or fractional.
 
     Returns:
@@ -27,9 +27,10 @@ def learning_rate(
         return peak * (step + 1) / schedule.warmup_steps
     if schedule.kind == "constant":
         return peak
-    if schedule.kind == "cosine":
-        progress = (step - schedule.warmup_steps) / max(1, total_steps - schedule.warmup_steps)
-    else:
+    progress = (step - schedule.warmup_steps) / max(1, total_steps - schedule.warmup_steps)
+    if schedule.kind == "linear":
+        return schedule.min_lr + (peak - schedule.min_lr) * (1 - min(progress, 1.0))
+    if schedule.kind == "cosine_restarts":
         progress = _restart_progress(step / steps_per_epoch, schedule.first_period, schedule.period_multiplier)
     return schedule.min_lr + (peak - schedule.min_lr) * (1 + math.cos(math.pi * min(progress, 1.0))) / 2
 

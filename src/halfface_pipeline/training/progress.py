@@ -19,9 +19,9 @@ class Progress:
     """Reports the steps of a training; entries beyond the step that it resumes from are removed.
 
     Args:
-        accelerator: Of the run; only its main process writes.
+        accelerator: Accelerator of the run; only its main process writes.
         run: The run folder.
-        state: As resumed.
+        state: State after resuming.
         total_steps: Optimizer steps of the whole training.
         steps_per_epoch: Optimizer steps of one pass over the data.
         batch_size: Images of one step over all processes.

@@ -16,9 +16,9 @@ class TrainingState:
     """Weights, their EMA, the optimizer and the counters of a run.
 
     Args:
-        accelerator: Of the run.
-        network: As prepared by the accelerator.
-        optimizer: As prepared by the accelerator.
+        accelerator: Accelerator of the run.
+        network: Network, prepared by the accelerator.
+        optimizer: Optimizer, prepared by the accelerator.
         ema_decay: Decay of the EMA of the weights; None keeps no EMA.
     """
 
@@ -106,9 +106,8 @@ class TrainingState:
             ) from error
         self.step = self.saved_step = checkpoint.step
         self.steps_in_sum = checkpoint.progress["steps_in_sum"]
-        # Runs of earlier versions skipped no step.
-        self.skipped_steps = checkpoint.progress.get("skipped_steps", 0)
-        self.bad_in_a_row = checkpoint.progress.get("bad_in_a_row", 0)
+        self.skipped_steps = checkpoint.progress["skipped_steps"]
+        self.bad_in_a_row = checkpoint.progress["bad_in_a_row"]
         self.loss_sum.fill_(checkpoint.progress["loss_sum"])
 
     def _restore(self, checkpoint: Checkpoint) -> None:
@@ -117,7 +116,7 @@ class TrainingState:
         if self.accelerator.scaler and checkpoint.optimizer["scaler"]:
             self.accelerator.scaler.load_state_dict(checkpoint.optimizer["scaler"])
         if self.ema is not None:
-            self.ema.load(checkpoint.average, checkpoint.step - checkpoint.progress.get("skipped_steps", 0))
+            self.ema.load(checkpoint.average, checkpoint.step - checkpoint.progress["skipped_steps"])
 
     def averaged_weights(self) -> contextlib.AbstractContextManager[torch.nn.Module]:
         """The network with the EMA of its weights inside the context; with its own if there is no EMA."""
