@@ -1,6 +1,6 @@
-// Loads the model once and runs it in workers: one on a GPU or with threads, two where neither is there.
+// Loads the model once and runs it in workers: one on a GPU, otherwise two, with threads where the headers allow them.
 
-const MOST_THREADS = 4, MOST_WORKERS = 2;
+const MOST_WORKERS = 2, MOST_THREADS = 2; // threads of each worker; they wait busily, so that workers come first
 
 export class Model {
   /** Loads everything; `report` is called with the loaded part, from 0 to 1. Throws a line for the visitor. */
@@ -23,10 +23,8 @@ export class Model {
         console.warn("WebGPU does not work here; WebAssembly is used.", error);
       }
     }
-    const cores = navigator.hardwareConcurrency || 1;
-    return crossOriginIsolated
-      ? open("wasm", 1, Math.min(MOST_THREADS, cores))
-      : open("wasm", Math.min(MOST_WORKERS, cores), 1);
+    const cores = navigator.hardwareConcurrency || 1, workers = Math.min(MOST_WORKERS, cores);
+    return open("wasm", workers, crossOriginIsolated ? Math.min(MOST_THREADS, Math.floor(cores / workers)) : 1);
   }
 
   /** facts: model.json; runs: backend, workers and threads of each. */
