@@ -81,8 +81,8 @@ def _introduction(handlers: Handlers) -> str:
         f'<div class="hf-intro"><h1>Show it half of a face</h1><p>It keeps the {KNOWN_HALF[hidden]} half of your '
         f"photo and generates {hidden} halves that could go with it. Model: {handlers.name}, {width} × {height} "
         f'pixels{_training(handlers)}.</p><div class="hf-note"><b>The {hidden} half is invented.</b> It shows what '
-        "could be there, not what is. It identifies nobody; do not use it to identify, verify or track people. Photos are deleted "
-        f"after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
+        "could be there, not what is. It identifies nobody; do not use it to identify, verify or track people. Photos "
+        f"are deleted after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
     )
 
 
