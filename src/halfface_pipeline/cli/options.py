@@ -130,6 +130,15 @@ def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
     return pipe.to(options.device) if options.device is not None else pipe
 
 
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    """LEFT,TOP,RIGHT,BOTTOM of --crop as numbers."""
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
+    return left, top, right, bottom
+
+
 def output_folder(name: str) -> Path:
     """The folder of --out, checked and not yet made."""
     out = Path(name)

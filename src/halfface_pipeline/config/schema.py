@@ -414,7 +414,7 @@ class Config:
     def __post_init__(self) -> None:
         name, hidden = self.sampling.scheduler, self.model.hidden_half
         if hidden == "all":
-            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all (DDPMPipeline)")
+            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all")
         else:
             side = "height" if hidden in ("bottom", "top") else "width"
             pixels = getattr(self.data, side)

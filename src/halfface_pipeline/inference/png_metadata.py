@@ -11,8 +11,13 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 
 AI_GENERATED = "AI-generated, hidden half invented"
+PART_GENERATED = "AI-generated, hidden part invented"
 WHOLE_GENERATED = "AI-generated"
-SOURCE_TYPES = {AI_GENERATED: "compositeWithTrainedAlgorithmicMedia", WHOLE_GENERATED: "trainedAlgorithmicMedia"}
+SOURCE_TYPES = {
+    AI_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    PART_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    WHOLE_GENERATED: "trainedAlgorithmicMedia",
+}
 """Terms of the IPTC's digital source type vocabulary, which image viewers read."""
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
