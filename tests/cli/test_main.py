@@ -140,7 +140,7 @@ BAD = {
     "this is the shape of a whole face": ["complete", "PHOTO", "--half", "--model", "MODEL"],
     "--device is 'cuda:99', which cannot": ["complete", "PHOTO", "--device", "cuda:99", "--model", "MODEL"],
     "--batch-size is 200000": ["complete", "PHOTO", "--batch-size", 200000, "--model", "MODEL"],
-    "num_inference_steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
+    "--steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
     "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],
     "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
