@@ -22,11 +22,13 @@ ORDER = (
     "run_folder",
     "diffusion",
     "data",
+    "photo",
     "inference",
     "hub",
     "training",
     "evaluation",
     "experiments",
+    "export",
     "app",
     "cli",
 )

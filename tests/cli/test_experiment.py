@@ -113,6 +113,18 @@ def test_unsuitable_models_are_refused(tiny_pipeline, tmp_path, capsys, name):
     assert message in capsys.readouterr().err
 
 
+def test_a_prior_is_compared_with_a_conditional_model(trained_run, tiny_config, tmp_path, capsys):
+    whole = train(dataclasses.replace(tiny_config, model=dataclasses.replace(TINY_MODEL, hidden_half="all")))
+    words = ["--model", trained_run, "--prior", whole, *FEW, "--steps", "5", "--quick", "--out", tmp_path / "out"]
+    assert run("prior", *words, "--methods", "replace", "pigdm") == 0
+    assert (tmp_path / "out" / "prior_intervals.csv").stat().st_size > 0
+    assert "| pigdm |" in capsys.readouterr().out
+    assert run("prior", *words, "--methods", "magic") == 2
+    assert "--methods has 'magic'; it must be of replace" in capsys.readouterr().err
+    assert run("prior", *words[:3], trained_run, *words[4:]) == 2
+    assert "unet maps 6 channels to 3" in capsys.readouterr().err
+
+
 def test_a_damaged_checkpoint_is_no_model(tmp_path, capsys):
     (tmp_path / "run" / "checkpoints" / "step-1").mkdir(parents=True)
     (tmp_path / "run" / "config.yaml").write_text("{}")

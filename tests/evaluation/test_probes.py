@@ -20,7 +20,7 @@ from halfface_pipeline.evaluation.probes import Probes, choose_columns, evaluate
 from halfface_pipeline.evaluation.report import as_markdown
 
 NAN = float("nan")
-DATA = DataConfig(height=48, width=40, num_eval_images=64)
+DATA = DataConfig(height=48, width=40, num_eval_images=40)
 
 
 def generator(seed=0):
@@ -179,8 +179,8 @@ def completing(colours):
 
 def evaluated(tiny_pipeline, folder, monkeypatch, colours=None):
     monkeypatch.setattr(Completions, "complete", completing(colours))
-    config = EvaluationConfig(SamplingConfig(num_faces=64, num_completions=4), read=["clothing_lightness", "smile"])
-    return evaluate(tiny_pipeline(48, 40), DATA, config, folder, replace(DATA, num_images=400))
+    config = EvaluationConfig(SamplingConfig(num_faces=40, num_completions=4), read=["clothing_lightness", "smile"])
+    return evaluate(tiny_pipeline(48, 40), DATA, config, folder, replace(DATA, num_images=250))
 
 
 def test_exact_samples_shift_nothing_and_paler_clothes_do(tiny_pipeline, tmp_path, monkeypatch):

@@ -155,7 +155,8 @@ def test_a_card_of_whole_images_speaks_of_no_halves(tmp_path, family):
     model = ModelConfig(family=family, hidden_half="all", block_out_channels=(32, 64))
     text = rendered(tmp_path, Config(model=model, data=DataConfig(channels=1)))
     assert card_faults(text) == [] and "half" not in text.lower().replace("halfface", "")
-    assert ("trust_remote_code=True" in text) == (family == "report")
+    assert "FacePriorPipeline.from_pretrained(" in text
+    assert ('DDPMPipeline.from_pretrained("someone/model", trust_remote_code=True)' in text) == (family == "report")
 
 
 def test_an_edit_is_noticed(tmp_path):

@@ -5,7 +5,7 @@ import itertools
 import math
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,24 @@ import torch
 
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import Completion, complete_halves, model_name, reproduce
-from ..inference.load import open_photo
+from ..inference.load import check_crop, open_photo
+from ..inference.photos import Crop, FramedPhoto, frame_photo
 from ..inference.png_metadata import LIMITS, read_png, save_png
+from ..inference.prior import is_prior
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
+from ..photo.frame import bounds
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .complete_prior import add_mask, complete_prior
 from .options import (
     add_device,
     add_model,
     add_out,
     add_sampling,
     add_speed,
+    crop_box,
     model_on_device,
     output_folder,
     photo_files,
@@ -36,6 +41,8 @@ from .options import (
     written_by_us,
 )
 
+CROP_ADVICE = "say where the face is by --crop L,T,R,B, or that it fills the photo by --crop centre"
+MOST_FACES = 1000
 SAME_SHAPE = 0.01
 """Relative difference of aspect ratios up to which a picture has the shape of a half."""
 
@@ -45,17 +52,24 @@ def add_complete(commands: Any) -> None:
     parser = commands.add_parser(
         "complete",
         help="generate the hidden half of faces in photos",
-        description="Generate the hidden half of each photo N times; writes the faces and a sheet per photo. Each "
-        "face is a PNG whose metadata state how it was generated; `halfface redraw` reproduces it.",
-        example="halfface complete me.jpg --model runs/demo -n 8 --out completed",
+        description="Find the face in each photo, generate its hidden half N times and paste it back; writes the "
+        "photos and a sheet per photo. Each is a PNG whose metadata state how it was generated; those of --no-paste "
+        "`halfface redraw` reproduces.",
+        example="halfface complete me.jpg -n 8 --out completed",
     )
     parser.add_argument(
         "photos", nargs="+", metavar="PHOTO", help="photos of whole faces (halves with --half), or folders of them"
     )
     parser.add_argument("--half", action="store_true", help="the pictures are known halves, not whole faces")
-    parser.add_argument("--crop", metavar="L,T,R,B", help="crop each photo to this box, in pixels, first")
-    add_model(parser)
+    parser.add_argument(
+        "--crop", metavar="L,T,R,B", help="the face fills this box, in pixels; `centre`: it fills the photo"
+    )
+    parser.add_argument("--face", default="1", metavar="N|all", help="which face, the largest is 1 (default 1)")
+    parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
+    add_model(parser, required=False)
     add_sampling(parser, n=8, steps=FEW_STEPS, scheduler=FEW_STEP_SAMPLER)
+    parser.set_defaults(steps=None, scheduler=None)  # a prior has others
+    add_mask(parser)
     add_speed(parser)
     add_device(parser)
     add_out(parser)
@@ -81,52 +95,78 @@ def add_redraw(commands: Any) -> None:
 
 
 def _complete(options: argparse.Namespace) -> None:
+    if is_prior(options.model):
+        complete_prior(options)
+        return
+    for name in ("mask", "method"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
+    options.scheduler = options.scheduler or FEW_STEP_SAMPLER
+    options.steps = FEW_STEPS if options.steps is None else options.steps
     sampling = sampling_config(options)
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
-    crop = _crop_box(options.crop) if options.crop else None
+    crop, face = _crop(options.crop), _face(options.face)
     files = photo_files(options.photos)
     out = output_folder(options.out)
     pipe = prepare_for_sampling(model_on_device(options), options.speed)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
-    photos = _readable_photos(files, crop, pipe, options.half)
+    hidden = pipe.config.hidden_half
+
+    def framed(file: str) -> FramedPhoto:
+        photo = open_photo(file, None)
+        if options.half:
+            return _framed_half(file, photo, crop, pipe)
+        return _framed(file, photo, crop, face, pipe)
+
+    photos = _readable_photos(files, framed)
     print(f"{options.scheduler}, {options.steps} steps, {str(pipe.unet.dtype)[6:]}", file=sys.stderr)
-    faces = [_whole_face(photo, pipe, options.half) for photo in photos.values()]
-    halves = known_halves(np.stack([np.array(face) for face in faces]), pipe.config.hidden_half)
-    names = _names(list(photos), halves, out, pipe.config.hidden_half)
+    if options.no_paste:  # each face is a picture of its own
+        photos = [(file, FramedPhoto(frame, (frame,), ())) for file, photo in photos for frame in photo.frames]
+    frames = [frame for _, photo in photos for frame in photo.frames]
+    halves = known_halves(np.stack([np.array(frame) for frame in frames]), hidden)
+    names = _names(photos, out, hidden)
     numbers = [*range(1, options.n + 1), "sheet"]
     refuse_overwriting(out, [f"{name}-{number}.png" for name in names for number in numbers])
     completions = complete_halves(pipe, halves, sampling, options.batch_size, model_name(options.model))
     out.mkdir(parents=True, exist_ok=True)
-    for index, (name, face) in enumerate(zip(names, faces, strict=True)):
-        own = completions[index * options.n : (index + 1) * options.n]
-        print(_write(out, name, face, own, "given" if options.half else "original"))
-    if len(photos) < len(files):
-        raise ValueError(f"{len(files) - len(photos)} of {len(files)} photos were not completed, see above")
+    first = 0
+    for name, (_, photo) in zip(names, photos, strict=True):
+        of_faces = [completions[first + n * options.n : first + (n + 1) * options.n] for n in range(len(photo.frames))]
+        first += len(photo.frames) * options.n
+        print(_write(out, name, photo, of_faces, hidden, "given" if options.half else "original"))
+    done = len({file for file, _ in photos})
+    if done < len(files):
+        raise ValueError(f"{len(files) - done} of {len(files)} photos were not completed, see above")
 
 
-def _crop_box(text: str) -> tuple[int, int, int, int]:
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels") from None
-    return left, top, right, bottom
+def _crop(text: str | None) -> Crop:
+    if text is None or text == "centre":
+        return text  # type: ignore[return-value]
+    return crop_box(text)
 
 
-def _readable_photos(
-    files: Sequence[str], crop: tuple[int, int, int, int] | None, pipe: HalfFaceInpaintPipeline, is_half: bool
-) -> dict[str, PIL.Image.Image]:
-    """The photos by file; one that cannot be used is reported and left out, if there are others."""
-    photos: dict[str, PIL.Image.Image] = {}
+def _face(text: str) -> int | None:
+    """The number of --face; None for all."""
+    if text == "all":
+        return None
+    if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_FACES:
+        raise ValueError(f"--face is {text!r}; it must be a number from 1, the largest face, or all")
+    return int(text)
+
+
+def _readable_photos(files: Sequence[str], framed: Callable[[str], FramedPhoto]) -> list[tuple[str, FramedPhoto]]:
+    """The photos with their files; one that cannot be used is reported and left out, if there are others."""
+    photos: list[tuple[str, FramedPhoto]] = []
     for file in files:
         try:
             with warnings.catch_warnings():  # Pillow warns at 90 and refuses at 179 megapixels
                 warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)
-                photo = open_photo(file, crop)
-            if crop is None:
-                _check_shape(file, photo, pipe, is_half)
-            photos[file] = photo
+                photo = framed(file)
+            for line in photo.warnings:
+                print(f"{file}: {line}", file=sys.stderr)
+            photos.append((file, photo))
         except ValueError as error:
             if len(files) == 1 or (not photos and file == files[-1]):
                 raise
@@ -134,35 +174,48 @@ def _readable_photos(
     return photos
 
 
-def _check_shape(file: str, photo: PIL.Image.Image, pipe: HalfFaceInpaintPipeline, is_half: bool) -> None:
-    """Raises where a half is given for a whole face, or a whole face for a half."""
-    height, width = pipe.half_size
-    from_half = abs(math.log(photo.width / photo.height / (width / height)))
-    from_whole = abs(math.log(photo.width / photo.height / (pipe.config.width / pipe.config.height)))
+def _framed(
+    file: str, photo: PIL.Image.Image, crop: Crop, face: int | None, pipe: HalfFaceInpaintPipeline
+) -> FramedPhoto:
+    """The photo in the model's frame; errors name the file and what to do."""
     found = f"PHOTO is {file!r}, {photo.width}x{photo.height}"
-    if is_half and from_half > from_whole:
+    if isinstance(crop, tuple):
+        check_crop(crop, photo.size)
+    try:
+        return frame_photo(photo, pipe.config, crop, face)
+    except ValueError as error:
+        half = _aspect_distance(photo.size, pipe.half_size[::-1]) < SAME_SHAPE
+        advice = "it has the shape of a half: add --half, or use --crop" if half else CROP_ADVICE
+        raise ValueError(f"{found}; {error}; {advice}") from None
+
+
+def _framed_half(file: str, photo: PIL.Image.Image, crop: Crop, pipe: HalfFaceInpaintPipeline) -> FramedPhoto:
+    """A known half joined with grey."""
+    if isinstance(crop, tuple):
+        check_crop(crop, photo.size)
+        photo = photo.crop(crop)
+    whole, half = (pipe.config.width, pipe.config.height), pipe.half_size[::-1]
+    if crop is None and _aspect_distance(photo.size, half) > _aspect_distance(photo.size, whole):
+        found = f"PHOTO is {file!r}, {photo.width}x{photo.height}"
         raise ValueError(f"{found}; this is the shape of a whole face, not of a half: leave out --half, or use --crop")
-    if not is_half and from_half < SAME_SHAPE:
-        raise ValueError(f"{found}; this is the shape of a half, not of a whole face: add --half, or use --crop")
+    pixels = torch.from_numpy(np.array(resize_to(photo, *pipe.half_size))).permute(2, 0, 1)
+    known = to_canonical(pixels, pipe.config.hidden_half)
+    joined = join(known, torch.full_like(known, 128), pipe.config.hidden_half)
+    frame = PIL.Image.fromarray(joined.permute(1, 2, 0).contiguous().numpy())
+    return FramedPhoto(frame, (frame,), ())
 
 
-def _whole_face(photo: PIL.Image.Image, pipe: HalfFaceInpaintPipeline, is_half: bool) -> PIL.Image.Image:
-    """A photo at the size of the model's images; a half is joined with grey."""
-    hidden = pipe.config.hidden_half
-    if not is_half:
-        return resize_to(photo, pipe.config.height, pipe.config.width)
-    half = torch.from_numpy(np.array(resize_to(photo, *pipe.half_size))).permute(2, 0, 1)
-    known = to_canonical(half, hidden)
-    whole = join(known, torch.full_like(known, 128), hidden)
-    return PIL.Image.fromarray(whole.permute(1, 2, 0).contiguous().numpy())
+def _aspect_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
+    """How far apart the aspects of two sizes are, as the logarithm of their ratio."""
+    return abs(math.log(size[0] / size[1] / (other[0] / other[1])))
 
 
-def _names(files: Sequence[str], halves: Sequence[np.ndarray], out: Path, hidden_half: str) -> list[str]:
+def _names(photos: Sequence[tuple[str, FramedPhoto]], out: Path, hidden_half: str) -> list[str]:
     """File names without endings, numbered where `out` or an earlier file has the name for another photo."""
     names: list[str] = []
-    for file, half in zip(files, halves, strict=True):
+    for file, photo in photos:
         free = (name for name in _numbered(file) if name not in names)
-        names.append(next(name for name in free if not _is_of_another(out / f"{name}-1.png", half, hidden_half)))
+        names.append(next(name for name in free if not _is_of_another(out / f"{name}-1.png", photo, hidden_half)))
     return names
 
 
@@ -172,20 +225,37 @@ def _numbered(file: str) -> Iterator[str]:
     return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
 
 
-def _is_of_another(file: Path, half: np.ndarray, hidden_half: str) -> bool:
-    """Whether a file is a completion of another half."""
+def _is_of_another(file: Path, photo: FramedPhoto, hidden_half: str) -> bool:
+    """Whether a file is a completion of another photo, or of another half of the model's size."""
     if not written_by_us(file):
         return False
     with PIL.Image.open(file) as image:
-        return not np.array_equal(known_halves(np.array(image.convert("RGB"))[None], hidden_half)[0], half)
+        there = image.convert("RGB")
+    if there.size != photo.photo.size:
+        return True
+    if photo.places:
+        for frame, place in zip(photo.frames, photo.places, strict=True):
+            box = bounds(place, (0, 0, *frame.size), 2, there.size)
+            there.paste(photo.photo.crop(box), box)
+        return not np.array_equal(np.asarray(there), np.asarray(photo.photo))
+    before, now = (known_halves(np.array(each)[None], hidden_half)[0] for each in (there, photo.photo))
+    return not np.array_equal(before, now)
 
 
-def _write(out: Path, name: str, face: PIL.Image.Image, completions: Sequence[Completion], title: str) -> Path:
-    """Writes the completions of a face, and the sheet, whose path is returned."""
-    for number, completion in enumerate(completions, start=1):
-        save_png(completion.image, out / f"{name}-{number}.png", **completion.metadata)
-    picture = sheet([face], [each.image for each in completions], titles=(title, "completions"))
-    save_png(picture, out / f"{name}-sheet.png", **completions[0].metadata)
+def _write(
+    out: Path, name: str, photo: FramedPhoto, of_faces: Sequence[Sequence[Completion]], hidden_half: str, title: str
+) -> Path:
+    """Writes the completions of a photo's faces, and the sheet, whose path is returned."""
+    shown = []
+    for number, completions in enumerate(zip(*of_faces, strict=True), start=1):
+        picture = completions[0].image
+        if photo.places:
+            picture = photo.pasted([each.image for each in completions], hidden_half)
+        save_png(picture, out / f"{name}-{number}.png", **completions[0].metadata)
+        shown.append(photo.view(picture) if photo.places else picture)
+    original = photo.view(photo.photo) if photo.places else photo.photo
+    picture = sheet([original], shown, titles=(title, "completions"))
+    save_png(picture, out / f"{name}-sheet.png", **of_faces[0][0].metadata)
     return out / f"{name}-sheet.png"
 
 

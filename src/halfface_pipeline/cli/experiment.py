@@ -12,14 +12,16 @@ from ..config.schema import DataConfig, NoiseConfig, SamplingConfig
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
 from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
-from ..experiments import noise_levels, sampling
+from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
+from ..experiments.prior import default_methods, prior
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
 from ..inference.complete import model_name
 from ..inference.load import load_pipeline
+from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .options import SAMPLERS, Parser, add_batch_size, add_out, add_seed, output_folder, sampling_config
 
@@ -62,16 +64,21 @@ def add_experiments(commands: Any) -> None:
     losses = add("objectives", _objectives, text, "--model runs/v runs/epsilon")
     text = "loss and learning rate of runs, with a count of spikes (figures 5 to 9)"
     curves = add("training", _training, text, "--model runs/demo")
+    text = "a generative prior under every method compared with a conditional model"
+    both = add("prior", _prior, text, "--prior runs/prior_demo --model runs/prior_demo_bottom")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
-    for kind in (steps, variance, new, few):
+    both.add_argument("--prior", required=True, metavar="RUN_OR_ID", help="model of model.hidden_half all")
+    both.add_argument("--methods", nargs="+", metavar="NAME", help="methods of the prior (default all)")
+    both.add_argument("--steps", type=int, default=25, help="denoising steps (default 25)")
+    for kind in (steps, variance, new, few, both):
         kind.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder, checkpoint or Hub id")
     for kind in (losses, curves):
         kind.add_argument("--model", required=True, nargs="+", metavar="RUN", help="run folders")
     for kind in (forward, steps, variance, few):
         kind.add_argument("--data", help="`procedural` or a folder of photos (default: the model's training data)")
-    for kind in (steps, variance, new, few, losses):
+    for kind in (steps, variance, new, few, losses, both):
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
         kind.add_argument("-n", type=int, help=f"completions per face (default {THOROUGH['n']})")
         add_batch_size(kind)
@@ -170,6 +177,24 @@ def _objectives(options: argparse.Namespace) -> Result:
         models[model if name in models else name] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
     assert faces is not None
     return objectives(models, faces, sampling_config(options), options.batch_size)
+
+
+def _prior(options: argparse.Namespace) -> Result:
+    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior)
+    sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"--prior and --model generate {sizes[1]} and {sizes[0]}; both must be of one size")
+    methods = default_methods(options.steps)
+    unknown = [name for name in options.methods or () if name not in methods]
+    if unknown:
+        raise ValueError(f"--methods has {unknown[0]!r}; it must be of {', '.join(methods)}")
+    chosen = {name: methods[name] for name in options.methods or methods}
+    data = evaluation_data("procedural", options.model, conditional)
+    faces = load_batch(conditional, data, options.num_faces, options.n)
+    prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
+    sampling = SamplingConfig(num_inference_steps=options.steps, num_completions=options.n, seed=options.seed)
+    steps = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS
+    return prior(prior_pipe, conditional, faces, sampling, chosen, options.batch_size, steps)
 
 
 def _training(options: argparse.Namespace) -> Result:

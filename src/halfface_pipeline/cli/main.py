@@ -10,6 +10,7 @@ from .app import add_app
 from .complete import add_complete, add_redraw
 from .evaluate import add_evaluate
 from .experiment import add_experiments
+from .export import add_export
 from .faces import add_faces
 from .features import add_features
 from .options import Parser
@@ -48,7 +49,17 @@ def command_line() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    adders = add_complete, add_redraw, add_faces, add_evaluate, add_features, add_experiments, add_push, add_app
+    adders = (
+        add_complete,
+        add_redraw,
+        add_faces,
+        add_evaluate,
+        add_features,
+        add_experiments,
+        add_push,
+        add_app,
+        add_export,
+    )
     for add in adders:
         add(commands)
     return parser

@@ -14,9 +14,10 @@ import torch
 from ..config import samplers
 from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
-from ..inference.load import load_pipeline
+from ..inference.load import PACKAGED, default_model, load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
+MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
 SAMPLERS = ", ".join(samplers.SAMPLERS)
 
 
@@ -58,9 +59,10 @@ class _ExampleFormatter(argparse.HelpFormatter):
         return text if text.startswith("example:") else super()._fill_text(text, width, indent)
 
 
-def add_model(parser: argparse.ArgumentParser, text: str = "run folder or Hub id") -> None:
-    """Adds --model."""
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help=text)
+def add_model(parser: argparse.ArgumentParser, text: str = MODEL_HELP, required: bool = True) -> None:
+    """Adds --model; one that is not required is `default_model()` where it is not given."""
+    text += "" if required else " (default: photo if it is installed, else drawn)"
+    parser.add_argument("--model", required=required, metavar="RUN_OR_ID", help=text)
 
 
 def add_out(parser: argparse.ArgumentParser) -> None:
@@ -113,6 +115,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
     """The model of --model on the device of --device; progress bars are shown on a terminal only."""
+    if options.model is None:
+        options.model = default_model()
     if options.device is not None:
         try:
             torch.empty(0, device=options.device)
@@ -120,8 +124,19 @@ def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device is {options.device!r}, which cannot be used here: {reason}") from None
     pipe = load_pipeline(options.model)
+    if options.model in PACKAGED:
+        print(f"model {options.model}: {PACKAGED[options.model]}", file=sys.stderr)
     pipe.set_progress_bar_config(disable=None)
     return pipe.to(options.device) if options.device is not None else pipe
+
+
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    """LEFT,TOP,RIGHT,BOTTOM of --crop as numbers."""
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
+    return left, top, right, bottom
 
 
 def output_folder(name: str) -> Path:

@@ -17,6 +17,7 @@ FREE_ON_RESUME = (
     "sampling.",
     "data.cache_dir",
     "data.license",
+    "data.eyes",
     "data.num_eval_images",
     "training.epochs",
     "training.steps",

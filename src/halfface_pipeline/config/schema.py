@@ -82,6 +82,8 @@ class DataConfig:
         on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
         cache_dir: Folder of prepared images; None for `$XDG_CACHE_HOME/halfface_pipeline`.
         license: Licence of the data, named in the model card.
+        eyes: Where the eyes lie in the prepared images, as fractions of width and height: x and y of the one on the
+            left, then of the one on the right. None for `procedural`'s own and else for CelebA's.
     """
 
     source: Literal["procedural", "imagefolder", "hub", "celeba", "mnist", "digits"] = "procedural"
@@ -103,6 +105,7 @@ class DataConfig:
     on_bad_image: Literal["error", "skip"] = "error"
     cache_dir: str | None = None
     license: str | None = None
+    eyes: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
         embedded = self.source in ("procedural", "digits")
@@ -111,6 +114,10 @@ class DataConfig:
         check_ranges("data", self, holdout="(0, 1]", height="[16, 65535]", width="[16, 65535]")
         check_ranges("data", self, num_images="[1, inf)", num_eval_images="[1, inf)")
         check_seed("data.seed", self.seed)
+        eyes = self.eyes
+        allowed = "four fractions from 0 to 1, the left eye's x, y and the right eye's, or null"
+        fine = eyes is None or (len(eyes) == 4 and all(0 <= part <= 1 for part in eyes) and eyes[0] < eyes[2])
+        require(fine, "data.eyes", eyes, allowed)
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,8 @@ class ModelConfig:
         conv_block: `double` or `triple` convolutions, or two `resnet` blocks, at each level (`report`).
         time_embedding: A map concatenated to the `input`, or a vector added in the `bottleneck` (`report`).
         num_raa_blocks: Residual and attention blocks in the bottleneck; 0 for one `conv_block` (`report`).
+        init_from: Model whose weights training starts from: run folder, checkpoint, Hub id, `drawn` or `photo`. None
+            for random weights.
     """
 
     family: Literal["unet2d", "report"] = "unet2d"
@@ -147,6 +156,7 @@ class ModelConfig:
     conv_block: Literal["double", "triple", "resnet"] = "resnet"
     time_embedding: Literal["input", "bottleneck"] = "bottleneck"
     num_raa_blocks: int = 3
+    init_from: str | None = None
 
     def __post_init__(self) -> None:
         widths, levels = self.block_out_channels, len(self.block_out_channels)
@@ -404,7 +414,7 @@ class Config:
     def __post_init__(self) -> None:
         name, hidden = self.sampling.scheduler, self.model.hidden_half
         if hidden == "all":
-            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all (DDPMPipeline)")
+            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all")
         else:
             side = "height" if hidden in ("bottom", "top") else "width"
             pixels = getattr(self.data, side)

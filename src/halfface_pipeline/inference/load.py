@@ -9,6 +9,7 @@ import torch
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..config.files import from_yaml
+from ..data.frames import training_frame
 from ..diffusion.networks import build_network
 from ..diffusion.samplers import training_scheduler
 from ..remote_code.image_io import to_rgb, upright
@@ -16,12 +17,47 @@ from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.checkpoints import load_checkpoint
 from ..run_folder.log import CONFIG_FILE
 
+PACKAGED = {
+    "photo": "CC BY-NC-SA 4.0, for non-commercial use only: trained on omi_faces (Peterson et al. 2022)",
+    "drawn": "Apache-2.0, trained on drawn faces",
+}
+"""Models that may be installed with the package, preferred first, and their terms."""
+PACKAGED_FOLDER = Path(__file__).parents[1] / "models"
+
+
+def packaged_model(name: str) -> Path:
+    """The folder of a model installed with the package, as `HalfFaceInpaintPipeline.from_pretrained` takes it.
+
+    Args:
+        name: `photo` or `drawn`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: If there is no such model here.
+    """
+    folder = PACKAGED_FOLDER / name
+    if name not in PACKAGED or not (folder / "model_index.json").is_file():
+        there = [each for each in PACKAGED if (PACKAGED_FOLDER / each / "model_index.json").is_file()]
+        found = f"it has {' and '.join(there)}" if there else "it has none"
+        raise ValueError(f"{name!r} is not a model of this installation; {found}. Give a run folder or a Hub id")
+    return folder
+
+
+def default_model() -> str:
+    """The name of the packaged model to take where none is given; ValueError if none is installed."""
+    for name in PACKAGED:
+        if (PACKAGED_FOLDER / name / "model_index.json").is_file():
+            return name
+    raise ValueError("--model is missing, and no model is installed with the package; give a run folder or a Hub id")
+
 
 def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     """Loads a model from a run folder, one of its checkpoints or the Hub, on the GPU if there is one.
 
     Args:
-        model: Run folder, RUN/checkpoints/step-N, or Hub id.
+        model: `photo` or `drawn` of the package, run folder, RUN/checkpoints/step-N, or Hub id.
 
     Returns:
         The pipeline.
@@ -30,6 +66,11 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
         ValueError: If the folder is not a model, or the Hub has none of this name.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if model in PACKAGED and not Path(model, "model_index.json").is_file():
+        try:
+            model = str(packaged_model(model))
+        except ValueError as error:
+            raise ValueError(f"--model is {model!r}; {error}") from None
     if Path(model).parent.name == "checkpoints" and Path(model).is_dir():
         return load_checkpoint_pipeline(Path(model)).to(device)
     if Path(model).exists() and not Path(model, "model_index.json").is_file():
@@ -70,10 +111,15 @@ def open_photo(
         raise ValueError(f"PHOTO is {file!r}; it must be a picture that can be read: {error}") from error
     if crop is None:
         return picture
-    left, top, right, bottom = crop
-    if not (0 <= left < right <= picture.width and 0 <= top < bottom <= picture.height):
-        raise ValueError(f"--crop is {crop}; it must be inside {file}, which is {picture.width}x{picture.height}")
+    check_crop(crop, picture.size)
     return picture.crop(crop)
+
+
+def check_crop(crop: tuple[int, int, int, int], size: tuple[int, int]) -> None:
+    """Raises ValueError unless a box is inside a picture of `size`, (width, height)."""
+    left, top, right, bottom = crop
+    if not (0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]):
+        raise ValueError(f"--crop is {crop}; it must be inside the photo, which is {size[0]}x{size[1]}")
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
@@ -99,4 +145,7 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
     network.load_state_dict({**loaded.network, **loaded.average})
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
     height, width, model = config.data.height, config.data.width, config.model
-    return HalfFaceInpaintPipeline(network.eval(), scheduler, height, width, model.hidden_half, model.known_layout)
+    frame = training_frame(config.data)
+    return HalfFaceInpaintPipeline(
+        network.eval(), scheduler, height, width, model.hidden_half, model.known_layout, **frame
+    )

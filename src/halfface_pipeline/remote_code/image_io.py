@@ -70,11 +70,11 @@ def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, in
     if isinstance(half, np.ndarray):
         _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))
         values = torch.tensor(half).permute(2, 0, 1)
-        return values if half.dtype == np.uint8 else _check_range(values)
+        return values if half.dtype == np.uint8 else check_range(values)
     if not isinstance(half, torch.Tensor):
         raise ValueError(f"top_half is a {type(half).__name__}; it must be PIL, NumPy, torch or a list of these")
     _check_shape("a tensor", tuple(half.shape), (3, height, width), (3, *image_size))
-    return _check_range(half.detach().cpu())
+    return check_range(half.detach().cpu())
 
 
 def _check_shape(kind: str, shape: tuple[int, ...], half: tuple[int, ...], image: tuple[int, ...]) -> None:
@@ -94,11 +94,12 @@ def _check_aspect(aspect: float, half: float, image_size: tuple[int, int]) -> No
         )
 
 
-def _check_range(values: torch.Tensor) -> torch.Tensor:
+def check_range(values: torch.Tensor, name: str = "top_half") -> torch.Tensor:
+    """The values, floating point; ValueError if they are of another type or outside [0, 1]."""
     if not values.is_floating_point():
-        raise ValueError(f"top_half has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
+        raise ValueError(f"{name} has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
     if not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError("top_half has values outside [0, 1] or NaN; scale images in [-1, 1] by (x + 1) / 2")
+        raise ValueError(f"{name} has values outside [0, 1] or NaN; scale images in [-1, 1] by (x + 1) / 2")
     return values
 
 

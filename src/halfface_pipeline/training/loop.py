@@ -24,6 +24,7 @@ from .distributed import (
     process_group_guard,
     stop_signals,
 )
+from .init_weights import init_weights
 from .lr_schedule import learning_rate
 from .optimizer import build_optimizer
 from .progress import Progress
@@ -40,7 +41,7 @@ def train(config: Config) -> Path:
         config: The run, with `output.dir` set.
 
     Returns:
-        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or diffusers' `DDPMPipeline` where
+        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or `FacePriorPipeline` where
         `model.hidden_half` is `all`.
 
     Raises:
@@ -67,6 +68,10 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     check_sampling(config.sampling.scheduler, config.sampling.num_inference_steps, scheduler)
     torch.manual_seed(training.seed)
     network = build_network(config.model, data.height, data.width, data.channels, config.noise.num_train_timesteps)
+    has_begun = any((run / "checkpoints").glob("step-*")) and not config.output.overwrite
+    if config.model.init_from is not None and not has_begun:
+        copied = init_weights(network, config.model.init_from, config.objective.prediction_type)
+        accelerator.print(f"starting from {copied}")
     train_set, eval_set = _load_data(config, run, accelerator, lock)
     total_steps, steps_per_epoch = num_steps(config.training, len(train_set)), len(train_set) / training.batch_size
 

@@ -29,6 +29,7 @@ from .canvas import (
 from .factors import Factors
 
 EYE_X = 0.115
+IRIS_ROW = -0.006
 MOUTH_Y = 0.262
 ROSE, RED = (0.80, 0.50, 0.50), (0.78, 0.10, 0.20)
 METAL, BLACK, SHELL = (0.62, 0.52, 0.34), (0.09, 0.09, 0.11), (0.36, 0.17, 0.08)
@@ -188,7 +189,7 @@ def _eyes(image: np.ndarray, scene: Scene) -> None:
     inside = band(y, upper, lower, pixel)
     white = 0.91 - 0.32 * ramp(upper - y + 0.02, 0.0, 0.02)
     mix(part, np.stack([white, white * 0.985, white * 0.97]), inside)
-    centre_x, centre_y = outward, y + 0.006
+    centre_x, centre_y = outward, y - IRIS_ROW
     distance = np.sqrt(squared(centre_x) + squared(centre_y))
     mix(part, f.iris * (0.55 + 14.0 * np.maximum(centre_y + 0.012, 0.0)), inside * fill(distance - 0.0285, pixel))
     mix(part, (0.04, 0.03, 0.03), inside * fill(distance - 0.0130, pixel))

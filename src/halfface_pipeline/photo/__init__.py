@@ -1,0 +1,1 @@
+"""From any photo into a model's frame, and back into the photo."""
