@@ -13,17 +13,18 @@ import time
 import numpy as np
 import torch
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.images import ImageSet, load_images
 from halfface_pipeline.evaluation.baselines import NearestTraining
-from halfface_pipeline.evaluation.cache import Drawn
-from halfface_pipeline.evaluation.collect import collect
+from halfface_pipeline.evaluation.cache import Completed
+from halfface_pipeline.evaluation.config import EvaluationConfig
+from halfface_pipeline.evaluation.dataset import EvaluationBatch, factors_of
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.metrics.realism import realism
-from halfface_pipeline.evaluation.probes import Readers, summarise_readings
+from halfface_pipeline.evaluation.measure import measure_faces
+from halfface_pipeline.evaluation.metrics.distribution import set_distances
+from halfface_pipeline.evaluation.probes import Probes, evaluate_probes
+from halfface_pipeline.evaluation.report import summarise
 from halfface_pipeline.evaluation.slices import audit, columns_of
-from halfface_pipeline.evaluation.summary import floor, summarise
-from halfface_pipeline.evaluation.trials import EvaluationBatch, held_factors
 from halfface_pipeline.inference.speed import keep_freed_memory
 from halfface_pipeline.remote_code.halves import split
 
@@ -42,28 +43,27 @@ def main() -> None:
     data = drawn if source == "procedural" else DataConfig("imagefolder", ".", height=HEIGHT, width=WIDTH)
     faces = ImageSet(faces.images, faces.names, faces.attributes, faces.fingerprint, faces.skipped)
 
-    def draw(trial: EvaluationBatch, first: int, seed: int) -> Drawn:
-        rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(trial.images), K))
+    def complete(batch: EvaluationBatch, first: int, seed: int) -> Completed:
+        rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(batch.images), K))
         halves = split(torch.from_numpy(training.images[rows]).permute(0, 1, 4, 2, 3), "bottom")[1]
-        return Drawn(halves, torch.ones(halves.shape[:2], dtype=torch.bool))
+        return Completed(halves, torch.ones(halves.shape[:2], dtype=torch.bool))
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start, cpu = time.perf_counter(), time.process_time()
     nearest = NearestTraining(training, "bottom", NUM_TRAINING)
     read = {name: training.attributes[name] for name in READ}
     of_training = nearest.features(features)
-    readers = Readers.fit(of_training, nearest.features(features, known_alone=True), read)
-    found = collect(faces, data, "bottom", num_faces, K, draw, features, nearest=nearest, readers=readers)
+    probes = Probes.fit(of_training, nearest.features(features, known_alone=True), read)
+    config = EvaluationConfig(SamplingConfig(num_faces=num_faces, num_completions=K))
+    found = measure_faces(faces, data, "bottom", config, complete, features, nearest, probes)
     collected = time.perf_counter()
     summarise(found)
-    summarise_readings(
-        readers, faces.attributes, found.features["truth"], found.known_features, found.rows["other_face"]
-    )
+    evaluate_probes(probes, faces.attributes, found.features["truth"], found.known_features, found.rows["other_face"])
     rows = {name: each for name, each in found.features.items() if name != "other_face"}
-    realism(rows["truth"], found.seed_features, rows, of_training)
+    set_distances(rows["truth"], found.seed_features, rows, of_training)
     sets = time.perf_counter()
-    columns = columns_of({}, held_factors(drawn, num_faces))
-    audit(columns, found.rows["model"], floor(found), found.rows["other_face"])
+    columns = columns_of({}, factors_of(drawn, num_faces))
+    audit(columns, found.rows["model"], found.floor, found.rows["other_face"])
     end = time.perf_counter()
     result = {
         "num_faces": num_faces,

@@ -19,10 +19,12 @@ import torch
 from diffusers import SchedulerMixin
 from timing import machine
 
+from halfface_pipeline.config.schema import SamplingConfig
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.evaluation.dataset import evaluation_data
+from halfface_pipeline.evaluation.cache import complete
+from halfface_pipeline.evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
+from halfface_pipeline.evaluation.measure import scores
 from halfface_pipeline.evaluation.metrics.scoring import distances
-from halfface_pipeline.evaluation.trials import EvaluationBatch, complete, load_trial, scores
 from halfface_pipeline.experiments.noise_levels import steps_of_size
 from halfface_pipeline.inference.load import load_pipeline
 
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--markdown", action="store_true")
     options = parser.parse_args()
     pipe = load_pipeline(options.model)
-    trial = load_trial(pipe, evaluation_data(None, options.model, pipe), options.num_faces, options.n)
+    trial = load_batch(pipe, evaluation_data(None, options.model, pipe), options.num_faces, options.n)
     if trial.exact is None:
         parser.error("the model must be of procedural faces with the bottom half hidden")
     rows, reference = [], None
@@ -89,10 +91,11 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for name, steps, scheduler in list(cases(pipe.scheduler, options.reference)):
             pipe.scheduler = scheduler
+            sampling = SamplingConfig(num_inference_steps=steps, num_completions=options.n)
             kept = work / f"{name.replace(' ', '_')}-{steps}.npz"
             if not kept.exists():
                 start = time.perf_counter()
-                hidden = complete(pipe, trial, options.n, steps, 0, BATCH, f"{name} {steps}")[1]
+                hidden = complete(pipe, trial, sampling, BATCH, f"{name} {steps}")[1]
                 seconds, calls = time.perf_counter() - start, len(pipe.scheduler.timesteps)
                 np.savez(kept, hidden=hidden.numpy(), calls=calls, seconds=seconds)
             stored = np.load(kept)

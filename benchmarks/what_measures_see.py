@@ -12,13 +12,13 @@ import torch.nn.functional as F
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
-from halfface_pipeline.evaluation.collect import measure_halves, prepare, ranked_numbers
+from halfface_pipeline.evaluation.dataset import make_batch
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.metrics.realism import MEANINGS, realism
+from halfface_pipeline.evaluation.measure import measure_halves, prepare, ranked_numbers
+from halfface_pipeline.evaluation.metrics.distribution import set_distances
+from halfface_pipeline.evaluation.metrics.registry import SET_METRICS
 from halfface_pipeline.evaluation.metrics.scoring import truth_ranks
-from halfface_pipeline.evaluation.significance import exchange_test, uniform_ranks_test
-from halfface_pipeline.evaluation.statistics import mean_estimates
-from halfface_pipeline.evaluation.trials import trial_of
+from halfface_pipeline.evaluation.statistics import exchange_test, mean_estimates, uniform_ranks_test
 
 HEIGHT, WIDTH, K = 48, 40, 4
 SHOWN = (
@@ -84,7 +84,7 @@ def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> d
     """
     data = DataConfig(height=HEIGHT, width=WIDTH, num_eval_images=num_faces)
     faces = load_images(data, "eval", progress=False)
-    trial = trial_of(faces, "bottom", data, range(num_faces), K)
+    trial = make_batch(faces, "bottom", data, range(num_faces), K)
     assert trial.exact is not None
     prepared, table = prepare(trial, load_features(features, path)), {}
     for kind, spoil in SPOILT.items():
@@ -99,7 +99,9 @@ def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> d
         for name, each in numbers.items():
             ranks = truth_ranks(each[:, 0], each[:, 1:])
             table[kind][f"rank p: {name}"] = {"value": uniform_ranks_test(ranks, K + 1).p_value}
-        sets = realism(prepared.truth_features, [drawn], {"truth": prepared.truth_features}, with_interval=("truth",))
+        sets = set_distances(
+            prepared.truth_features, [drawn], {"truth": prepared.truth_features}, with_interval=("truth",)
+        )
         for name, measure in sets["measures"].items():
             table[kind][name] = measure["rows"]["model"]
         gradients = numbers["seam_gradient"]
@@ -111,7 +113,7 @@ def as_markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
     """Measures down, kinds across; bold where the interval leaves out the value of exact samples, or p < 0.01."""
     exact = table["exact samples"]
     lines = ["| measure | " + " | ".join(table) + " |", "| --- " * (len(table) + 1) + "|"]
-    for name in (*SHOWN, *MEANINGS, *(name for name in exact if " p" in name)):
+    for name in (*SHOWN, *SET_METRICS, *(name for name in exact if " p" in name)):
         cells = []
         for kind, values in table.items():
             entry = values[name]
@@ -119,7 +121,7 @@ def as_markdown(table: dict[str, dict[str, dict[str, float]]]) -> str:
             if "low" in entry:
                 seen = kind != "exact samples" and not entry["low"] <= exact[name]["value"] <= entry["high"]
             shown = "< 0.001" if "low" not in entry and entry["value"] < 0.001 else f"{entry['value']:.3f}"
-            shown = f"{entry['value']:.3g}" if name in MEANINGS else shown
+            shown = f"{entry['value']:.3g}" if name in SET_METRICS else shown
             cells.append(f"**{shown}**" if seen else shown)
         lines.append(f"| {name.replace('_', ' ')} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ from what_measures_see import SPOILT
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.probes import fit_ridges
+from halfface_pipeline.evaluation.probes import fit_probes
 from halfface_pipeline.evaluation.statistics import agreement_estimates, mean_estimate
 from halfface_pipeline.remote_code.halves import join, split
 
@@ -36,7 +36,7 @@ def main() -> None:
         data = DataConfig("imagefolder", source, train_split="train", eval_split="test", height=height, width=width)
     training, faces = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
     whole = [torch.from_numpy(np.array(part.images)).permute(0, 3, 1, 2) for part in (training, faces)]
-    readers = fit_ridges(features(whole[0][:NUM_TRAINING]), {name: training.attributes[name] for name in columns})
+    readers = fit_probes(features(whole[0][:NUM_TRAINING]), {name: training.attributes[name] for name in columns})
     known, hidden = split(whole[1], "bottom")
     truth, found = features(whole[1]), {}
     for kind in KINDS:

@@ -118,6 +118,33 @@ def without_package(folder):
     return found
 
 
+def prior_drawn(pipe):
+    """A hash of two completions under a mask."""
+    pipe.set_progress_bar_config(disable=True)
+    face = torch.linspace(0, 1, 3 * 20 * 16).reshape(3, 20, 16)
+    generator = torch.Generator().manual_seed(0)
+    images = pipe(face, "left", "dps", 2, 3, generator, output_type="pt").images
+    return hashlib.sha256(images.numpy().tobytes()).hexdigest()
+
+
+def push_prior(folder):
+    """A prior pushed with the package, loaded by class and generically."""
+    from halfface_pipeline import FacePriorPipeline
+
+    pipe = FacePriorPipeline.from_pretrained(folder / "prior")
+    pipe.push_to_hub("someone/prior")
+    return [prior_drawn(each) for each in (pipe, FacePriorPipeline.from_pretrained("someone/prior"))]
+
+
+def prior_without_package(folder):
+    """The same prior where halfface_pipeline is not installed: loaded, saved, loaded and pushed again."""
+    pipe = generic("someone/prior")
+    pipe.save_pretrained(folder / "prior elsewhere")
+    again = generic(str(folder / "prior elsewhere"))
+    again.push_to_hub("someone/prior-elsewhere")
+    return [prior_drawn(each) for each in (pipe, again, generic("someone/prior-elsewhere"))]
+
+
 def run_card(folder):
     """The code of a card, as a stranger runs it who has the package or has not; sizes of the faces drawn."""
     import importlib.util

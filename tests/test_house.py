@@ -28,6 +28,7 @@ ORDER = (
     "training",
     "evaluation",
     "experiments",
+    "export",
     "app",
     "cli",
 )

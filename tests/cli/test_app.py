@@ -10,23 +10,14 @@ import tempfile
 import threading
 import time
 import urllib.request
-from pathlib import Path
 
 import pytest
 
-import halfface_pipeline
 from halfface_pipeline.cli.main import main
 
 needs_gradio = pytest.mark.skipif(
     importlib.util.find_spec("gradio") is None, reason="the extra `app` is not installed"
 )
-
-
-@pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model, as --model takes it."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
@@ -49,16 +40,6 @@ def test_without_gradio_the_command_says_what_to_install(model, capsys, monkeypa
     assert main(["app", "--model", model]) == 2
     error = capsys.readouterr().err
     assert "pip install 'halfface-pipeline[app]'" in error and error.count("\n") == 1
-
-
-def test_no_other_command_needs_gradio():
-    package = Path(halfface_pipeline.__file__).parent
-    need = {
-        path.relative_to(package).parts[0] for path in package.rglob("*.py") if "import gradio" in path.read_text()
-    }
-    assert need == {"app"}
-    importers = {path.name for path in package.glob("*/*.py") if "from ..app" in path.read_text()}
-    assert importers == {"app.py"}
 
 
 @pytest.mark.slow

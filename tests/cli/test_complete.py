@@ -11,13 +11,6 @@ from halfface_pipeline.cli.main import main
 from halfface_pipeline.inference.png_metadata import read_png, save_png
 
 
-@pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model, 20x16."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return tmp_path / "model"
-
-
 def picture(file, colour, size=(32, 40)):
     file.parent.mkdir(exist_ok=True, parents=True)
     PIL.Image.new("RGB", size, colour).save(file)

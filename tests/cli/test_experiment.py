@@ -21,7 +21,7 @@ def run(*words):
 EXPERIMENTS = {
     "forward": [],
     "schedule": ["--step-sizes", "10", "40"],
-    "step-size": [*FEW, "--step-sizes", "50", "--variance", "0.5"],
+    "step-size": [*FEW, "--step-sizes", "50", "--variance", "fixed_small"],
     "variance": [*FEW, "--step-sizes", "50"],
     "unseen": [*FEW, "--steps", "2"],
     "samplers": [*FEW, "--schedulers", "ddim", "dpm++", "--steps", "2", "4"],
@@ -79,7 +79,6 @@ BAD = {
     "step size is 3; it must divide the 1000 trained timesteps": ["step-size", "--step-sizes", "3"],
     "it must be below 50.2": ["step-size", "--step-sizes", "100"],
     "variance_type is 'big'; it must be fixed_small": ["step-size", "--variance", "big"],
-    "variance_type is 2.0; it must be fixed_small": ["step-size", "--variance", "2"],
     "scheduler is 'fast'; it must be one of ddpm": ["samplers", "--schedulers", "fast"],
     "num_inference_steps is 0": ["samplers", "--steps", "0"],
     "num_faces is 9; the held-out part has 4": ["samplers", "--num-faces", "9"],
@@ -112,6 +111,18 @@ def test_unsuitable_models_are_refused(tiny_pipeline, tmp_path, capsys, name):
     assert run(name, "--model", model, *FEW, "--out", tmp_path / "out") == 2
     message = {"unseen": "holds no config.yaml", "objectives": "hidden_half is 'left'"}[name]
     assert message in capsys.readouterr().err
+
+
+def test_a_prior_is_compared_with_a_conditional_model(trained_run, tiny_config, tmp_path, capsys):
+    whole = train(dataclasses.replace(tiny_config, model=dataclasses.replace(TINY_MODEL, hidden_half="all")))
+    words = ["--model", trained_run, "--prior", whole, *FEW, "--steps", "5", "--quick", "--out", tmp_path / "out"]
+    assert run("prior", *words, "--methods", "replace", "pigdm") == 0
+    assert (tmp_path / "out" / "prior_intervals.csv").stat().st_size > 0
+    assert "| pigdm |" in capsys.readouterr().out
+    assert run("prior", *words, "--methods", "magic") == 2
+    assert "--methods has 'magic'; it must be of replace" in capsys.readouterr().err
+    assert run("prior", *words[:3], trained_run, *words[4:]) == 2
+    assert "unet maps 6 channels to 3" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_no_model(tmp_path, capsys):

@@ -16,13 +16,6 @@ from halfface_pipeline.diffusion.samplers import training_scheduler
 
 
 @pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model, as --model takes it."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
-@pytest.fixture
 def photo(tmp_path):
     """A photo twice the model's size, upper half red and lower half blue."""
     picture = PIL.Image.new("RGB", (32, 40), "red")
@@ -49,46 +42,13 @@ def test_complete_writes_n_faces_and_a_sheet_and_keeps_the_visible_half(model, p
     assert str(out / "me-sheet.png") in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("command", ["complete", "evaluate"])
-def test_a_model_of_whole_images_is_refused_in_one_line(photo, tmp_path, capsys, command):
+def test_a_model_of_whole_images_is_evaluated_on_bottom_halves(tmp_path):
     model = ModelConfig(hidden_half="all", block_out_channels=(8,) * 2, norm_num_groups=4, attention_head_dim=8)
     scheduler = training_scheduler(NoiseConfig(), "epsilon")
     DDPMPipeline(build_network(model, 20, 16), scheduler).save_pretrained(tmp_path / "whole")
-    words = ["--model", tmp_path / "whole", "--out", tmp_path / "out"]
-    capsys.readouterr()
-    assert run(command, *([photo] if command == "complete" else ["--data", "procedural"]), *words) == 2
-    error = capsys.readouterr().err
-    assert "it generates complete images unconditionally" in error
-    assert error.count("\n") == 1
-
-
-def test_complete_is_repeatable_by_its_seed_whatever_else_is_completed(model, photo, tmp_path):
-    PIL.Image.new("RGB", (32, 40), "green").save(tmp_path / "other.png")
-    for out, words in {
-        "a": [photo, "--seed", 3],
-        "b": [tmp_path / "other.png", photo, "--seed", 3, "--batch-size", 1],
-        "c": [photo, "--seed", 4],
-    }.items():
-        run(
-            "complete",
-            "--crop",
-            "centre",
-            "--no-paste",
-            *words,
-            "--model",
-            model,
-            "-n",
-            2,
-            "--steps",
-            2,
-            "--scheduler",
-            "ddpm",
-            "--out",
-            tmp_path / out,
-        )
-    a, b, c = (np.array(PIL.Image.open(tmp_path / out / "me-2.png")).astype(int) for out in "abc")
-    assert np.abs(a - b).max() <= 1
-    assert np.abs(a - c).max() > 1
+    words = ["--model", tmp_path / "whole", "--out", tmp_path / "out", "--steps", 11, "--num-training", 8]
+    assert run("evaluate", "--data", "procedural", "--num-faces", 4, "-n", 2, *words) == 0
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["model"]["hidden_half"] == "bottom"
 
 
 def test_halves_and_crops(model, photo, tmp_path):
@@ -137,29 +97,6 @@ def test_photos_are_turned_upright(model, tmp_path):
         tmp_path / "o",
     )
     assert (np.array(PIL.Image.open(tmp_path / "o" / "phone-1.png"))[:6] == (255, 0, 0)).all()
-
-
-def test_photos_of_one_name_do_not_overwrite_each_other(model, photo, tmp_path):
-    (tmp_path / "deeper").mkdir()
-    PIL.Image.new("RGB", (32, 40), "green").save(tmp_path / "deeper" / "me.jpg")
-    out = tmp_path / "out"
-    run(
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        photo,
-        tmp_path / "deeper" / "me.jpg",
-        "--model",
-        model,
-        "-n",
-        1,
-        "--steps",
-        1,
-        "--out",
-        out,
-    )
-    assert {path.name for path in out.iterdir()} == {"me-1.png", "me-sheet.png", "me_2-1.png", "me_2-sheet.png"}
 
 
 def test_faces_writes_an_image_folder(tmp_path):
@@ -268,12 +205,12 @@ BAD = {
         "MODEL",
     ],
     "--batch-size is 200000": ["complete", "PHOTO", "--batch-size", 200000, "--model", "MODEL"],
-    "num_inference_steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
+    "--steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
     "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],
     "N is 0": ["faces", 0],
     "--data is not given": ["evaluate", "--model", "MODEL"],
     "--data is 'missing-folder'; it must be": ["evaluate", "--model", "MODEL", "--data", "missing-folder"],
-    "read is age; a reader needs training faces": [
+    "read is age; probes need training faces": [
         *("evaluate", "--model", "MODEL", "--data", "procedural"),
         *("--read", "age"),
     ],

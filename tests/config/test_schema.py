@@ -27,7 +27,7 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("--training.batch_size 0", "training.batch_size is 0; it must be at least 1"),
+        ("--training.batch_size 0", r"training.batch_size is 0; it must be in \[1, inf\)"),
         ("--training.stepz 5", "--training.stepz"),
         ("--training.steps many", "training.steps"),
         ("--data.source svhn", "data.source"),
@@ -45,7 +45,7 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
         ),
         ("--model.time_embedding input", "model.time_embedding is 'input'; it must be left"),
         ("--model.num_raa_blocks 0", "model.num_raa_blocks is 0; it must be left"),
-        ("--model.family report --model.num_raa_blocks -1", "model.num_raa_blocks is -1; it must be 0 or more"),
+        ("--model.family report --model.num_raa_blocks -1", r"model.num_raa_blocks is -1; it must be in \[0, inf\)"),
         ("--model.family report --model.norm_num_groups 8", "model.norm_num_groups is 8; it must be left at 32"),
         (
             "--model.family report --model.attention_head_dim 32",

@@ -37,6 +37,7 @@ def celeba(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["digits", "report_4m", "report_24m", "report_31m", "report_37m"])
 def test_a_configuration_of_the_report_trains(name, celeba, tmp_path):
     AcceleratorState._reset_state(reset_partial_state=True)

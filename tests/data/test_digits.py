@@ -66,9 +66,9 @@ def test_grey_and_colour_of_the_same_pictures_are_two_sets(config, tmp_path, pic
     ("file", "content", "message"),
     [
         ("train-images-idx3-ubyte", None, "it lacks train-images-idx3-ubyte or train-images-idx3-ubyte.gz"),
-        ("train-labels-idx1-ubyte", idx(np.zeros(4, np.uint8)), "holds 3 images and train-labels-idx1-ubyte 4 labels"),
+        ("train-labels-idx1-ubyte", idx(np.zeros(4, np.uint8)), "train has 3 images and 4 labels"),
         ("train-images-idx3-ubyte", b"\x89PNG", "begins with 89504e47; it must be an idx file of 3 dimensions"),
-        ("train-images-idx3-ubyte", idx(np.zeros((3, 2, 2), np.uint8))[:-1], "has 27 bytes; its header tells 28"),
+        ("train-images-idx3-ubyte", idx(np.zeros((3, 2, 2), np.uint8))[:-1], "has 27 bytes; its header states 28"),
     ],
 )
 def test_files_that_are_not_mnist_are_refused(config, tmp_path, file, content, message):

@@ -466,18 +466,6 @@ def test_a_set_larger_than_the_disk_is_refused_before_it_is_begun(config, monkey
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_the_second_copy_that_bad_pictures_need_is_asked_for_too(config, pictures, monkeypatch, tmp_path):
-    root = pictures(["train/a.png", "train/b.png", "test/e.png"])
-    (root / "train" / "c.jpg").write_bytes(b"")
-    size = 16 * 16 * 3
-    usage = shutil.disk_usage(tmp_path)
-    left = iter([usage._replace(free=3 * size), usage._replace(free=2 * size - 1)])
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: next(left))
-    with pytest.raises(ValueError, match=rf"data\.cache_dir is .* {2 * size} bytes are needed and {2 * size - 1} are"):
-        load_images(config("imagefolder", root, on_bad_image="skip"), "train", progress=False)
-    assert list((tmp_path / "cache").iterdir()) == []
-
-
 def test_progress_goes_to_stderr_or_nowhere(config, capsys):
     load_images(config("procedural", num_images=3), "train")
     shown = capsys.readouterr()

@@ -1,60 +1,63 @@
 """Completions that go on where they were cut short, and are drawn anew when anything that went in changes."""
 
+from dataclasses import replace
+
 import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.images import load_images
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.evaluation.cache import Completions
-from halfface_pipeline.evaluation.trials import complete, load_trial, plain_trial
+from halfface_pipeline.evaluation.cache import Completions, complete
+from halfface_pipeline.evaluation.dataset import load_batch, make_plain_batch
 
 DATA = DataConfig(height=20, width=16, num_eval_images=6)
+SAMPLING = SamplingConfig(num_inference_steps=2, num_completions=2, seed=5)
 
 
 @pytest.fixture
 def parts():
     faces = load_images(DATA, "eval", progress=False)
-    return [plain_trial(faces, "bottom", range(first, first + 2)) for first in (0, 2, 4)]
+    return [make_plain_batch(faces, "bottom", range(first, first + 2)) for first in (0, 2, 4)]
 
 
-def test_parts_are_what_the_whole_would_be_and_come_back_from_disk(tiny_pipeline, parts, tmp_path, monkeypatch):
+def test_parts_equal_the_whole_and_are_cached(tiny_pipeline, parts, tmp_path, monkeypatch):
     pipe = tiny_pipeline()
-    whole = complete(pipe, load_trial(pipe, DATA, 6, 1), 2, 2, seed=5, batch_size=4)[1]
-    store = Completions(pipe, tmp_path, "data", 2, 2, batch_size=4)
+    whole = complete(pipe, load_batch(pipe, DATA, 6, 1), SAMPLING, batch_size=4)[1]
+    store = Completions(pipe, tmp_path, "data", SAMPLING, batch_size=4)
     assert store.faces_at_once == 2
-    drawn = [store.draw(part, 2 * place, seed=5) for place, part in enumerate(parts)]
+    drawn = [store.complete(part, 2 * place, seed=5) for place, part in enumerate(parts)]
     assert torch.equal(torch.cat([part.hidden for part in drawn]), whole)
     assert bool(torch.cat([part.visible_kept for part in drawn]).all())
     assert len(list(store.folder.iterdir())) == 3
 
-    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("nothing is to be drawn"))
-    again = Completions(pipe, tmp_path, "data", 2, 2, batch_size=4)
+    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("everything is in the cache"))
+    again = Completions(pipe, tmp_path, "data", SAMPLING, batch_size=4)
     for place, part in enumerate(parts):
-        kept = again.draw(part, 2 * place, seed=5)
+        kept = again.complete(part, 2 * place, seed=5)
         assert torch.equal(kept.hidden, drawn[place].hidden)
         assert torch.equal(kept.visible_kept, drawn[place].visible_kept)
 
 
-def test_a_damaged_part_is_drawn_again(tiny_pipeline, parts, tmp_path):
-    store = Completions(tiny_pipeline(), tmp_path, "data", 2, 2)
-    first = store.draw(parts[0], 0, 0)
+def test_a_damaged_file_is_replaced(tiny_pipeline, parts, tmp_path):
+    store = Completions(tiny_pipeline(), tmp_path, "data", SAMPLING)
+    first = store.complete(parts[0], 0, 0)
     file = next(store.folder.iterdir())
     whole = file.read_bytes()
     for broken in (b"", whole[: len(whole) // 2], b"not an archive"):
         file.write_bytes(broken)
-        assert torch.equal(store.draw(parts[0], 0, 0).hidden, first.hidden)
+        assert torch.equal(store.complete(parts[0], 0, 0).hidden, first.hidden)
         assert file.read_bytes() == whole
 
 
-def test_whatever_changes_a_completion_changes_the_folder(tiny_pipeline, tmp_path):
-    def folder(change=None, data="data", num=2, steps=2, **pipeline):
+def test_settings_have_folders_of_their_own(tiny_pipeline, tmp_path):
+    def folder(change=None, data="data", batch_size=32, sampling=SAMPLING, **pipeline):
         pipe = tiny_pipeline(**pipeline)
         if change:
             change(pipe)
-        return Completions(pipe, tmp_path, data, num, steps).folder
+        return Completions(pipe, tmp_path, data, sampling, batch_size).folder
 
     def other_weights(pipe):
         next(pipe.unet.parameters()).data[0] += 1e-3
@@ -67,15 +70,16 @@ def test_whatever_changes_a_completion_changes_the_folder(tiny_pipeline, tmp_pat
         folder(other_weights),
         folder(other_sampler),
         folder(data="other"),
-        folder(num=3),
-        folder(steps=3),
+        folder(sampling=replace(SAMPLING, num_completions=3)),
+        folder(sampling=replace(SAMPLING, num_inference_steps=3)),
+        folder(batch_size=16),
         folder(hidden_half="top"),
         folder(known_layout="stacked"),
     ]
     assert len(set(folders)) == len(folders) and folder() == folders[0]
 
 
-def test_a_visible_pixel_that_changed_is_noticed(tiny_pipeline, parts, tmp_path, monkeypatch):
+def test_changed_visible_pixels_are_noticed(tiny_pipeline, parts, tmp_path, monkeypatch):
     pipe = tiny_pipeline()
     call = type(pipe).__call__
 
@@ -87,14 +91,37 @@ def test_a_visible_pixel_that_changed_is_noticed(tiny_pipeline, parts, tmp_path,
         return result
 
     monkeypatch.setattr(type(pipe), "__call__", touched)
-    drawn = Completions(pipe, tmp_path, "data", 2, 1).draw(parts[0], 0, 0)
+    drawn = Completions(pipe, tmp_path, "data", SAMPLING).complete(parts[0], 0, 0)
     assert drawn.visible_kept.tolist() == [[True, False], [True, True]]
 
 
-def test_a_model_that_gives_no_numbers_is_told_so(tiny_pipeline, parts, tmp_path):
+def test_values_that_are_not_finite_are_refused(tiny_pipeline, parts, tmp_path):
     pipe = tiny_pipeline()
     next(pipe.unet.parameters()).data.fill_(torch.nan)
-    store = Completions(pipe, tmp_path, "data", 2, 2)
-    with pytest.raises(ValueError, match="not finite numbers at step 1 of DDPMScheduler"):
-        store.draw(parts[0], 0, 0)
+    store = Completions(pipe, tmp_path, "data", SAMPLING)
+    with pytest.raises(ValueError, match="not finite"):
+        store.complete(parts[0], 0, 0)
     assert not store.folder.exists()
+
+
+def test_the_seed_fixes_the_initial_noise(tiny_pipeline):
+    """Samplers and batch sizes get the same noise, faces and seeds different noise."""
+    pipe = tiny_pipeline(48, 40)
+    batch, trained, starts = load_batch(pipe, replace(DATA, height=48, width=40), 3, 2), pipe.scheduler, []
+    pipe.unet.register_forward_pre_hook(lambda module, given: starts.append(given[0][:, :3].clone()))
+
+    def noise(sampler, sampling, **options):
+        starts.clear()
+        pipe.scheduler = make_sampler(sampler, trained)
+        images, hidden = complete(pipe, batch, sampling, **options)
+        assert len(images) == 6 and hidden.shape == (3, 2, 3, 24, 40) and hidden.dtype == torch.uint8
+        return torch.cat(starts[:: sampling.num_inference_steps]), hidden
+
+    first, hidden = noise("ddpm", SAMPLING, batch_size=6)
+    torch.testing.assert_close(noise("dpm++", SAMPLING, batch_size=6)[0], first)
+    small, again = noise("ddpm", SAMPLING, batch_size=2)
+    torch.testing.assert_close(small, first)
+    assert int((again.int() - hidden.int()).abs().max()) <= 1
+    others = [first, noise("ddpm", replace(SAMPLING, seed=6))[0], noise("ddpm", SAMPLING, first=3)[0]]
+    correlation = torch.cat(others).flatten(1).corrcoef() - torch.eye(18)
+    assert correlation.abs().max() < 0.1

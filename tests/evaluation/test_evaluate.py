@@ -4,31 +4,38 @@ import json
 import shutil
 from dataclasses import replace
 
-import numpy as np
 import PIL.Image
 import pytest
 import torch
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.procedural import faces
-from halfface_pipeline.evaluation.catalogue import describe
+from halfface_pipeline.evaluation.cache import Completed, Completions
+from halfface_pipeline.evaluation.config import EvaluationConfig
+from halfface_pipeline.evaluation.dataset import draw_exact_samples, factors_of
 from halfface_pipeline.evaluation.evaluate import evaluate
+from halfface_pipeline.evaluation.metrics.registry import find_metric
 from halfface_pipeline.evaluation.report import as_markdown
 from halfface_pipeline.hub.card_metrics import read_evaluation
 from halfface_pipeline.inference.png_metadata import read_png
+from halfface_pipeline.run_folder.lock import lock_folder
 
 DATA = DataConfig(height=48, width=40, num_eval_images=6)
-QUICK = {"num_faces": 6, "num_completions": 2, "num_inference_steps": 2}
+
+
+def settings(num_faces=6, num_completions=2, num_inference_steps=2, **others):
+    sampling = SamplingConfig("ddpm", num_inference_steps, num_faces, num_completions)
+    return EvaluationConfig(sampling, **others)
 
 
 def value(metrics, measure, row="model"):
     return metrics["measures"][measure]["rows"][row]["value"]
 
 
-def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tmp_path):
+def test_procedural_faces_with_all_baselines(tiny_pipeline, tmp_path):
     pipe, out = tiny_pipeline(48, 40), tmp_path / "out"
     training = replace(DATA, num_images=50)
-    metrics = evaluate(pipe, DATA, out, **QUICK, training=training, num_training=40, command=["halfface", "evaluate"])
+    metrics = evaluate(pipe, DATA, settings(num_training=40), out, training, ["halfface", "evaluate"])
     assert json.loads((out / "metrics.json").read_text()) == metrics
     rows = set(next(iter(metrics["measures"].values()))["rows"])
     assert rows == {"model", "truth", "exact", "other_face", "nearest_training_face", "mean_completion"}
@@ -42,7 +49,7 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
     assert metrics["measures"]["spread"]["rows"]["other_face"] is None
     for name, measure in metrics["measures"].items():
         model = measure["rows"]["model"]
-        assert measure["meaning"] == describe(name).meaning and len(measure["by_seed"]) == 1
+        assert measure["meaning"] == find_metric(name).description and len(measure["by_seed"]) == 1
         assert model["value"] is None or model["num_faces"] == 1 or model["low"] <= model["value"] <= model["high"]
 
     assert metrics["visible_pixels"] == {"faces_kept": 6, "num_faces": 6}
@@ -57,7 +64,7 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
     table = (out / "metrics.md").read_text()
     assert "Distances between sets of images are left out: num_faces is 6" in table
     assert table == as_markdown(metrics) and "## Free factors" in table
-    assert f"| determined pixel error | {error[2]:.4f} [" in table
+    assert f"| determined pixel error | {error[2]:.3g} [" in table
     assert {"completions.png", "extremes.png", "ranks.png"} <= {file.name for file in out.iterdir()}
     assert PIL.Image.open(out / "completions.png").width == 3 * 84 + 4
     for name in ("completions.png", "extremes.png"):
@@ -66,9 +73,9 @@ def test_procedural_faces_are_measured_beside_everything_known(tiny_pipeline, tm
         assert (told["sampler"], told["steps"], told["seed"]) == ("DDPMScheduler", 2, 0)
 
 
-def test_work_cut_short_goes_on_to_the_same_numbers(tiny_pipeline, tmp_path, monkeypatch):
+def test_an_interrupted_evaluation_resumes(tiny_pipeline, tmp_path, monkeypatch):
     pipe = tiny_pipeline(48, 40)
-    whole = evaluate(pipe, DATA, tmp_path / "whole", **QUICK, num_seeds=2, batch_size=4)
+    whole = evaluate(pipe, DATA, settings(num_seeds=2, batch_size=4), tmp_path / "whole")
     call, calls = type(pipe).__call__, []
 
     def stops(*args, **kwargs):
@@ -79,9 +86,9 @@ def test_work_cut_short_goes_on_to_the_same_numbers(tiny_pipeline, tmp_path, mon
 
     monkeypatch.setattr(type(pipe), "__call__", stops)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(pipe, DATA, tmp_path / "parts", **QUICK, num_seeds=2, batch_size=4)
+        evaluate(pipe, DATA, settings(num_seeds=2, batch_size=4), tmp_path / "parts")
     assert not (tmp_path / "parts" / "metrics.json").exists()
-    resumed = evaluate(pipe, DATA, tmp_path / "parts", **QUICK, num_seeds=2, batch_size=4)
+    resumed = evaluate(pipe, DATA, settings(num_seeds=2, batch_size=4), tmp_path / "parts")
     assert len(calls) == 4 + 3  # of six calls, three were done
     assert resumed == whole
     first, second = resumed["measures"]["energy_score"]["by_seed"]
@@ -99,20 +106,19 @@ def write_photos(folder, num):
     return DataConfig("imagefolder", str(folder), holdout=1.0, height=48, width=40)
 
 
-def test_a_copy_of_the_data_goes_on_where_the_first_was_cut_short(tiny_pipeline, tmp_path, monkeypatch):
+def test_a_copy_of_the_data_shares_the_cache(tiny_pipeline, tmp_path, monkeypatch):
     pipe, data = tiny_pipeline(48, 40), write_photos(tmp_path / "photos", 8)
-    whole = evaluate(pipe, data, tmp_path / "out", **{**QUICK, "num_faces": 8})
+    whole = evaluate(pipe, data, settings(8), tmp_path / "out")
     shutil.copytree(tmp_path / "photos", tmp_path / "copy", copy_function=shutil.copyfile)
     moved = replace(data, path=str(tmp_path / "copy"))
-    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("nothing is to be drawn"))
-    again = evaluate(pipe, moved, tmp_path / "out", **{**QUICK, "num_faces": 8})
+    monkeypatch.setattr(type(pipe), "__call__", lambda *_, **__: pytest.fail("everything is in the cache"))
+    again = evaluate(pipe, moved, settings(8), tmp_path / "out")
     assert again["data"] == whole["data"] | {"name": "copy"} and again["measures"] == whole["measures"]
 
 
-def test_photographs_are_audited_by_their_metadata(tiny_pipeline, tmp_path):
+def test_photographs_are_sliced_by_their_metadata(tiny_pipeline, tmp_path):
     data = write_photos(tmp_path / "photos", 40)
-    quick = {**QUICK, "num_faces": 40, "num_inference_steps": 1}
-    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", **quick, slices=["all"])
+    metrics = evaluate(tiny_pipeline(48, 40), data, settings(40, 2, 1, slices=["all"]), tmp_path / "out")
     assert set(metrics["audit"]) == {"known_hair_lightness", "age", "glasses", "place"}
     assert [piece["num_faces"] for piece in metrics["audit"]["age"]["slices"]] == [10] * 4
     assert [piece["name"] for piece in metrics["audit"]["glasses"]["slices"]] == ["0", "1"]
@@ -127,32 +133,27 @@ def test_photographs_are_audited_by_their_metadata(tiny_pipeline, tmp_path):
     assert "exact" not in metrics["measures"]["energy_score"]["rows"] and metrics["free_factors"] == {}
     assert metrics["dark_hair"]["measure"] == "lightness_shift_dark_hair_like"
     table = (tmp_path / "out" / "metrics.md").read_text()
-    assert "## Looks real" in table and "| frechet distance | " in table and "20 real faces against 20" in table
+    assert "## Sets of images" in table and "| frechet distance | " in table and "20 real faces against 20" in table
     assert "| age | 0 to 14.6 | 10 |" in table and "Dark hair" in table
     assert (tmp_path / "out" / "slices.png").exists()
 
 
-def test_other_halves_are_measured_without_the_exact_answer(tiny_pipeline, tmp_path):
+def test_other_halves_have_no_exact_samples(tiny_pipeline, tmp_path):
     pipe = tiny_pipeline(48, 40, hidden_half="left")
-    metrics = evaluate(pipe, DATA, tmp_path, num_faces=4, num_completions=2, num_inference_steps=1)
+    metrics = evaluate(pipe, DATA, settings(4, 2, 1), tmp_path)
     assert "determined_pixel_error" not in metrics["measures"] and metrics["dark_hair"] is None
     assert {"seam_step_centre", "lightness_shift_sides", "energy_score", "spread"} <= set(metrics["measures"])
     assert metrics["visible_pixels"]["faces_kept"] == 4
 
 
-def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatch):
-    """Completions that are exact redraws score as the floor does, up to chance."""
-    from halfface_pipeline.evaluation import cache as completions
-    from halfface_pipeline.evaluation.trials import exact_redraws, held_factors
+def test_exact_samples_score_the_floor(tiny_pipeline, tmp_path, monkeypatch):
+    def complete(store, batch, first, seed):
+        hidden = draw_exact_samples(factors_of(DATA, len(batch.images), first=first), 48, 40, 4, seed=1000 + first)
+        return Completed(hidden, torch.ones(len(hidden), 4, dtype=torch.bool))
 
-    def drawn(store, trial, first, seed):
-        hidden = exact_redraws(held_factors(DATA, len(trial.images), first=first), 48, 40, 4, seed=1000 + first)
-        return completions.Drawn(hidden, torch.ones(len(hidden), 4, dtype=torch.bool))
-
-    monkeypatch.setattr(completions.Completions, "draw", drawn)
-    data = replace(DATA, num_eval_images=48)
-    training = replace(DATA, num_images=200)
-    metrics = evaluate(tiny_pipeline(48, 40), data, tmp_path, num_faces=48, num_completions=4, training=training)
+    monkeypatch.setattr(Completions, "complete", complete)
+    data, training = replace(DATA, num_eval_images=48), replace(DATA, num_images=200)
+    metrics = evaluate(tiny_pipeline(48, 40), data, settings(48, 4), tmp_path, training)
     ratios = metrics["ratios"]
     assert ratios["spread_to_exact"]["low"] < 1 < ratios["spread_to_exact"]["high"]
     assert ratios["energy_score_to_exact"]["low"] < 1 < ratios["energy_score_to_exact"]["high"]
@@ -167,48 +168,72 @@ def test_a_true_sampler_is_told_from_another(tiny_pipeline, tmp_path, monkeypatc
 
 
 def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
-    metrics = evaluate(tiny_pipeline(48, 40), DATA, tmp_path / "evaluation", **QUICK)
+    metrics = evaluate(tiny_pipeline(48, 40), DATA, settings(), tmp_path / "evaluation")
     found = read_evaluation(tmp_path)
     assert found.values["energy_score"] == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
     row = next(row for row in found.metrics if row["metric"] == "energy score")
-    assert (
-        row["model"].startswith(f"{found.values['energy_score']:.4g} (") and row["oracle"] and row["mismatched_half"]
-    )
+    assert row["model"].startswith(f"{found.values['energy_score']:.4g} (")
+    assert row["oracle"] and row["mismatched_half"]
     assert not any(name.startswith("lightness_shift") for name in found.values)
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"num_faces": 7}, "num_faces is 7; the held-out part has 6"),
-        ({"num_faces": 1}, "num_faces is 1; another face's half needs at least 2"),
-        ({"num_faces": 2, "num_completions": 1}, "num_completions is 1; the spread needs at least 2"),
-        ({"num_seeds": 0}, "num_seeds is 0"),
-        ({"num_training": 0}, "num_training is 0"),
-        ({"slices": ["age"], "num_faces": 6}, "num_faces is 6; slices need at least 20, 10 in each of two"),
-        ({"features": "inception"}, "features is 'inception'"),
+        ({"num_faces": 1}, "num_faces is 1; it must be at least 2"),
+        ({"num_completions": 1}, "num_completions is 1; it must be at least 2"),
+        ({"num_seeds": 0}, "num_seeds is 0; it must be at least 1"),
+        ({"num_training": 0}, "num_training is 0; it must be at least 1"),
+        ({"batch_size": -1}, "batch_size is -1; it must be at least 1"),
+        ({"features": "inception"}, "features is 'inception'; it must be one of pixels"),
+        ({"slices": ["age"], "num_faces": 19}, "num_faces is 19; it must be at least 20 with slices age"),
+        ({"read": ["age"], "num_faces": 19}, "num_faces is 19; it must be at least 20 with read age"),
     ],
 )
-def test_what_cannot_be_done_is_refused_before_the_work(tiny_pipeline, tmp_path, arguments, message):
+def test_settings_out_of_range_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        evaluate(tiny_pipeline(48, 40), DATA, tmp_path / "out", **arguments)
+        settings(**arguments)
+
+
+def test_the_last_seed_is_in_range():
+    sampling = SamplingConfig(num_faces=2, num_completions=2, seed=2**63 - 2)
+    assert list(EvaluationConfig(sampling, num_seeds=2).seeds) == [2**63 - 2, 2**63 - 1]
+    with pytest.raises(ValueError, match=r"seed of the last repetition is 9223372036854775808; .* 0 to 2\*\*63 - 1"):
+        EvaluationConfig(sampling, num_seeds=3)
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "message"),
+    [
+        ({}, settings(7), "num_faces is 7; the held-out part has 6"),
+        ({"height": 50}, settings(), "the model generates 48x40 with 3"),
+        ({"channels": 1}, settings(), "the model generates 48x40 with 3"),
+        ({"num_eval_images": 20}, settings(20, slices=["age"]), "slices has age; the columns are long_hair, "),
+    ],
+)
+def test_unsuitable_data_are_refused_before_the_work(tiny_pipeline, tmp_path, change, config, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(tiny_pipeline(48, 40), replace(DATA, **change), config, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_a_missing_column_is_named_with_those_there_are(tiny_pipeline, tmp_path):
-    data = write_photos(tmp_path / "photos", 20)
-    with pytest.raises(ValueError, match="slices has hair; the columns are age, glasses, place"):
-        evaluate(tiny_pipeline(48, 40), data, tmp_path / "out", num_faces=20, slices=["age", "hair"])
+def test_faces_trained_on_are_named_or_refused(tiny_pipeline, tmp_path):
+    data = replace(write_photos(tmp_path / "photos", 12), holdout=0.5)
+    for row in range(12):  # every picture a second time, under another name
+        shutil.copy(tmp_path / "photos" / f"{row:03d}.png", tmp_path / "photos" / f"again-{row:03d}.png")
+    metrics = evaluate(tiny_pipeline(48, 40), data, settings(2, 2, 1), tmp_path / "own", data)
+    names = metrics["data"]["trained_on"]
+    warning = f"**{len(names)} of these faces are also in the training part**: {', '.join(names)}."
+    assert len(names) > 0 and warning in (tmp_path / "own" / "metrics.md").read_text()
+    other = replace(data, holdout=1.0)
+    with pytest.raises(ValueError, match=r"24 faces in it are pictures the model was trained on"):
+        evaluate(tiny_pipeline(48, 40), other, settings(24, 2, 1), tmp_path / "out", data)
+    assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("change", [{"height": 50}, {"channels": 1}])
-def test_faces_of_another_size_are_refused(tiny_pipeline, tmp_path, change):
-    with pytest.raises(ValueError, match="the model draws 48x40 with 3"):
-        evaluate(tiny_pipeline(48, 40), replace(DATA, **change), tmp_path / "out", num_faces=2)
-
-
-def test_pixels_that_are_not_numbers_are_told(tiny_pipeline, tmp_path):
-    pipe = tiny_pipeline(48, 40)
-    next(pipe.unet.parameters()).data.fill_(np.nan)
-    with pytest.raises(ValueError, match="not finite numbers at step 1"):
-        evaluate(pipe, DATA, tmp_path / "out", **QUICK)
+def test_two_evaluations_in_one_folder_are_refused(tiny_pipeline, tmp_path):
+    with lock_folder(tmp_path, "--out", "evaluation"), pytest.raises(ValueError) as error:
+        evaluate(tiny_pipeline(48, 40), DATA, settings(2, 2, 1), tmp_path)
+    assert str(error.value).startswith(f"--out is {str(tmp_path)!r}, in which another evaluation is running; stop it")
+    assert [file.name for file in tmp_path.iterdir()] == [".lock"]
+    evaluate(tiny_pipeline(48, 40), DATA, settings(2, 2, 1), tmp_path)

@@ -1,6 +1,7 @@
-"""Feature networks: the published weights see what they should, and what is missing is told in a line."""
+"""Feature networks: published weights classify as they should, and what is missing is named in a line."""
 
 import json
+import sys
 
 import numpy as np
 import PIL.Image
@@ -28,7 +29,7 @@ def photo(name):
     return torch.from_numpy(np.array(picture.crop((left, 0, left + side, side)))).permute(2, 0, 1)[None]
 
 
-def test_resizing_is_that_of_pil_without_rounding():
+def test_resizing_is_pils_without_rounding():
     images = torch.randint(0, 256, (2, 3, 40, 30), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(resized(images, 40, 30), images.float())
     small = resized(images, 17, 13)
@@ -75,7 +76,7 @@ def test_dinov2_comes_from_a_folder(tiny_dinov2):
     assert network.size == (28, 28) and torch.allclose(network(images), wanted, atol=1e-5)
 
 
-def test_a_network_that_is_not_there_names_the_others(tmp_path):
+def test_missing_networks_name_the_others(tmp_path):
     with pytest.raises(
         ValueError, match=r"features is 'dinov2', which needs.*could not be loaded.*Others: pixels"
     ) as told:
@@ -91,6 +92,18 @@ def test_a_network_that_is_not_there_names_the_others(tmp_path):
         load_features("pixels", str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("name", "package"), [("dinov2", "transformers"), ("efficientnet_lite0", "efficientnet_lite_pytorch")]
+)
+def test_the_extra_is_named_where_it_is_missing(monkeypatch, name, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ValueError) as error:
+        load_features(name)
+    message = str(error.value)
+    assert message.startswith(f"features is {name!r}, which needs pip install 'halfface-pipeline[eval]'")
+    assert package in message and "\n" not in message
+
+
 def test_labels_are_those_of_the_drawing():
     factors = draw_factors(0, range(200))
     found = labels(factors)
@@ -103,7 +116,7 @@ def test_labels_are_those_of_the_drawing():
     assert torch.equal(found.numbers[:, end].isnan(), found.classes["long_hair"] == 0)
 
 
-def test_the_face_reader_learns_and_comes_back_from_its_folder(tmp_path):
+def test_the_face_reader_learns_and_is_loaded(tmp_path):
     told = train_face_reader(tmp_path / "reader", num_faces=960, epochs=3, num_held_out=300, progress=False)
     assert told == json.loads((tmp_path / "reader" / "faces.json").read_text())
     for name in ("long_hair", "hair_colour", "clothing"):
@@ -121,7 +134,7 @@ def test_the_face_reader_learns_and_comes_back_from_its_folder(tmp_path):
 
 
 @pytest.mark.parametrize("argument", ["num_faces", "epochs", "num_held_out"])
-def test_the_face_reader_refuses_what_it_cannot_learn_from(tmp_path, argument):
+def test_the_face_reader_refuses_too_little(tmp_path, argument):
     with pytest.raises(ValueError, match=f"{argument} is 0"):
         train_face_reader(tmp_path / "reader", **{argument: 0})
     assert not (tmp_path / "reader").exists()

@@ -35,16 +35,16 @@ def test_a_killed_evaluation_goes_on_with_the_samples_it_has(tiny_pipeline, tmp_
     until, kept = time.monotonic() + ALIVE_SECONDS, []
     while len(kept) < 3 and process.poll() is None and time.monotonic() < until:
         time.sleep(0.01)
-        kept = sorted((tmp_path / "killed").glob("completions/*/*.npz"))
+        kept = sorted((tmp_path / "killed").glob("completions/*/seed*.npz"))
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = sorted((tmp_path / "killed").glob("completions/*/*.npz"))
+    kept = sorted((tmp_path / "killed").glob("completions/*/seed*.npz"))
     assert 3 <= len(kept) < 24 and not (tmp_path / "killed" / "metrics.json").exists()
     written = [file.stat().st_mtime_ns for file in kept]
 
     assert main(words(tmp_path, "killed")) == 0
     assert [file.stat().st_mtime_ns for file in kept] == written
-    assert len(list((tmp_path / "killed").glob("completions/*/*.npz"))) == 24
+    assert len(list((tmp_path / "killed").glob("completions/*/seed*.npz"))) == 24
     assert main(words(tmp_path, "whole")) == 0
     resumed, whole = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("killed", "whole"))
     assert {**resumed, "command": []} == {**whole, "command": []}

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.evaluation.slices import audit, choose, columns_of, dark_hair_measure, slices_of
-from halfface_pipeline.evaluation.trials import held_factors
+from halfface_pipeline.evaluation.dataset import factors_of
+from halfface_pipeline.evaluation.slices import audit, choose_slices, columns_of, slices_of
 
 NAN = float("nan")
 
@@ -67,10 +67,10 @@ def test_the_worst_slice_is_found_with_the_gap_as_a_ratio():
     assert score["low"] < score["value"] < score["high"] and score["num_faces"] == 20
 
 
-def test_a_slice_without_fault_takes_no_part_in_the_correction():
+def test_gaps_over_slices_without_error_are_left_out():
     model = rows(1) | {"determined_pixel_error": torch.zeros(40)}
     gaps = audit({"kind": np.arange(40) % 2}, model, rows(1), rows(1))["kind"]["gaps"]
-    assert gaps["determined_pixel_error"]["q_value"] is None
+    assert "determined_pixel_error" not in gaps
     assert gaps["energy_score"]["q_value"] == pytest.approx(gaps["energy_score"]["p_value"])
 
 
@@ -85,19 +85,17 @@ def test_slices_of_few_faces_are_shown_and_not_compared():
 
 def test_columns_are_chosen_by_name():
     columns = {"age": np.arange(30), "happy": np.arange(30)}
-    assert choose(columns, [], 5) == {}
-    assert set(choose(columns, ["all"], 20)) == {"age", "happy"}
-    assert choose(columns, ["happy"], 20)["happy"].tolist() == list(range(20))
+    assert choose_slices(columns, [], 5) == {}
+    assert set(choose_slices(columns, ["all"], 20)) == {"age", "happy"}
+    assert choose_slices(columns, ["happy"], 20)["happy"].tolist() == list(range(20))
     with pytest.raises(ValueError, match="slices has hair; the columns are age, happy"):
-        choose(columns, ["age", "hair"], 20)
-    with pytest.raises(ValueError, match="slices has nothing to take; the columns are none"):
-        choose({}, ["all"], 20)
-    with pytest.raises(ValueError, match="num_faces is 19; slices need at least 20"):
-        choose(columns, ["age"], 19)
+        choose_slices(columns, ["age", "hair"], 20)
+    with pytest.raises(ValueError, match="slices is 'all'; the data have no column"):
+        choose_slices({}, ["all"], 20)
 
 
 def test_procedural_faces_are_sliced_by_what_they_are_drawn_from():
-    factors = held_factors(DataConfig(), 12)
+    factors = factors_of(DataConfig(), 12)
     columns = columns_of({}, factors)
     assert {"glasses", "hair_colour", "neckline", "long_hair", "skin_lightness", "smile", "yaw"} <= set(columns)
     assert "skin" not in columns and all(len(values) == 12 for values in columns.values())
@@ -105,9 +103,3 @@ def test_procedural_faces_are_sliced_by_what_they_are_drawn_from():
     lightness = {name: columns["hair_lightness"][columns["hair_colour"] == name] for name in columns["hair_colour"]}
     assert all(values.max() < 20 for name, values in lightness.items() if name == "black")
     assert list(columns_of({"age": np.zeros(2)}, None)) == ["age"]
-
-
-def test_the_measure_of_dark_hair():
-    assert dark_hair_measure(["spread", "lightness_shift_dark_hair"]) == "lightness_shift_dark_hair"
-    assert dark_hair_measure(["lightness_shift_dark_hair_like"]) == "lightness_shift_dark_hair_like"
-    assert dark_hair_measure(["spread"]) is None

@@ -51,7 +51,7 @@ def test_step_size_1_is_the_trained_schedule():
     for matching in ("proportional", "log_snr", "exact"):
         scheduler = steps_of_size(PROCESS, 1, matching, "fixed_large")
         assert scheduler.timesteps.tolist() == list(range(999, -1, -1))
-        assert torch.equal(scheduler.steps.alphas_cumprod.flip(0), scheduler.alphas_cumprod)
+        assert torch.equal(scheduler.steps.alphas_cumprod.flip(0), scheduler.trained_alphas_cumprod)
     assert steps_of_size(PROCESS, 40, "exact").timesteps.tolist() == list(range(999, 38, -40))
 
 

@@ -4,7 +4,9 @@ import pytest
 
 from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.evaluation.trials import hair_colours, load_trial, region
+from halfface_pipeline.evaluation.dataset import load_batch
+from halfface_pipeline.evaluation.factors import hair_colours
+from halfface_pipeline.evaluation.metrics.colour import region
 from halfface_pipeline.experiments.objectives import _by_hair_colour, noise_prediction_error, objectives
 from tests.oracles import GaussianDenoiser
 
@@ -19,7 +21,7 @@ def oracle_pipeline(tiny_pipeline, prediction_type):
 
 
 def test_errors_agree_across_prediction_types(tiny_pipeline):
-    trial = load_trial(tiny_pipeline(48, 40), DATA, 4, 1)
+    trial = load_batch(tiny_pipeline(48, 40), DATA, 4, 1)
     errors = [
         noise_prediction_error(oracle_pipeline(tiny_pipeline, kind), trial)
         for kind in ("epsilon", "v_prediction", "sample")
@@ -33,7 +35,7 @@ def test_errors_agree_across_prediction_types(tiny_pipeline):
 
 
 def test_brighter_hair_is_measured_per_colour(tiny_pipeline):
-    trial = load_trial(tiny_pipeline(48, 40), DATA, 16, 1)
+    trial = load_batch(tiny_pipeline(48, 40), DATA, 16, 1)
     mask = region(trial.factors, ("hair",), 48, 40) & trial.determined
     names = hair_colours(trial.factors)
     brighter = (trial.truth[:, None].int() + 25).clamp(0, 255).expand(-1, 2, -1, -1, -1)
@@ -46,7 +48,7 @@ def test_brighter_hair_is_measured_per_colour(tiny_pipeline):
 
 
 def test_models_are_compared_with_exact_samples(tiny_pipeline):
-    trial = load_trial(tiny_pipeline(48, 40), DATA, 6, 2)
+    trial = load_batch(tiny_pipeline(48, 40), DATA, 6, 2)
     models = {}
     for name in ("epsilon", "v_prediction"):
         pipe = tiny_pipeline(48, 40, prediction_type=name)
@@ -63,6 +65,6 @@ def test_models_are_compared_with_exact_samples(tiny_pipeline):
 
 def test_photographs_and_other_halves_are_refused(tiny_pipeline):
     pipe = tiny_pipeline(48, 40, hidden_half="left")
-    trial = load_trial(pipe, DATA, 2, 2)
+    trial = load_batch(pipe, DATA, 2, 2)
     with pytest.raises(ValueError, match="hidden_half is 'left' or the faces are photographs"):
         objectives({"left": (pipe, pipe.scheduler)}, trial, TWO)

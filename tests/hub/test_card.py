@@ -1,6 +1,7 @@
 """What a card tells of a run's figures, and that the Hub reads them."""
 
 import ast
+import dataclasses
 import json
 import re
 import shutil
@@ -11,18 +12,23 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from halfface_pipeline.config.samplers import SAMPLERS
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, NoiseConfig
-from halfface_pipeline.diffusion.samplers import SAMPLERS, make_sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.hub.card import is_as_rendered, render_card
 from halfface_pipeline.hub.card_metrics import training_cost_words
+from tests.conftest import TINY_MODEL
 from tests.hub_server import card_faults
 
 DEMO = Path(__file__).parents[2] / "docs" / "results" / "demo.json"
 
 
 def rendered(run, config=None, **named):
+    config = config or Config()
+    if config.model == ModelConfig():  # counting the operations of the default network takes seconds
+        config = dataclasses.replace(config, model=TINY_MODEL)
     log = [{"loss": 0.5, "step": 1, "images_seen": 640, "images_per_second": 2.0}]
-    return render_card(run, config or Config(), 10, 37_808_451, log, "s.png", "someone/model", **named)
+    return render_card(run, config, 10, 37_808_451, log, "s.png", "someone/model", **named)
 
 
 def evaluated(run, metrics, pictures=()):
@@ -149,7 +155,8 @@ def test_a_card_of_whole_images_speaks_of_no_halves(tmp_path, family):
     model = ModelConfig(family=family, hidden_half="all", block_out_channels=(32, 64))
     text = rendered(tmp_path, Config(model=model, data=DataConfig(channels=1)))
     assert card_faults(text) == [] and "half" not in text.lower().replace("halfface", "")
-    assert ("trust_remote_code=True" in text) == (family == "report")
+    assert "FacePriorPipeline.from_pretrained(" in text
+    assert ('DDPMPipeline.from_pretrained("someone/model", trust_remote_code=True)' in text) == (family == "report")
 
 
 def test_an_edit_is_noticed(tmp_path):
@@ -167,7 +174,7 @@ def test_the_time_of_a_training_is_added_up_over_its_log():
 
 def test_a_quote_in_a_name_leaves_the_code_valid(tmp_path):
     log = [{"loss": 0.5, "step": 1}]
-    text = render_card(tmp_path, Config(), 10, 1, log, "s.png", 'runs/it"s \\ mine')
+    text = render_card(tmp_path, Config(model=TINY_MODEL), 10, 1, log, "s.png", 'runs/it"s \\ mine')
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         ast.parse(block)
     assert text.count(repr_of := json.dumps('runs/it"s \\ mine')) >= 2, repr_of

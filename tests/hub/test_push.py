@@ -1,5 +1,6 @@
 """Pushing to and loading from the Hub, against a stand-in that speaks its protocol (tests/hub_server.py)."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
+from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline, RespacedDDPMScheduler
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.config.schema import (
     Config,
@@ -32,7 +33,8 @@ from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.hub.push import keep_license, refresh_card, run_files
 from halfface_pipeline.inference.png_metadata import read_png
-from halfface_pipeline.remote_code.pipeline import SOURCES, readdress
+from halfface_pipeline.remote_code.model_files import readdress
+from halfface_pipeline.remote_code.pipeline import SOURCES
 from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
@@ -109,7 +111,7 @@ def test_a_pushed_model_loads_and_draws_the_same(pushed, hub, name):
     files = hub.repos[f"someone/{name}"].files()
     parts = {"model_index.json", "unet/config.json", "scheduler/scheduler_config.json"}
     assert files.keys() >= CODE | parts | {"unet/diffusion_pytorch_model.safetensors", "README.md"}
-    components = {"unet/report_network.py", "scheduler/respaced_ddpm.py", "scheduler/respacing.py"}
+    components = {"unet/report_network.py", "scheduler/respaced_ddpm.py"}
     assert components <= files.keys() if name == "report" else not components & files.keys()
     assert hub.repos[f"someone/{name}"].messages[:2] == ["initial commit", f"Put up {name}"]
     assert found["url"].startswith(f"{hub.url}/someone/{name}/commit/")
@@ -172,6 +174,22 @@ def test_models_work_without_the_package(pushed, hub, place, clean_python):
         assert there.keys() == first.keys()
         code = {path for path in first if path.endswith(".py")}
         assert {path: there[path] for path in code} == {path: first[path] for path in code}
+
+
+def test_a_prior_is_pushed_and_works_without_the_package(hub, place, clean_python):
+    torch.manual_seed(0)
+    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
+    FacePriorPipeline(network, training_scheduler(NoiseConfig(), "epsilon"), 20, 16).save_pretrained(place / "prior")
+    first = client("push_prior", hub, place)
+    elsewhere = client(
+        "prior_without_package", hub, place, clean_python, source=False, HF_HOME=str(place / "hf prior")
+    )
+    assert len({*first, *elsewhere}) == 1
+    files, again = (hub.repos[f"someone/{name}"].files() for name in ("prior", "prior-elsewhere"))
+    assert files.keys() >= {"pipeline.py", "posterior.py", "masks.py", "README.md"} and again.keys() == files.keys()
+    code = [path for path in files if path.endswith(".py")]
+    assert [files[path] for path in code] == [again[path] for path in code]
+    assert b'mask="bottom"' in files["README.md"]
 
 
 def test_what_was_loaded_once_loads_offline(pushed, hub, place):

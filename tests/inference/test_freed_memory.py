@@ -6,9 +6,10 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries keep freed memory by other rules"),
+]
 KEPT = """
 import resource, torch
 from halfface_pipeline.inference.speed import keep_freed_memory

@@ -51,5 +51,5 @@ def test_other_upsampling_stays(settings):
 
 
 def test_a_size_of_its_own_is_refused():
-    with pytest.raises(ValueError, match="output_size is 7; a folded upsampling doubles the size"):
+    with pytest.raises(ValueError, match="output_size is 7; it must be None"):
         FoldedUpsample(torch.nn.Conv2d(2, 2, 3, padding=1))(torch.zeros(1, 2, 3, 3), 7)

@@ -143,6 +143,7 @@ def save_killed_before(event, folder):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
 
 
+@pytest.mark.slow
 def test_a_process_killed_before_any_operation_on_a_file_leaves_whole_checkpoints(tmp_path):
     event, newest = 0, []
     killed = True

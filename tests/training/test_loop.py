@@ -15,7 +15,7 @@ from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import Config, NoiseConfig, ObjectiveConfig
 from halfface_pipeline.diffusion.loss import denoising_loss
 from halfface_pipeline.diffusion.networks import build_network, num_parameters, training_cost
@@ -204,16 +204,21 @@ def test_the_average_is_saved_with_the_batch_statistics_of_the_trained_network(t
 
 
 @pytest.mark.parametrize("family", ["unet2d", "report"])
-def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(tiny_config, family):
+def test_a_run_of_whole_grey_images_is_a_prior_with_a_grid_of_samples(tiny_config, family):
     model = dataclasses.replace(TINY_MODEL if family == "unet2d" else TINY_REPORT_MODEL, hidden_half="all")
     data, noise = dataclasses.replace(tiny_config.data, channels=1), NoiseConfig(num_train_timesteps=200)
     config = dataclasses.replace(tiny_config, model=model, data=data, noise=noise)
     config = changed(config, "sampling", num_faces=2, num_completions=3, num_inference_steps=1)
     folder = train(config)
     index = json.loads((folder / "model_index.json").read_text())
-    assert index["_class_name"] == "DDPMPipeline"
+    assert (index["_class_name"], index["height"], index["width"]) == ("FacePriorPipeline", 20, 16)
     assert index["unet"][0] == ("diffusers" if family == "unet2d" else "report_network")
-    assert not (folder / "pipeline.py").exists()
+    assert {"pipeline.py", "posterior.py", "masks.py"} <= {file.name for file in folder.iterdir()}
+    prior = FacePriorPipeline.from_pretrained(folder)
+    prior.set_progress_bar_config(disable=True)
+    face = torch.rand(1, 20, 16)
+    completed = prior(face, "top", method="pigdm", num_inference_steps=2, output_type="pt").images
+    assert torch.equal(completed[0, :, 10:], face[:, 10:]) and not torch.equal(completed[0, :, :10], face[:, :10])
     with PIL.Image.open(folder / "samples" / "step-0000006.png") as picture:
         assert picture.size == (3 * (16 * 5 + 4) + 4, 2 * (20 * 5 + 4) + 16)
         assert (picture.text["Comment"], picture.text["sampler"]) == ("AI-generated", "ddpm")
@@ -226,7 +231,7 @@ def test_a_run_of_whole_grey_images_is_a_ddpm_pipeline_with_a_grid_of_samples(ti
     assert (image.mode, image.size) == ("L", (16, 20))
     card = (folder / "README.md").read_text()
     assert "unconditional-image-generation" in card and "grey images of 20x16" in card and "{{" not in card
-    assert ("trust_remote_code=True" in card) == (family == "report")
+    assert "FacePriorPipeline.from_pretrained(" in card
 
 
 def test_the_exact_denoiser_of_constant_whole_images_has_no_loss(tiny_pipeline):

@@ -10,13 +10,13 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import gradio as gr
 import numpy as np
 import torch
 
-from ..config.schema import SamplerName
+from ..config.samplers import SAMPLERS
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import model_metadata
 from ..inference.photos import frame_warnings
@@ -70,7 +70,7 @@ class Handlers:
     def samplers(self) -> list[str]:
         """Samplers that the model can use."""
         usable = []
-        for name in get_args(SamplerName):
+        for name in SAMPLERS:
             with contextlib.suppress(ValueError):
                 make_sampler(name, self.pipe.scheduler)
                 usable.append(name)

@@ -18,18 +18,21 @@ from ..inference.complete import Completion, complete_halves, model_name, reprod
 from ..inference.load import check_crop, open_photo
 from ..inference.photos import Crop, FramedPhoto, frame_photo
 from ..inference.png_metadata import LIMITS, read_png, save_png
+from ..inference.prior import is_prior
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..photo.frame import bounds
 from ..remote_code.halves import join, to_canonical
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from .complete_prior import add_mask, complete_prior
 from .options import (
     add_device,
     add_model,
     add_out,
     add_sampling,
     add_speed,
+    crop_box,
     model_on_device,
     output_folder,
     photo_files,
@@ -65,6 +68,8 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
     add_model(parser, required=False)
     add_sampling(parser, n=8, steps=FEW_STEPS, scheduler=FEW_STEP_SAMPLER)
+    parser.set_defaults(steps=None, scheduler=None)  # a prior has others
+    add_mask(parser)
     add_speed(parser)
     add_device(parser)
     add_out(parser)
@@ -80,7 +85,9 @@ def add_redraw(commands: Any) -> None:
         "report whether the pixels are the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
-    parser.add_argument("pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the page")
+    parser.add_argument(
+        "pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the web page"
+    )
     add_model(parser, "the model that generated them")
     add_device(parser)
     parser.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
@@ -88,6 +95,14 @@ def add_redraw(commands: Any) -> None:
 
 
 def _complete(options: argparse.Namespace) -> None:
+    if is_prior(options.model):
+        complete_prior(options)
+        return
+    for name in ("mask", "method"):
+        if getattr(options, name) is not None:
+            raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
+    options.scheduler = options.scheduler or FEW_STEP_SAMPLER
+    options.steps = FEW_STEPS if options.steps is None else options.steps
     sampling = sampling_config(options)
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
@@ -129,11 +144,7 @@ def _complete(options: argparse.Namespace) -> None:
 def _crop(text: str | None) -> Crop:
     if text is None or text == "centre":
         return text  # type: ignore[return-value]
-    try:
-        left, top, right, bottom = (int(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
-    return left, top, right, bottom
+    return crop_box(text)
 
 
 def _face(text: str) -> int | None:

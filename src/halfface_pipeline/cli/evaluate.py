@@ -1,94 +1,104 @@
 """`halfface evaluate`."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from ..config.schema import SamplerName
 from ..diffusion.samplers import make_sampler
+from ..evaluation.config import NUM_TRAINING, EvaluationConfig
 from ..evaluation.dataset import evaluation_data, training_data
-from ..evaluation.evaluate import NUM_TRAINING, evaluate
+from ..evaluation.evaluate import FILES, REPORT, evaluate
 from ..evaluation.features import NAMES
+from ..evaluation.figures import SHEET
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
-from ..inference.load import load_pipeline
-from .options import output_folder, seed
+from ..inference.prior import is_prior, load_prior_of_half
+from .options import (
+    SAMPLERS,
+    add_batch_size,
+    add_device,
+    add_model,
+    add_out,
+    add_seed,
+    model_on_device,
+    output_folder,
+    refuse_overwriting,
+    sampling_config,
+)
 
 
 def add_evaluate(commands: Any) -> None:
     """Adds the command `evaluate` to the sub-parsers of `halfface`."""
     parser = commands.add_parser(
         "evaluate",
-        help="measure a model on held-out halves",
-        description="Complete held-out halves and measure the result beside its floor and ceiling. The same "
-        "command goes on where it was cut short; other measures of the same completions draw none anew.",
+        help="evaluate a model on held-out halves",
+        description="Complete held-out halves and measure the result next to baselines. The same command resumes an "
+        "interrupted evaluation; other metrics of the same completions generate none again.",
         example="halfface evaluate --model runs/demo --out runs/demo/evaluation",
     )
     parser.add_argument(
         "--data", help="`procedural` or a folder of photos (default: the data the model was trained on)"
     )
     parser.add_argument("--num-faces", type=int, default=64, help="held-out faces (default 64)")
-    parser.add_argument("-n", type=int, default=4, help="completions of each (default 4)")
-    parser.add_argument("--seeds", type=int, default=1, metavar="S", help="complete all anew with S seeds (default 1)")
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="S", help="repeat all completions with S seeds (default 1)"
+    )
     parser.add_argument(
         "--features",
         metavar="NAME",
         help=f"feature network: {', '.join(NAMES)} (default pixels for procedural faces, dinov2 for photographs)",
     )
-    parser.add_argument("--features-path", metavar="PATH", help="where its weights lie, if not found by name")
+    parser.add_argument("--features-path", metavar="PATH", help="where its weights are, if not found by name")
     parser.add_argument("--slices", metavar="COLUMNS", help="compare faces by these columns, A,B,C or `all`")
     parser.add_argument(
         "--read",
         metavar="COLUMNS",
-        help="say whether completions look older, happier and so on, by readers of these columns: A,B,C or `all`",
+        help="whether completions look older, happier and so on, by probes of these columns: A,B,C or `all`",
     )
     parser.add_argument(
         "--num-training",
         type=int,
         default=NUM_TRAINING,
         metavar="N",
-        help=f"training faces searched for the nearest one, and learned from by --read (default {NUM_TRAINING})",
+        help=f"training faces to search for the nearest one, and to fit --read to (default {NUM_TRAINING})",
     )
-    parser.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder or Hub id")
+    parser.add_argument("-n", type=int, default=4, help="completions per face (default 4)")
+    add_model(parser)
     parser.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-    names = ", ".join(get_args(SamplerName))
-    parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{names} (default ddpm)")
-    parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
-    parser.add_argument("--seed", type=seed, default=0, help="makes the draw repeatable (default 0)")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to write to")
+    parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{SAMPLERS} (default ddpm)")
+    add_device(parser)
+    add_batch_size(parser)
+    add_seed(parser, "seed of the completions")
+    add_out(parser)
     parser.set_defaults(command=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    pipe = load_pipeline(options.model)
+    out = output_folder(options.out)
+    refuse_overwriting(out, FILES)
+    pipe: Any = load_prior_of_half(options.model) if is_prior(options.model) else model_on_device(options)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
-    out = output_folder(options.out)
-    given = {name: value for name, value in vars(options).items() if name not in ("command", "name", "n")}
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
-    metrics = evaluate(
-        pipe,
-        data,
-        out,
-        options.num_faces,
-        options.n,
-        options.steps,
-        options.seed,
+    config = EvaluationConfig(
+        replace(sampling_config(options), num_faces=options.num_faces),
         options.batch_size,
         options.seeds,
         options.features or ("pixels" if data.source == "procedural" else "dinov2"),
         options.features_path,
         _names(options.slices),
         _names(options.read),
-        training_data(options.model),
         options.num_training,
-        ["halfface", "evaluate", f"-n={options.n}", *words],
     )
+    given = {name: value for name, value in vars(options).items() if name not in ("command", "name", "n")}
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in given.items() if value is not None]
+    command = ["halfface", "evaluate", f"-n={options.n}", *words]
+    metrics = evaluate(pipe, data, config, out, training_data(options.model), command)
     print(as_markdown(metrics, full=False))
-    print(f"everything: {out / 'metrics.md'}")
+    print(f"report: {out / REPORT}")
     if refresh_card(Path(options.model), out):
         print(f"model card: {Path(options.model) / 'README.md'}")
-    print(f"picture: {out / 'completions.png'}")
+    print(f"picture: {out / SHEET}")
 
 
 def _names(words: str | None) -> list[str]:

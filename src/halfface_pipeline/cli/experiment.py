@@ -1,7 +1,6 @@
 """`halfface experiment`: the report's figures and tables."""
 
 import argparse
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,17 @@ from diffusers import SchedulerMixin
 from ..config.schema import DataConfig, NoiseConfig, SamplingConfig
 from ..data.images import load_images
 from ..diffusion.samplers import make_sampler, training_scheduler
-from ..evaluation.dataset import evaluation_data
-from ..evaluation.trials import EvaluationBatch, load_trial
-from ..experiments import noise_levels, sampling
+from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
+from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
+from ..experiments.prior import default_methods, prior
 from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
 from ..inference.complete import model_name
 from ..inference.load import load_pipeline
+from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .options import SAMPLERS, Parser, add_batch_size, add_out, add_seed, output_folder, sampling_config
 
@@ -47,9 +47,7 @@ def add_experiments(commands: Any) -> None:
             example=f"halfface experiment {name} {example} --out {name}",
         )
         kind.set_defaults(command=_command, run=run)
-        kind.add_argument(
-            "--quick", action="store_true", help="4 faces and 2 completions where any are made: minutes on a CPU"
-        )
+        kind.add_argument("--quick", action="store_true", help="4 faces with 2 completions each, minutes on a CPU")
         add_seed(kind, "seed of the noise")
         add_out(kind)
         return kind
@@ -66,16 +64,21 @@ def add_experiments(commands: Any) -> None:
     losses = add("objectives", _objectives, text, "--model runs/v runs/epsilon")
     text = "loss and learning rate of runs, with a count of spikes (figures 5 to 9)"
     curves = add("training", _training, text, "--model runs/demo")
+    text = "a generative prior under every method compared with a conditional model"
+    both = add("prior", _prior, text, "--prior runs/prior_demo --model runs/prior_demo_bottom")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
-    for kind in (steps, variance, new, few):
+    both.add_argument("--prior", required=True, metavar="RUN_OR_ID", help="model of model.hidden_half all")
+    both.add_argument("--methods", nargs="+", metavar="NAME", help="methods of the prior (default all)")
+    both.add_argument("--steps", type=int, default=25, help="denoising steps (default 25)")
+    for kind in (steps, variance, new, few, both):
         kind.add_argument("--model", required=True, metavar="RUN_OR_ID", help="run folder, checkpoint or Hub id")
     for kind in (losses, curves):
         kind.add_argument("--model", required=True, nargs="+", metavar="RUN", help="run folders")
     for kind in (forward, steps, variance, few):
         kind.add_argument("--data", help="`procedural` or a folder of photos (default: the model's training data)")
-    for kind in (steps, variance, new, few, losses):
+    for kind in (steps, variance, new, few, losses, both):
         kind.add_argument("--num-faces", type=int, help=f"faces (default {THOROUGH['num_faces']})")
         kind.add_argument("-n", type=int, help=f"completions per face (default {THOROUGH['n']})")
         add_batch_size(kind)
@@ -86,8 +89,7 @@ def add_experiments(commands: Any) -> None:
     for kind, sizes in zip((schedule, steps, variance), defaults, strict=True):
         text = f"divisors of T (default {' '.join(map(str, sizes))})"
         kind.add_argument("--step-sizes", type=int, nargs="+", default=sizes, metavar="S", help=text)
-    text = "fixed_large (beta), fixed_small (posterior) or a mix from 0 to 1"
-    steps.add_argument("--variance", default="fixed_large", help=text)
+    steps.add_argument("--variance", default="fixed_large", help="fixed_large (beta) or fixed_small (posterior)")
     variance.add_argument("--matching", default="proportional", choices=sampling.MATCHINGS, help="of noise levels")
     few.add_argument("--schedulers", nargs="+", default=sampling.SAMPLERS, metavar="NAME", help=SAMPLERS)
     few.add_argument("--steps", type=int, nargs="+", default=sampling.STEPS, metavar="N", help="denoising steps")
@@ -131,34 +133,31 @@ def _schedule(options: argparse.Namespace) -> Result:
 
 
 def _step_size(options: argparse.Namespace) -> Result:
-    variance = options.variance
-    with contextlib.suppress(ValueError):
-        variance = float(variance)
-    return sampling.step_size(*_pipe_and_faces(options), options.step_sizes, variance, options.batch_size)
+    return sampling.step_size(_setup(options), options.step_sizes, options.variance)
 
 
 def _variance(options: argparse.Namespace) -> Result:
-    return sampling.variance(*_pipe_and_faces(options), options.step_sizes, options.matching, options.batch_size)
+    return sampling.variance(_setup(options), options.step_sizes, options.matching)
 
 
 def _samplers(options: argparse.Namespace) -> Result:
-    return sampling.samplers(*_pipe_and_faces(options), options.schedulers, options.steps, options.batch_size)
+    return sampling.samplers(_setup(options), options.schedulers, options.steps)
 
 
-def _pipe_and_faces(options: argparse.Namespace) -> tuple[HalfFaceInpaintPipeline, EvaluationBatch, SamplingConfig]:
-    """The model, faces, and the number of completions and seed for them."""
+def _setup(options: argparse.Namespace) -> sampling.Setup:
     pipe = load_pipeline(options.model)
     data = evaluation_data(options.data, options.model, pipe)
-    faces = load_trial(pipe, data, options.num_faces, options.n)
-    return pipe, faces, SamplingConfig(num_completions=options.n, seed=options.seed)
+    faces = load_batch(pipe, data, options.num_faces, options.n)
+    config = SamplingConfig(num_completions=options.n, seed=options.seed)
+    return sampling.Setup(pipe, faces, config, options.batch_size)
 
 
 def _unseen(options: argparse.Namespace) -> Result:
     pipe = load_pipeline(options.model)
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(None, options.model, pipe)
-    trained_on = load_trial(pipe, data, options.num_faces, options.n, "train")
-    held_out = load_trial(pipe, data, options.num_faces, options.n)
+    trained_on = load_batch(pipe, data, options.num_faces, options.n, "train")
+    held_out = load_batch(pipe, data, options.num_faces, options.n)
     return unseen(pipe, trained_on, held_out, sampling_config(options), options.batch_size)
 
 
@@ -168,7 +167,7 @@ def _objectives(options: argparse.Namespace) -> Result:
     for model in options.model:
         pipe = load_pipeline(model)
         if faces is None:
-            faces = load_trial(pipe, evaluation_data("procedural", model, pipe), options.num_faces, options.n)
+            faces = load_batch(pipe, evaluation_data("procedural", model, pipe), options.num_faces, options.n)
         size, hidden = (pipe.config.height, pipe.config.width), pipe.config.hidden_half
         if (size, hidden) != (faces.images.shape[1:3], faces.hidden_half):
             raise ValueError(
@@ -178,6 +177,24 @@ def _objectives(options: argparse.Namespace) -> Result:
         models[model if name in models else name] = (pipe, make_sampler(options.scheduler, pipe.scheduler))
     assert faces is not None
     return objectives(models, faces, sampling_config(options), options.batch_size)
+
+
+def _prior(options: argparse.Namespace) -> Result:
+    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior)
+    sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"--prior and --model generate {sizes[1]} and {sizes[0]}; both must be of one size")
+    methods = default_methods(options.steps)
+    unknown = [name for name in options.methods or () if name not in methods]
+    if unknown:
+        raise ValueError(f"--methods has {unknown[0]!r}; it must be of {', '.join(methods)}")
+    chosen = {name: methods[name] for name in options.methods or methods}
+    data = evaluation_data("procedural", options.model, conditional)
+    faces = load_batch(conditional, data, options.num_faces, options.n)
+    prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
+    sampling = SamplingConfig(num_inference_steps=options.steps, num_completions=options.n, seed=options.seed)
+    steps = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS
+    return prior(prior_pipe, conditional, faces, sampling, chosen, options.batch_size, steps)
 
 
 def _training(options: argparse.Namespace) -> Result:

@@ -10,6 +10,7 @@ from .app import add_app
 from .complete import add_complete, add_redraw
 from .evaluate import add_evaluate
 from .experiment import add_experiments
+from .export import add_export
 from .faces import add_faces
 from .features import add_features
 from .options import Parser
@@ -20,10 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        arguments: Command-line arguments; None takes those of the process.
+        arguments: Command-line arguments; None for those of the process.
 
     Returns:
-        The exit status: 0, 2 after an error in one line, or 130 after Ctrl-C.
+        The exit status: 0, 2 after an error, which is reported in one line, or 130 after Ctrl-C.
     """
     options = command_line().parse_args(arguments)
     diffusers_logging.set_verbosity_error()
@@ -48,7 +49,17 @@ def command_line() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="name", required=True, metavar="COMMAND")
-    adders = add_complete, add_redraw, add_faces, add_evaluate, add_features, add_experiments, add_push, add_app
+    adders = (
+        add_complete,
+        add_redraw,
+        add_faces,
+        add_evaluate,
+        add_features,
+        add_experiments,
+        add_push,
+        add_app,
+        add_export,
+    )
     for add in adders:
         add(commands)
     return parser

@@ -6,18 +6,19 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
 import PIL.Image
 import torch
 
-from ..config.schema import MAX_SEED, SamplerName, SamplingConfig
+from ..config import samplers
+from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..inference.load import PACKAGED, default_model, load_pipeline
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
-SAMPLERS = ", ".join(get_args(SamplerName))
+SAMPLERS = ", ".join(samplers.SAMPLERS)
 
 
 class Parser(argparse.ArgumentParser):
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         given = [word.partition("=")[0] for word in self.arguments]
         abbreviated = [name[:end] for name in names if name.startswith("--") for end in range(3, len(name))]
         unknown = [word for word in given if word not in (*names, *abbreviated)]
-        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1)]
+        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1, cutoff=0.7)]
         super().error(message + (f"; did you mean {near[0]}?" if near else ""))
 
 
@@ -127,6 +128,15 @@ def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
         print(f"model {options.model}: {PACKAGED[options.model]}", file=sys.stderr)
     pipe.set_progress_bar_config(disable=None)
     return pipe.to(options.device) if options.device is not None else pipe
+
+
+def crop_box(text: str) -> tuple[int, int, int, int]:
+    """LEFT,TOP,RIGHT,BOTTOM of --crop as numbers."""
+    try:
+        left, top, right, bottom = (int(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
+    return left, top, right, bottom
 
 
 def output_folder(name: str) -> Path:

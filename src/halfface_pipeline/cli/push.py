@@ -26,7 +26,8 @@ def add_push(commands: Any) -> None:
         example="halfface push runs/demo someone/halfface-demo --private",
     )
     push.add_argument("run", metavar="RUN", help="run folder")
-    push.add_argument("repo_id", metavar="REPO_ID", help="user/name, or your own name; created if it does not exist")
+    text = "user/name, or name alone for your own account; created if it does not exist"
+    push.add_argument("repo_id", metavar="REPO_ID", help=text)
     push.add_argument("--private", action="store_true", help="make the repository private")
     push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if it does not exist")
     push.add_argument("--message", metavar="TEXT", help="commit message (default: names the run)")

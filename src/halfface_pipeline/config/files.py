@@ -29,17 +29,17 @@ FREE_ON_RESUME = (
     "training.max_bad_steps",
     "training.max_loss",
 )
-"""Settings that a resumed run may change: its length, what it writes and when. A cosine ends at the new length."""
+"""Settings that a resumed run can change: its length, its outputs and their frequency."""
 
 ACCEPTABLE_ON_RESUME = ("optimizer.", "lr_schedule.", "training.seed", "training.mixed_precision", "data.path")
-"""Settings that a resumed run may also change under `output.accept_changes`."""
+"""Settings that a resumed run can change with `output.accept_changes` too."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, bool]:
-    """Reads `--config FILE`, `--section.key value` overrides, `--print_config` and `--dry_run`.
+    """Parses `--config FILE`, `--section.key value` overrides, `--print_config` and `--dry_run`.
 
     Args:
-        arguments: Command-line arguments; None takes those of the process.
+        arguments: Command-line arguments; None for those of the process.
 
     Returns:
         (configuration with `output.dir` resolved, whether to stop before training).
@@ -49,12 +49,12 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[Config, boo
     """
     parser = jsonargparse.ArgumentParser(
         usage="%(prog)s [--config FILE] [--dry_run] [--SECTION.KEY VALUE ...]",
-        description="Train a model that draws the hidden half of a face.",
+        description="Train a model that generates the hidden half of a face.",
         epilog="example: accelerate launch train_halfface.py --config configs/demo.yaml --optimizer.lr 1e-3",
         exit_on_error=False,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", action="config", help="YAML file; states only what differs from the defaults")
+    parser.add_argument("--config", action="config", help="YAML file with the settings that differ from the defaults")
     parser.add_argument(
         "--dry_run", action="store_true", help="print the resolved configuration and its cost, and stop"
     )
@@ -85,22 +85,12 @@ def to_dict(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def to_yaml(config: Config) -> str:
-    """The whole configuration as YAML that `--config` reads back."""
+    """The configuration as YAML for `--config`."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
 def from_yaml(path: Path) -> Config:
-    """The configuration a run folder was trained with.
-
-    Args:
-        path: A config.yaml.
-
-    Returns:
-        The same configuration that was written.
-
-    Raises:
-        ValueError: If the file is not a configuration of this version.
-    """
+    """Reads the config.yaml of a run; ValueError if it is not a configuration of this version."""
     try:
         values = yaml.safe_load(path.read_text())
         sections = {}

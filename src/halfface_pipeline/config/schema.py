@@ -1,4 +1,4 @@
-"""Everything a training run can be told, as frozen dataclasses: one section each, checked when they are made."""
+"""The settings of a training as frozen dataclasses, one per section, which check themselves."""
 
 import math
 import os
@@ -6,10 +6,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
-SamplerName = Literal[
-    "ddpm", "ddim", "dpm++", "dpm++-single", "dpm-sde", "unipc", "euler", "euler-a", "heun", "kdpm2", "kdpm2-a", "lms"
-]
+from .samplers import SAMPLERS, PredictionType
 
 HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
 KnownLayout = Literal["stacked", "mirrored"]
@@ -42,6 +39,17 @@ def require(condition: bool, name: str, value: object, allowed: str) -> None:
         raise ValueError(f"{name} is {value!r}; it must be {allowed}")
 
 
+def check_ranges(section: str, config: object, **intervals: str) -> None:
+    """Raises ValueError unless each setting is None or in its interval, such as "(0, 1]"."""
+    for name, interval in intervals.items():
+        value = getattr(config, name)
+        low, high = (float(end) for end in interval[1:-1].split(","))
+        if value is not None:
+            above = value > low if interval[0] == "(" else value >= low
+            below = value < high if interval[-1] == ")" else value <= high
+            require(above and below, f"{section}.{name}", value, f"in {interval}")
+
+
 def check_seed(name: str, seed: int) -> None:
     """Raises ValueError unless the seed is one that torch and NumPy both take."""
     require(0 <= seed <= MAX_SEED, name, seed, "from 0 to 2**63 - 1")
@@ -49,30 +57,30 @@ def check_seed(name: str, seed: int) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the faces come from and how they are cut to size.
+    """Source of the images, and how they are cropped and resized.
 
     Args:
-        source: `procedural` draws faces, `imagefolder` reads a folder of pictures, `hub` a data set of the Hub,
-            `celeba` the official CelebA folder, `mnist` the four files of handwritten digits as first published,
-            `digits` scikit-learn's small ones.
-        path: The folder, or the Hub id of the data set; `procedural` and `digits` need none.
-        name: Configuration name of a Hub data set that has several.
+        source: `procedural` renders faces, `imagefolder` reads a folder of pictures, `hub` a dataset of the Hub,
+            `celeba` the official CelebA folder, `mnist` the four original files of MNIST, `digits` scikit-learn's
+            handwritten digits.
+        path: The folder, or the Hub id of the dataset; None for `procedural` and `digits`.
+        name: Configuration name of a Hub dataset that has several.
         train_split: Split (or subfolder of an image folder) to train on.
-        eval_split: Split (or subfolder) never trained on, for sample sheets and evaluation.
-        holdout: Fraction of the training images held out where the source has no `eval_split`; 1 to evaluate on all.
-        image_column: Column that holds the picture.
-        attribute_columns: Columns to keep beside each picture; None keeps every numeric or boolean column.
+        eval_split: Held-out split (or subfolder), for sample sheets and evaluation.
+        holdout: Fraction of the training images held out if the source has no `eval_split`; 1 to evaluate on all.
+        image_column: Column of the picture.
+        attribute_columns: Columns to keep with each picture; empty keeps every numeric or boolean column.
         attribute_encoding: `number` keeps values as they are, `binary` reads 0/1 or booleans, `signed` reads -1/+1 and
             gives 0/1; those of `celeba` are always signed.
         channels: 3 for colour, 1 for grey.
         height: Image height in pixels.
         width: Image width in pixels.
-        horizontal_flip: Mirror half of the training images, drawn again in each epoch.
-        num_images: How many images to use; None means all (20,000 for `procedural`).
-        num_eval_images: How many held-out images to use; None means all (256 for `procedural`).
-        seed: Which procedural faces are drawn and which images `holdout` takes.
+        horizontal_flip: Mirror half of the training images, chosen at random in each epoch.
+        num_images: Number of images to use; None for all (20,000 for `procedural`).
+        num_eval_images: Number of held-out images to use; None for all (256 for `procedural`).
+        seed: Seed of the procedural faces and of the images that `holdout` selects.
         on_bad_image: `error` stops at a picture that cannot be read, `skip` leaves it out and lists it.
-        cache_dir: Where prepared images are kept; None means `$XDG_CACHE_HOME/halfface_pipeline`.
+        cache_dir: Folder of prepared images; None for `$XDG_CACHE_HOME/halfface_pipeline`.
         license: Licence of the data, named in the model card.
         eyes: Where the eyes lie in the prepared images, as fractions of width and height: x and y of the one on the
             left, then of the one on the right. None for `procedural`'s own and else for CelebA's.
@@ -103,12 +111,8 @@ class DataConfig:
         embedded = self.source in ("procedural", "digits")
         require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
-        require(0 < self.holdout <= 1, "data.holdout", self.holdout, "above 0 and at most 1")
-        for name in ("height", "width"):
-            require(16 <= getattr(self, name) <= 65_535, f"data.{name}", getattr(self, name), "from 16 to 65535")
-        for name in ("num_images", "num_eval_images"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"data.{name}", value, "at least 1, or null for all")
+        check_ranges("data", self, holdout="(0, 1]", height="[16, 65535]", width="[16, 65535]")
+        check_ranges("data", self, num_images="[1, inf)", num_eval_images="[1, inf)")
         check_seed("data.seed", self.seed)
         eyes = self.eyes
         allowed = "four fractions from 0 to 1, the left eye's x, y and the right eye's, or null"
@@ -122,11 +126,11 @@ class ModelConfig:
 
     Args:
         family: `unet2d` is diffusers' `UNet2DModel`, `report` the report's own network (`ReportNetwork`).
-        hidden_half: The half the model draws; `all` draws whole images, without a condition.
-        known_layout: `stacked` lays the known half over the hidden one as it is (the report), `mirrored` flips it so
-            that the two rows at the seam share a position.
+        hidden_half: The half that the model generates; `all` for unconditional models of whole images.
+        known_layout: `stacked` concatenates the known half as it is (the report), `mirrored` flips it so that the two
+            rows at the seam share a position.
         block_out_channels: Channels of each resolution, finest first.
-        attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is apart.
+        attention_levels: Resolutions with self-attention, 0 the finest; the bottleneck is set by `mid_attention`.
         layers_per_block: ResNet blocks per resolution (`unet2d`).
         mid_attention: Self-attention in the middle block, at the lowest resolution (`unet2d`).
         attention_head_dim: Channels of one attention head; each attended width must be a multiple of it (`unet2d`).
@@ -134,7 +138,7 @@ class ModelConfig:
         dropout: Dropout probability inside the ResNet blocks (`unet2d`).
         conv_block: `double` or `triple` convolutions, or two `resnet` blocks, at each level (`report`).
         time_embedding: A map concatenated to the `input`, or a vector added in the `bottleneck` (`report`).
-        num_raa_blocks: Residual and attention blocks in the bottleneck; 0 puts one `conv_block` there (`report`).
+        num_raa_blocks: Residual and attention blocks in the bottleneck; 0 for one `conv_block` (`report`).
         init_from: Model whose weights training starts from: run folder, checkpoint, Hub id, `drawn` or `photo`. None
             for random weights.
     """
@@ -167,21 +171,19 @@ class ModelConfig:
         if self.hidden_half == "all":
             allowed = "left at 'mirrored': with model.hidden_half all nothing is known"
             require(self.known_layout == "mirrored", "model.known_layout", self.known_layout, allowed)
-        require(self.num_raa_blocks >= 0, "model.num_raa_blocks", self.num_raa_blocks, "0 or more")
+        check_ranges("model", self, num_raa_blocks="[0, inf)")
         if self.family == "unet2d":
             self._check_unet2d()
 
     def _check_unet2d(self) -> None:
         widths = self.block_out_channels
-        require(self.layers_per_block >= 1, "model.layers_per_block", self.layers_per_block, "at least 1")
-        require(self.norm_num_groups >= 1, "model.norm_num_groups", self.norm_num_groups, "at least 1")
+        check_ranges("model", self, layers_per_block="[1, inf)", norm_num_groups="[1, inf)")
+        check_ranges("model", self, attention_head_dim="[1, inf)", dropout="[0, 1)")
         bad = [width for width in widths if width % self.norm_num_groups]
         require(not bad, "model.norm_num_groups", self.norm_num_groups, f"a divisor of every width in {widths}")
-        require(self.attention_head_dim >= 1, "model.attention_head_dim", self.attention_head_dim, "at least 1")
         attended = {widths[level] for level in self.attention_levels} | ({widths[-1]} if self.mid_attention else set())
         bad = [width for width in attended if width % self.attention_head_dim]
         require(not bad, "model.attention_head_dim", self.attention_head_dim, f"a divisor of {sorted(attended)}")
-        require(0 <= self.dropout < 1, "model.dropout", self.dropout, "from 0 up to but not 1")
 
 
 @dataclass(frozen=True)
@@ -194,7 +196,7 @@ class NoiseConfig:
         beta_start: beta_1.
         beta_end: beta_T.
         variance_type: sigma_t^2 of ancestral sampling: `fixed_small` the posterior variance, `fixed_large` beta_t.
-        rescale_betas_zero_snr: Shift the schedule so that no signal is left at t = T (Lin et al. 2024).
+        rescale_betas_zero_snr: Shift the schedule to zero signal at t = T (Lin et al. 2024).
     """
 
     num_train_timesteps: int = 1000
@@ -205,8 +207,7 @@ class NoiseConfig:
     rescale_betas_zero_snr: bool = False
 
     def __post_init__(self) -> None:
-        require(self.num_train_timesteps >= 2, "noise.num_train_timesteps", self.num_train_timesteps, "at least 2")
-        require(0 < self.beta_start < 1, "noise.beta_start", self.beta_start, "between 0 and 1")
+        check_ranges("noise", self, num_train_timesteps="[2, inf)", beta_start="(0, 1)")
         require(self.beta_start <= self.beta_end < 1, "noise.beta_end", self.beta_end, "from beta_start up to 1")
         signal = self._terminal_signal()
         if signal > LARGEST_TERMINAL_SIGNAL:
@@ -230,20 +231,19 @@ class NoiseConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """What the network learns to predict and how the timesteps are weighted.
+    """What the network predicts and how the timesteps are weighted.
 
     Args:
         prediction_type: `epsilon` the noise (L_simple, Ho et al. 2020, equation 14), `v_prediction` the velocity
             (Salimans and Ho 2022), `sample` the clean half.
-        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); None weighs all timesteps alike.
+        min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023, equation 8); None for equal weights.
     """
 
     prediction_type: PredictionType = "v_prediction"
     min_snr_gamma: float | None = None
 
     def __post_init__(self) -> None:
-        gamma = self.min_snr_gamma
-        require(gamma is None or gamma > 0, "objective.min_snr_gamma", gamma, "above 0, or null")
+        check_ranges("objective", self, min_snr_gamma="(0, inf]")
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class OptimizerConfig:
         beta2: Decay of the second moment (`adamw`).
         weight_decay: Decoupled weight decay.
         eps: Added to the root of the second moment (`adamw`).
-        max_grad_norm: Gradients of a larger Euclidean norm are scaled down to it; None leaves them.
+        max_grad_norm: Largest Euclidean norm of the gradient, which is clipped to it; None for no clipping.
     """
 
     kind: Literal["adamw", "muon"] = "adamw"
@@ -269,13 +269,8 @@ class OptimizerConfig:
     max_grad_norm: float | None = 1.0
 
     def __post_init__(self) -> None:
-        require(0 < self.lr < math.inf, "optimizer.lr", self.lr, "above 0")
-        for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"optimizer.{name}", getattr(self, name), "from 0 up to but not 1")
-        require(self.weight_decay >= 0, "optimizer.weight_decay", self.weight_decay, "0 or more")
-        require(self.eps > 0, "optimizer.eps", self.eps, "above 0")
-        norm = self.max_grad_norm
-        require(norm is None or norm > 0, "optimizer.max_grad_norm", norm, "above 0, or null")
+        check_ranges("optimizer", self, lr="(0, inf)", beta1="[0, 1)", beta2="[0, 1)", eps="(0, inf)")
+        check_ranges("optimizer", self, weight_decay="[0, inf)", max_grad_norm="(0, inf]")
 
 
 @dataclass(frozen=True)
@@ -298,10 +293,8 @@ class LRScheduleConfig:
     min_lr: float = 0.0
 
     def __post_init__(self) -> None:
-        require(self.warmup_steps >= 0, "lr_schedule.warmup_steps", self.warmup_steps, "0 or more")
-        require(0 < self.first_period < math.inf, "lr_schedule.first_period", self.first_period, "above 0")
-        require(self.period_multiplier >= 1, "lr_schedule.period_multiplier", self.period_multiplier, "1 or more")
-        require(self.min_lr >= 0, "lr_schedule.min_lr", self.min_lr, "0 or more")
+        check_ranges("lr_schedule", self, warmup_steps="[0, inf)", first_period="(0, inf)")
+        check_ranges("lr_schedule", self, period_multiplier="[1, inf)", min_lr="[0, inf)")
 
 
 @dataclass(frozen=True)
@@ -311,19 +304,19 @@ class TrainingConfig:
     Args:
         epochs: Passes over the training images; used when `steps` is null.
         steps: Optimizer steps; when set, it decides the length.
-        batch_size: Images of one optimizer step over all processes and accumulated parts.
-        gradient_accumulation_steps: Parts a process cuts its share of a batch into.
-        mixed_precision: `bf16`, `fp16` or `no`; None takes what `accelerate launch` or `accelerate config` says.
+        batch_size: Images per optimizer step, over all processes and micro-batches.
+        gradient_accumulation_steps: Micro-batches per process and optimizer step.
+        mixed_precision: `bf16`, `fp16` or `no`; None for that of `accelerate launch` or `accelerate config`.
         speed: `auto` takes bf16 where it is native and `mixed_precision` is None, and on a CPU keeps the memory that
             a step frees for the next one; `safe` does neither.
         ema_decay: Decay of the exponential moving average (EMA) of the weights, which is sampled and saved; None for
             no EMA.
-        seed: Of the weights, the data order, the flips, the timesteps and the noise.
-        log_every: Optimizer steps between lines of log.jsonl.
+        seed: Seed of the weights, the data order, the flips, the timesteps and the noise.
+        log_every: Optimizer steps between entries of log.jsonl.
         checkpoint_every: Optimizer steps between checkpoints.
-        keep_last: How many of the newest checkpoints are kept.
-        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; None keeps no others.
-        sample_every: Optimizer steps between sample sheets; None draws one at the end only.
+        keep_last: Number of newest checkpoints to keep.
+        keep_every: Checkpoints at multiples of this many optimizer steps are kept too; None for none.
+        sample_every: Optimizer steps between sample sheets; None for one at the end only.
         max_bad_steps: A step whose loss or gradient is not finite, or whose loss is above `max_loss`, is skipped; more
             than this many in a row end the run. With fp16 the first steps may be skipped until the loss scale fits.
         max_loss: Steps with a larger loss are skipped; predicting zero gives a loss of about 1.
@@ -346,55 +339,50 @@ class TrainingConfig:
     max_loss: float = 1000.0
 
     def __post_init__(self) -> None:
-        require(self.epochs > 0 and math.isfinite(self.epochs), "training.epochs", self.epochs, "above 0")
-        for name in ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last"):
-            require(getattr(self, name) >= 1, f"training.{name}", getattr(self, name), "at least 1")
-        for name in ("steps", "sample_every", "keep_every"):
-            value = getattr(self, name)
-            require(value is None or value >= 1, f"training.{name}", value, "at least 1, or null")
+        counts = ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last")
+        check_ranges("training", self, **dict.fromkeys((*counts, "steps", "sample_every", "keep_every"), "[1, inf)"))
+        check_ranges("training", self, epochs="(0, inf)", ema_decay="(0, 1)", max_bad_steps="[0, inf)")
+        check_ranges("training", self, max_loss="(0, inf]")
         parts = self.gradient_accumulation_steps
         require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
-        decay = self.ema_decay
-        require(decay is None or 0 < decay < 1, "training.ema_decay", decay, "between 0 and 1, or null")
-        require(self.max_bad_steps >= 0, "training.max_bad_steps", self.max_bad_steps, "0 or more")
-        require(self.max_loss > 0, "training.max_loss", self.max_loss, "above 0")
         check_seed("training.seed", self.seed)
 
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How the sample sheets of a training are drawn; a saved model can be sampled in any other way.
+    """How completions are sampled: those of a training's sample sheets, of commands and of experiments.
 
     Args:
-        scheduler: Name of the sampler, a key of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
-        num_completions: Completions of each.
-        seed: Of the sheets' noise.
+        num_completions: Completions per face.
+        seed: Seed of the noise.
     """
 
-    scheduler: SamplerName = "ddpm"
+    scheduler: str = "ddpm"
     num_inference_steps: int = 50
     num_faces: int = 4
     num_completions: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("num_inference_steps", "num_faces", "num_completions"):
-            require(getattr(self, name) >= 1, f"sampling.{name}", getattr(self, name), "at least 1")
+        counts = ("num_inference_steps", "num_faces", "num_completions")
+        check_ranges("sampling", self, **dict.fromkeys(counts, "[1, inf)"))
+        require(self.scheduler in SAMPLERS, "sampling.scheduler", self.scheduler, f"one of {', '.join(SAMPLERS)}")
         check_seed("sampling.seed", self.seed)
 
 
 @dataclass(frozen=True)
 class OutputConfig:
-    """Where a run goes.
+    """The run folder and the tracker.
 
     Args:
-        dir: The run folder; None means runs/<name of the config file>.
-        overwrite: Delete what an earlier run with other settings or other images left there.
+        dir: The run folder; None for runs/<name of the config file>.
+        overwrite: Delete an earlier run with other settings or images in this folder.
         accept_changes: Resume a run whose training images have changed, or with another `optimizer`,
             `lr_schedule`, `training.seed`, `training.mixed_precision` or `data.path`.
-        tracker: Tracker of accelerate that also gets the log; `none` for log.jsonl alone.
+        tracker: Tracker of accelerate that gets the log too; `none` for log.jsonl only.
     """
 
     dir: str | None = None
@@ -411,7 +399,7 @@ class OutputConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole training run."""
+    """The configuration of a training."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -426,7 +414,7 @@ class Config:
     def __post_init__(self) -> None:
         name, hidden = self.sampling.scheduler, self.model.hidden_half
         if hidden == "all":
-            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all (DDPMPipeline)")
+            require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all")
         else:
             side = "height" if hidden in ("bottom", "top") else "width"
             pixels = getattr(self.data, side)

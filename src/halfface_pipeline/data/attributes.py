@@ -1,4 +1,4 @@
-"""The numbers kept beside the pictures: columns of a table into float32 arrays."""
+"""Attributes of the pictures: numeric columns of a table as float32 arrays."""
 
 from typing import Any
 
@@ -20,17 +20,10 @@ CELEBA_ATTRIBUTES = (
 
 
 def read_attributes(table: pa.Table, data: DataConfig) -> dict[str, np.ndarray]:
-    """The chosen columns, or all that hold numbers; a list of numbers gives one attribute a position.
+    """`data.attribute_columns`, or all numeric columns, float32 (N,) each with NaN where missing.
 
-    Args:
-        table: The columns kept beside the N pictures.
-        data: The data section of the configuration.
-
-    Returns:
-        float32 (N,) each, by name; NaN where missing.
-
-    Raises:
-        ValueError: A chosen column is missing or holds no numbers, or a value does not fit the encoding.
+    A column of lists gives one attribute per position. Raises ValueError if a chosen column is missing or not numeric,
+    or a value does not fit `data.attribute_encoding`.
     """
     missing = [column for column in data.attribute_columns if column not in table.column_names]
     if missing:

@@ -1,6 +1,6 @@
-"""Images decoded, cut and resized once, then read from a memory map.
+"""Images decoded, cropped and resized once, then read from a memory map.
 
-A prepared set is a folder under the cache named by the hash of all that went into it; it is there whole or not at all.
+A prepared set is a folder in the cache named by the hash of its settings and source; it is complete or absent.
 """
 
 import hashlib
@@ -27,23 +27,23 @@ from halfface_pipeline.data.sources import load_source
 from halfface_pipeline.data.splits import Source, Split
 from halfface_pipeline.remote_code.image_io import resize_to
 
-# Part of the cache key: raise it whenever the same picture comes out of `_read` with other pixels.
-RECIPE = 1
+# Part of the cache key: raise it whenever `_read` gives other pixels for the same picture.
+CACHE_VERSION = 1
 CHUNK = 64
-DRAWN_CHUNK = 256
+RENDERED_CHUNK = 256
 ABANDONED_SECONDS = 2 * 24 * 3600
-"""A set in preparation that nobody has written to for so long belongs to a process that was killed."""
+"""A set in preparation that has not been written to for so long belongs to a killed process."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """Images of one size and what is known about each.
+    """Images of one size with their attributes.
 
     Attributes:
         images: uint8 (N, height, width, channels), RGB or grey, read-only, memory-mapped.
         names: File name relative to its folder, or row, of each image.
         attributes: float32 (N,) each, read-only; NaN where missing.
-        fingerprint: SHA-256, in hex, of everything that the set was made from.
+        fingerprint: SHA-256, in hex, of the settings and the source of the set.
         skipped: Name and reason of the pictures left out under `data.on_bad_image` skip.
     """
 
@@ -57,7 +57,7 @@ class ImageSet:
         return len(self.images)
 
     def images_sha256(self) -> str:
-        """SHA-256, in hex, of the pixels alone: the same wherever the files lie, and whenever they were copied."""
+        """SHA-256, in hex, of the pixels alone, independent of paths and dates of the files."""
         digest = hashlib.sha256(str(self.images.shape).encode())
         for start in range(0, len(self), CHUNK):
             digest.update(self.images[start : start + CHUNK].tobytes())
@@ -66,17 +66,17 @@ class ImageSet:
 
 def overlap(a: ImageSet, b: ImageSet) -> tuple[str, ...]:
     """Names of the images of `a` whose pixels are also in `b`, whatever their files are called."""
-    if a.images.shape[1:] != b.images.shape[1:]:
-        raise ValueError(
-            f"the images have shapes {a.images.shape[1:]} and {b.images.shape[1:]}; they must be of one size"
-        )
-    known = {hashlib.sha256(image.tobytes()).digest() for image in b.images}
-    digests = (hashlib.sha256(image.tobytes()).digest() for image in a.images)
-    return tuple(name for name, digest in zip(a.names, digests, strict=True) if digest in known)
+    sizes = a.images.shape[1:], b.images.shape[1:]
+    if sizes[0] != sizes[1]:
+        raise ValueError(f"the images have shapes {sizes[0]} and {sizes[1]}; they must be of one size")
+    known = {hashlib.sha256(image).digest() for image in b.images}
+    return tuple(
+        name for name, image in zip(a.names, a.images, strict=True) if hashlib.sha256(image).digest() in known
+    )
 
 
 def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageSet:
-    """Read the images of one part from the cache, preparing them first where they are not there.
+    """Reads the images of one split from the cache, preparing them first if they are not there.
 
     Args:
         data: The data section of the configuration.
@@ -91,14 +91,13 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
             its encoding; a picture, or under `data.on_bad_image` skip every picture, cannot be read; or the cache
             cannot be written.
     """
-    source = load_source(data, split)
+    source, cache = load_source(data, split), _cache_dir(data)
     fingerprint = _fingerprint(data, source)
-    cache = _cache_dir(data)
     entry = cache / fingerprint
     prepared = _read_entry(entry, fingerprint)
     if prepared is None:
         attributes = read_attributes(source.table(), data)
-        with _workplace(cache, len(source.names) * data.height * data.width * data.channels) as folder:
+        with _unfinished_entry(cache, len(source.names) * data.height * data.width * data.channels) as folder:
             _prepare(folder, source, attributes, data, f"preparing {split} images" if progress else None)
             # Opened before it is moved: another process may put its own in that place at any moment.
             made = _read_entry(folder, fingerprint)
@@ -108,36 +107,32 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
             raise ValueError(f"data.cache_dir is {str(cache)!r}; what was written there cannot be read back")
     if prepared.skipped:
         few = "; ".join(f"{name}: {reason}" for name, reason in prepared.skipped[:3])
-        left_out, all_there = len(prepared.skipped), len(source.names)
-        warnings.warn(f"left out {left_out} of {all_there} {split} pictures that cannot be read: {few}", stacklevel=2)
+        count = f"{len(prepared.skipped)} of {len(source.names)} {split}"
+        warnings.warn(f"left out {count} pictures that cannot be read: {few}", stacklevel=2)
     return prepared
 
 
 def load_categories(data: DataConfig, split: Split, names: Sequence[str], most: int) -> dict[str, np.ndarray]:
-    """Columns of words beside the pictures of an image folder, those with few different words.
+    """Text columns of an image folder's metadata with few distinct values; other sources keep numbers only.
 
     Args:
         data: The data section of the configuration.
         split: `train` or `eval`.
-        names: The pictures asked about, as in `ImageSet.names`.
-        most: Most different words of a column; one with more is no category.
+        names: Pictures to look up, as in `ImageSet.names`.
+        most: Largest number of distinct values of a column.
 
     Returns:
-        Strings (N,) by column, empty where missing; none for other sources, which keep numbers alone.
-
-    Raises:
-        ValueError: As `load_images`.
+        Strings (N,) per column, empty where missing.
     """
     if data.source != "imagefolder":
         return {}
     source = load_source(data, split)
     table, row_of = source.table(), {name: row for row, name in enumerate(source.names)}
-    rows = [row_of[name] for name in names]
+    rows = pa.array([row_of[name] for name in names], pa.int64())
     found = {}
     for column in table.column_names:
         if pa.types.is_string(table[column].type) or pa.types.is_large_string(table[column].type):
-            words = table[column].to_pylist()
-            values = np.array([words[row] or "" for row in rows])
+            values = np.array([text or "" for text in table[column].take(rows).to_pylist()])
             if len(set(values.tolist()) - {""}) <= most:
                 found[column] = values
     return found
@@ -166,13 +161,9 @@ def _in_channels(picture: Image.Image, channels: int) -> np.ndarray:
 
 
 def _prepare(
-    folder: Path,
-    source: Source,
-    attributes: dict[str, np.ndarray],
-    data: DataConfig,
-    label: str | None,
+    folder: Path, source: Source, attributes: dict[str, np.ndarray], data: DataConfig, label: str | None
 ) -> None:
-    """Write images.npy, attributes.npy and, last, index.json."""
+    """Writes images.npy, attributes.npy and, last, index.json; unused rows of images.npy are at its end."""
     names = source.names
     shape = (len(names), data.height, data.width, data.channels)
     images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
@@ -182,12 +173,8 @@ def _prepare(
         raise ValueError(f"data.path is {data.path!r}; no picture can be read, {names[row]} first: {reason}")
     kept = [row for row in range(len(names)) if row not in bad]
     if bad:
-        _require_room(folder.parent, len(kept) * images[0].nbytes)
-        whole = np.lib.format.open_memmap(folder / "kept.npy", "w+", np.uint8, (len(kept), *shape[1:]))
-        for first in range(0, len(kept), CHUNK):
-            whole[first : first + CHUNK] = images[kept[first : first + CHUNK]]
-        images = whole
-        os.replace(folder / "kept.npy", folder / "images.npy")
+        for place, row in enumerate(kept):
+            images[place] = images[row]
     images.flush()
     values = np.stack(list(attributes.values())) if attributes else np.empty((0, len(names)))
     np.save(folder / "attributes.npy", values.astype(np.float32)[:, kept])
@@ -200,7 +187,7 @@ def _prepare(
 
 
 def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | None) -> dict[int, str]:
-    """Read or draw every picture into its row; gives the rows that could not be read, with the reason."""
+    """Reads or renders every picture into its row; returns the reason for each row that cannot be read."""
 
     def fill(chunk: range) -> dict[int, str]:
         if source.draw is not None:
@@ -219,7 +206,7 @@ def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | Non
                 bad[row] = " ".join(str(error).split()) or type(error).__name__
         return bad
 
-    step = CHUNK if source.draw is None else DRAWN_CHUNK
+    step = CHUNK if source.draw is None else RENDERED_CHUNK
     chunks = [range(first, min(first + step, len(images))) for first in range(0, len(images), step)]
     bad: dict[int, str] = {}
     pool = ThreadPoolExecutor(min(32, os.cpu_count() or 1))
@@ -240,11 +227,10 @@ def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | Non
 
 
 def _fingerprint(data: DataConfig, source: Source) -> str:
-    settings = (data.on_bad_image, data.attribute_columns, data.attribute_encoding)
-    # Colour adds nothing, so that sets prepared before there was grey are still found.
+    shape, settings = (data.height, data.width), (data.on_bad_image, data.attribute_columns, data.attribute_encoding)
     grey = () if data.channels == 3 else ("grey",)
-    went_in = (RECIPE, data.source, data.height, data.width, *grey, *settings, source.identity, source.names)
-    return hashlib.sha256(json.dumps(went_in).encode()).hexdigest()
+    key = (CACHE_VERSION, data.source, *shape, *grey, *settings, source.identity, source.names)
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()
 
 
 def _cache_dir(data: DataConfig) -> Path:
@@ -253,17 +239,14 @@ def _cache_dir(data: DataConfig) -> Path:
 
 
 def _read_entry(entry: Path, fingerprint: str) -> ImageSet | None:
-    """The prepared set in this folder; none where it is absent, incomplete or damaged."""
+    """The prepared set in this folder; None if it is absent, incomplete or damaged."""
     try:
         index = json.loads((entry / "index.json").read_text())
-        images = np.load(entry / "images.npy", mmap_mode="r")
-        values = np.load(entry / "attributes.npy")
         names, skipped = tuple(index["names"]), tuple((name, reason) for name, reason in index["skipped"])
-        if (
-            images.dtype != np.uint8
-            or len(images) != len(names)
-            or values.shape != (len(index["attributes"]), len(names))
-        ):
+        images = np.load(entry / "images.npy", mmap_mode="r")[: len(names)]
+        values = np.load(entry / "attributes.npy")
+        fits = images.dtype == np.uint8 and values.shape == (len(index["attributes"]), len(names))
+        if not fits or len(images) != len(names):
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
@@ -272,8 +255,8 @@ def _read_entry(entry: Path, fingerprint: str) -> ImageSet | None:
 
 
 @contextmanager
-def _workplace(cache: Path, num_bytes: int) -> Iterator[Path]:
-    """A new folder inside the cache, gone afterwards unless it was moved."""
+def _unfinished_entry(cache: Path, num_bytes: int) -> Iterator[Path]:
+    """A new folder inside the cache, deleted afterwards unless it was moved."""
     folder = cache / f"unfinished-{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True)
@@ -285,21 +268,16 @@ def _workplace(cache: Path, num_bytes: int) -> Iterator[Path]:
             if time.time() - written > ABANDONED_SECONDS:
                 shutil.rmtree(abandoned)
     try:
-        _require_room(cache, num_bytes)
+        free = shutil.disk_usage(cache).free
+        if free < num_bytes:  # writing a memory map to a full disk ends the process with a bus error
+            raise ValueError(f"data.cache_dir is {str(cache)!r}; {num_bytes} bytes are needed and {free} are free")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_room(cache: Path, num_bytes: int) -> None:
-    """Writing a memory map to a full disk ends the process with a bus error, so ask before."""
-    free = shutil.disk_usage(cache).free
-    if free < num_bytes:
-        raise ValueError(f"data.cache_dir is {str(cache)!r}; {num_bytes} bytes are needed and {free} are free")
-
-
 def _publish(folder: Path, entry: Path) -> None:
-    """Move the finished folder to its name; what another process put there first, whole, stays."""
+    """Moves the finished folder to its name; a valid set that another process put there first stays."""
     for _ in range(3):
         try:
             os.replace(folder, entry)
@@ -307,7 +285,7 @@ def _publish(folder: Path, entry: Path) -> None:
         except OSError:
             if _read_entry(entry, entry.name) is not None:
                 return
-        # A damaged set is in the way: it goes aside in one move, so that nobody ever sees half of one deleted.
+        # A damaged set is in the way: it is moved aside at once, so that no process sees a part of it deleted.
         aside = entry.with_name(f"unfinished-{uuid.uuid4().hex}")
         with suppress(OSError):
             os.replace(entry, aside)

@@ -1,10 +1,11 @@
-"""Folders of picture files: which are listed, in which part, and the metadata table matched to them by file name."""
+"""Folders of picture files: which are listed, in which split, and the metadata matched to them by file name."""
 
 import hashlib
 import os
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from PIL import Image
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.splits import Source, Split, data_dir, file_state, holdout_indices, take
 
-# The keywords of `datasets` (data_files.py), and words that may accompany them in the name of a folder.
+# The keywords of `datasets` (data_files.py), and words that may accompany them in a folder's name.
 SPLIT_KEYWORDS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "dev", "val"),
@@ -53,10 +54,8 @@ def image_folder(data: DataConfig, split: Split) -> Source:
                 f"data.path is {data.path!r}; it holds folders named {nested} further inside, which look like splits: "
                 "set data.path to the folder that holds them"
             )
-    names = every_name
-    if held_out is None:
-        names = [names[row] for row in holdout_indices(names, data, split)]
-    names = take(names, data, split)
+    rows = holdout_indices(every_name, data, split) if held_out is None else range(len(every_name))
+    names = take([every_name[row] for row in rows], data, split)
     places = [base / file for base in (folder, root) for file in ("metadata.csv", "metadata.jsonl")]
     metadata = next((place for place in places if place.is_file()), None)
 
@@ -90,17 +89,14 @@ def _split_folders(root: Path, data: DataConfig) -> tuple[Path, Path | None]:
     train = _find_split(folders, data.train_split, "train_split")
     held_out = _find_split(folders, data.eval_split, "eval_split")
     paired = _paired_names([path.name for path in folders])
-    others = [
-        path.name
-        for path in folders
-        if (_keyword_group(path.name) or path.name in paired) and path not in (train, held_out)
-    ]
+    unused = [path.name for path in folders if path not in (train, held_out)]
+    others = [name for name in unused if _keyword_group(name) or name in paired]
     if held_out is not None and held_out == train:
         raise ValueError(f"data.eval_split is {data.eval_split!r}; it names the folder of data.train_split, {train}")
     if train is None and (held_out or others):
-        unused = [held_out.name] if held_out else others
+        present = [held_out.name] if held_out else others
         raise ValueError(
-            f"data.train_split is {data.train_split!r}; {root} has the folders {unused} and none of that name"
+            f"data.train_split is {data.train_split!r}; {root} has the folders {present} and none of that name"
         )
     if train is not None and held_out is None and others:
         raise ValueError(
@@ -114,12 +110,11 @@ def _find_split(folders: Sequence[Path], name: str, field: str) -> Path | None:
     """The folder of exactly this name, or else the only one of the same split in another spelling."""
     exact = [path for path in folders if path.name == name]
     group = _keyword_group(name)
-    similar = [
+    found = exact or [
         path
         for path in folders
         if path.name.casefold() == name.casefold() or (group and _keyword_group(path.name) == group)
     ]
-    found = exact or similar
     if len(found) > 1:
         raise ValueError(f"data.{field} is {name!r}; it must be one of {[path.name for path in found]}")
     return found[0] if found else None
@@ -132,7 +127,7 @@ def _keyword_group(name: str) -> str | None:
 
 
 def _paired_names(names: Sequence[str]) -> set[str]:
-    """Names such as `seg_train` and `seg_test`, which differ in nothing but the split."""
+    """Names such as `seg_train` and `seg_test`, which differ only in the split."""
     by_rest: dict[str, dict[str, str]] = {}
     for name in names:
         words = re.split(r"[\W\d_]+", name.casefold())
@@ -149,9 +144,7 @@ def _list_pictures(folder: Path) -> list[str]:
     def refuse(error: OSError) -> None:
         raise ValueError(f"{error.filename} is a folder that cannot be read: {error.strerror}") from error
 
-    suffixes = picture_suffixes()
-    names: list[str] = []
-    left_out: dict[str, int] = {}
+    suffixes, names, left_out = picture_suffixes(), [], Counter[str]()
     seen: set[tuple[int, int]] = set()
     for base, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         status = os.stat(base)
@@ -164,13 +157,13 @@ def _list_pictures(folder: Path) -> list[str]:
         for name in [name for name in folders if name.startswith(".") or name.casefold() in SYSTEM_FOLDERS]:
             folders.remove(name)
             inside = (file for _, _, files in os.walk(os.path.join(base, name)) for file in files)
-            left_out[name] = left_out.get(name, 0) + sum(_suffix(file) in suffixes for file in inside)
+            left_out[name] += sum(_suffix(file) in suffixes for file in inside)
         for name in files:
             suffix = _suffix(name)
             if suffix in suffixes and not name.startswith("."):
                 names.append(os.path.relpath(os.path.join(base, name), folder))
             elif suffix in OTHER_PICTURE_SUFFIXES:
-                left_out[f"*{suffix}"] = left_out.get(f"*{suffix}", 0) + 1
+                left_out[f"*{suffix}"] += 1
     left = ", ".join(f"{count} in {name}" for name, count in sorted(left_out.items()) if count)
     if left:
         warnings.warn(f"left out pictures of {folder}, of the system or in unknown formats: {left}", stacklevel=2)
@@ -182,9 +175,9 @@ def _suffix(name: str) -> str:
 
 
 def _read_metadata(file: Path, folder: Path, names: Sequence[str], every_name: Sequence[str]) -> pa.Table:
-    """The rows of metadata.csv or metadata.jsonl for `names`, nulls where a picture has none.
+    """The rows of metadata.csv or metadata.jsonl for `names`, null where a picture has none.
 
-    How well the file fits is judged over all pictures beside it, so that a part without rows is no error.
+    The file must fit half of all pictures next to it; a split without rows is no error.
     """
     try:
         if file.suffix == ".csv":
@@ -205,16 +198,12 @@ def _read_metadata(file: Path, folder: Path, names: Sequence[str], every_name: S
         raise ValueError(f"{file} has a file_name of type {table['file_name'].type}; it must be text")
 
     pictures = _list_pictures(file.parent) if file.parent != folder else list(every_name)
-    every = set(pictures)
-    folded: dict[str, list[str]] = {}
-    for name in pictures:
-        folded.setdefault(_normalize(name), []).append(name)
-    picture_of_key = {key: found[0] for key, found in folded.items() if len(found) == 1}
-    listed = [name or "" for name in table["file_name"].to_pylist()]
+    spellings = Counter(map(_normalize, pictures))
+    picture_of = {key: name for name in pictures if spellings[key := _normalize(name)] == 1}
+    every, listed = set(pictures), [name or "" for name in table["file_name"].to_pylist()]
     exact = [os.path.relpath(file.parent / name, file.parent) for name in listed]
     matches = [
-        name if name in every else picture_of_key.get(_normalize(text))
-        for name, text in zip(exact, listed, strict=True)
+        name if name in every else picture_of.get(_normalize(text)) for name, text in zip(exact, listed, strict=True)
     ]
     row_of = {match: row for row, match in enumerate(matches) if match is not None}
     if 2 * len(row_of) < min(len(listed), len(pictures)) or not row_of:
@@ -235,5 +224,5 @@ def _read_metadata(file: Path, folder: Path, names: Sequence[str], every_name: S
 
 
 def _normalize(name: str) -> str:
-    """One spelling of a path for all file systems: NFC, slashes, no blanks at the ends, no case."""
+    """One spelling of a path for all file systems: NFC, slashes, stripped, case-folded."""
     return os.path.normpath(unicodedata.normalize("NFC", name.strip().replace("\\", "/")).casefold())

@@ -1,11 +1,12 @@
 """Where pictures come from: each source lists its pictures and opens them; nothing here resizes or caches."""
 
+import gzip
 import hashlib
 import inspect
 import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from PIL import Image
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data import procedural
 from halfface_pipeline.data.attributes import is_numeric
-from halfface_pipeline.data.digits import digits, mnist
 from halfface_pipeline.data.picture_folder import image_folder, picture_files
 from halfface_pipeline.data.procedural import canvas as face_canvas
 from halfface_pipeline.data.procedural import factors as face_factors
@@ -26,31 +26,32 @@ from halfface_pipeline.data.splits import Source, Split, data_dir, file_state, h
 PROCEDURAL_EVAL_START = 10_000_000
 PROCEDURAL_COUNTS: dict[Split, int] = {"train": 20_000, "eval": 256}
 CELEBA_PARTS = {"train": "0", "valid": "1", "validation": "1", "val": "1", "test": "2"}
+IDX_OF_UNSIGNED_BYTES = 0x08
+MNIST_PARTS = {"train": "train", "test": "t10k"}
 CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_partition.txt and list_attr_celeba.txt"
 
 
 def load_source(data: DataConfig, split: Split) -> Source:
-    """List the pictures that `data` asks for.
+    """Lists the pictures of a split in a fixed order, the first `data.num_images` or `data.num_eval_images` of them.
 
     Args:
         data: The data section of the configuration.
         split: The training part or the part held out from it.
 
     Returns:
-        The pictures in a fixed order, `data.num_images` or `data.num_eval_images` of them where that is set.
+        The pictures.
 
     Raises:
         ValueError: The source is missing, empty, lacks a split or column, or has fewer pictures than asked for.
     """
-    if data.source in ("procedural", "digits"):
-        return _procedural(data, split) if data.source == "procedural" else digits(data, split)
     alias = CELEBA_PARTS if data.source == "celeba" else {}
-    if alias.get(data.train_split, data.train_split) == alias.get(data.eval_split, data.eval_split):
+    single = data.source in ("procedural", "digits")
+    if not single and alias.get(data.train_split, data.train_split) == alias.get(data.eval_split, data.eval_split):
         raise ValueError(
             f"data.eval_split is {data.eval_split!r}; it must not be data.train_split: name a split that the source "
             "lacks to hold out data.holdout of the training images"
         )
-    return {"imagefolder": image_folder, "hub": _hub, "celeba": _celeba, "mnist": mnist}[data.source](data, split)
+    return LOADERS[data.source](data, split)
 
 
 def _procedural(data: DataConfig, split: Split) -> Source:
@@ -76,12 +77,7 @@ def _procedural(data: DataConfig, split: Split) -> Source:
 
 
 def _celeba(data: DataConfig, split: Split) -> Source:
-    root = data_dir(data)
-    for field in ("train_split", "eval_split"):
-        if getattr(data, field) not in CELEBA_PARTS:
-            raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(CELEBA_PARTS)}")
-    part_name = data.train_split if split == "train" else data.eval_split
-    part = CELEBA_PARTS[part_name]
+    root, (part_name, part) = data_dir(data), _named_part(data, split, CELEBA_PARTS)
 
     def find(*places: str) -> Path:
         found = next((root / place for place in places if (root / place).exists()), None)
@@ -220,3 +216,80 @@ def _load_saved_splits(folder: Path) -> dict[str, Any]:
     names = json.loads((folder / "dataset_dict.json").read_text())["splits"]
     filled = [name for name in names if json.loads((folder / name / "state.json").read_text())["_data_files"]]
     return {name: datasets.load_from_disk(str(folder / name)) for name in filled}
+
+
+def _named_part(data: DataConfig, split: Split, parts: Mapping[str, str]) -> tuple[str, str]:
+    """The split's name in the configuration and in the files of a source with fixed parts."""
+    for field in ("train_split", "eval_split"):
+        if getattr(data, field) not in parts:
+            raise ValueError(f"data.{field} is {getattr(data, field)!r}; it must be one of {', '.join(parts)}")
+    name = data.train_split if split == "train" else data.eval_split
+    return name, parts[name]
+
+
+def _mnist(data: DataConfig, split: Split) -> Source:
+    """The four idx files of MNIST (LeCun et al. 1998), gzipped or not: 28x28 grey digits with their `label`."""
+    folder, (_, part) = data_dir(data), _named_part(data, split, MNIST_PARTS)
+    found = []
+    for name, dimensions in ((f"{part}-images-idx3-ubyte", 3), (f"{part}-labels-idx1-ubyte", 1)):
+        # Some copies have a dot before idx.
+        stems = (name, name.replace("-idx", ".idx"))
+        files = [folder / f"{stem}{ending}" for stem in stems for ending in ("", ".gz")]
+        file = next((file for file in files if file.is_file()), None)
+        if file is None:
+            raise ValueError(f"data.path is {data.path!r}; it lacks {name} or {name}.gz, a file of MNIST")
+        found.append(_read_idx(file, dimensions))
+    images, labels = found
+    if len(images) != len(labels):
+        raise ValueError(f"data.path is {data.path!r}; {part} has {len(images)} images and {len(labels)} labels")
+    return _in_memory(f"mnist-{part}", images, labels, take(list(range(len(images))), data, split))
+
+
+def _read_idx(file: Path, dimensions: int) -> np.ndarray:
+    """Unsigned bytes of an idx file: two zeros, a type, the number of sides, each side big-endian, the values."""
+    try:
+        content = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+    start = 4 + 4 * dimensions
+    if content[:4] != bytes((0, 0, IDX_OF_UNSIGNED_BYTES, dimensions)) or len(content) < start:
+        raise ValueError(f"{file} begins with {content[:4].hex()}; it must be an idx file of {dimensions} dimensions")
+    sides = np.frombuffer(content, ">u4", dimensions, offset=4)
+    size = start + int(np.prod(sides, dtype=np.int64))
+    if len(content) != size:
+        raise ValueError(f"{file} has {len(content)} bytes; its header states {size}")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(*sides)
+
+
+def _digits(data: DataConfig, split: Split) -> Source:
+    """scikit-learn's 1,797 grey digits of 8x8 pixels (Alpaydin and Kaynak 1998) with their `label`."""
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ValueError(
+            "data.source is 'digits', which needs scikit-learn: install halfface-pipeline[digits]"
+        ) from error
+    images, labels = load_digits(return_X_y=True)
+    images = np.rint(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # stored as 0 to 16
+    rows = holdout_indices([str(row) for row in range(len(images))], data, split)
+    return _in_memory("digits", images, labels, take(rows, data, split))
+
+
+def _in_memory(name: str, images: np.ndarray, labels: np.ndarray, rows: list[int]) -> Source:
+    """Some rows of grey pictures, uint8 (N, H, W)."""
+    return Source(
+        tuple(f"{name}-{row}" for row in rows),
+        hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+        table=lambda: pa.table({"label": labels[rows].astype(np.int64)}),
+        open=lambda i: Image.fromarray(images[rows[i]]),
+    )
+
+
+LOADERS: dict[str, Callable[[DataConfig, Split], Source]] = {
+    "procedural": _procedural,
+    "digits": _digits,
+    "imagefolder": image_folder,
+    "hub": _hub,
+    "celeba": _celeba,
+    "mnist": _mnist,
+}

@@ -1,7 +1,7 @@
-"""The two parts of a source: what is trained on and what is held out.
+"""The two splits of a source: the pictures trained on and those held out.
 
-A source that lacks `data.eval_split` gives up `data.holdout` of its training pictures. A picture is held out when a
-hash of (seed, its name) falls below that fraction, so that adding pictures moves none of the others.
+Without `data.eval_split` in the source, `data.holdout` of the training pictures are held out: those whose hash of
+(seed, name) is below that fraction, so that adding pictures moves none of the others.
 """
 
 import hashlib
@@ -25,11 +25,11 @@ class Source:
     """The pictures of one split, not yet read.
 
     Attributes:
-        names: One name a picture: the path inside its folder, or the row.
-        identity: Changes whenever a picture, a name or an attribute does; known without opening a picture.
-        table: Reads the columns kept beside the pictures, N rows, null where missing; it may hold no column.
-        open: Opens picture i as a PIL image; it is the caller's to close.
-        draw: Stands in for `open` where pictures are made, not read: uint8 (n, height, width, 3) of a range of them.
+        names: One name per picture: its path inside the folder, or its row.
+        identity: Changes whenever a picture, a name or an attribute does; computed without opening pictures.
+        table: Reads the columns stored with the pictures, N rows, null where missing; may have no column.
+        open: Opens picture i as a PIL image, which the caller closes.
+        draw: Replaces `open` for rendered pictures: uint8 (n, height, width, 3) of a range of them.
     """
 
     names: tuple[str, ...]
@@ -40,7 +40,7 @@ class Source:
 
 
 def data_dir(data: DataConfig) -> Path:
-    """The folder `data.path`; ValueError if it is none."""
+    """The folder `data.path`; ValueError if it is not one."""
     assert data.path is not None
     folder = Path(data.path).expanduser()
     if not folder.is_dir():
@@ -59,7 +59,7 @@ def file_state(name: str, folder: Path | None = None) -> bytes:
 
 
 def holdout_indices(names: Sequence[str], data: DataConfig, split: Split) -> list[int]:
-    """The rows of this split, at least one, where the source has a single part."""
+    """The rows of this split, at least one, of a source with a single part."""
     if data.holdout == 1:
         if split == "train":
             raise ValueError("data.holdout is 1; it must be below 1 to leave images to train on")
@@ -74,13 +74,13 @@ def holdout_indices(names: Sequence[str], data: DataConfig, split: Split) -> lis
 
 
 def take(items: list[Any], data: DataConfig, split: Split) -> list[Any]:
-    """As many of the split's items as `data` asks for, from the first; ValueError if there are too few."""
+    """The first `data.num_images` or `data.num_eval_images` items of the split; ValueError if there are too few."""
     field = "num_images" if split == "train" else "num_eval_images"
-    wanted = getattr(data, field)
+    number = getattr(data, field)
     if not items:
         raise ValueError(f"data.path is {data.path!r}; its {split} part holds no image")
-    if wanted is not None and wanted > len(items):
+    if number is not None and number > len(items):
         raise ValueError(
-            f"data.{field} is {wanted}; it must be at most {len(items)}, as many as {data.path or data.source} has"
+            f"data.{field} is {number}; it must be at most {len(items)}, as many as {data.path or data.source} has"
         )
-    return items[:wanted]
+    return items[:number]

@@ -1,34 +1,17 @@
 """Noise levels: the training scheduler and the samplers that can take its place."""
 
 import inspect
-from typing import Any, get_args
 
 import diffusers
 import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
-from ..config.schema import NoiseConfig, PredictionType, SamplerName
-from ..remote_code.noise_levels import prepare_scheduler
+from ..config.samplers import SAMPLERS, PredictionType
+from ..config.schema import NoiseConfig
+from ..remote_code.noise_levels import check_scheduler
 
-SAMPLERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "ddpm": ("DDPMScheduler", {}),
-    "ddim": ("DDIMScheduler", {}),
-    "dpm++": ("DPMSolverMultistepScheduler", {}),
-    "dpm++-single": ("DPMSolverSinglestepScheduler", {"lower_order_final": True}),
-    "dpm-sde": ("DPMSolverSDEScheduler", {}),
-    "unipc": ("UniPCMultistepScheduler", {}),
-    "euler": ("EulerDiscreteScheduler", {}),
-    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
-    "heun": ("HeunDiscreteScheduler", {}),
-    "kdpm2": ("KDPM2DiscreteScheduler", {}),
-    "kdpm2-a": ("KDPM2AncestralDiscreteScheduler", {}),
-    "lms": ("LMSDiscreteScheduler", {}),
-}
-"""Short name of each sampler, its class in diffusers and the settings it needs to be exact at its last step."""
 FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
 """What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
-NOT_FOR_SAMPLE = ("dpm-sde", "euler-a", "kdpm2", "kdpm2-a")
-"""Samplers whose classes in diffusers cannot use a network that predicts the clean image."""
 
 
 def training_scheduler(noise: NoiseConfig, prediction_type: PredictionType) -> DDPMScheduler:
@@ -70,18 +53,18 @@ def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
             not installed.
     """
     if name not in SAMPLERS:
-        raise ValueError(f"scheduler is {name!r}; it must be one of {', '.join(get_args(SamplerName))}")
-    if trained.config.prediction_type == "sample" and name in NOT_FOR_SAMPLE:
+        raise ValueError(f"scheduler is {name!r}; it must be one of {', '.join(SAMPLERS)}")
+    spec = SAMPLERS[name]
+    if trained.config.prediction_type not in spec.predictions:
         raise ValueError(
             f"scheduler is {name!r}; a model that predicts the clean image needs another one, such as dpm++"
         )
-    class_name, settings = SAMPLERS[name]
-    sampler_class = getattr(diffusers, class_name)
+    sampler_class = getattr(diffusers, spec.class_name)
     zero_snr = "rescale_betas_zero_snr"
     if trained.config.get(zero_snr) and zero_snr not in inspect.signature(sampler_class.__init__).parameters:
         raise ValueError(f"scheduler is {name!r}; a model trained with {zero_snr} needs another one, such as ddpm")
     try:
-        return sampler_class.from_config(trained.config, **settings)
+        return sampler_class.from_config(trained.config, **spec.kwargs)
     except ImportError as error:
         raise ValueError(f"scheduler {name!r} needs a package that is not installed: {error}") from error
 
@@ -97,7 +80,7 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    prepare_scheduler(make_sampler(name, trained), num_inference_steps, "cpu")
+    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config)
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

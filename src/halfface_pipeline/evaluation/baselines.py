@@ -1,4 +1,4 @@
-"""What completions are held against: another face's half, the nearest training face's half, the mean completion."""
+"""Baselines: another face's half, the half of the nearest training face, the mean completion, the mirrored half."""
 
 import numpy as np
 import torch
@@ -7,7 +7,7 @@ from tqdm.auto import tqdm
 
 from ..data.images import ImageSet
 from ..remote_code.halves import join
-from ..remote_code.halves import split as cut_in_two
+from ..remote_code.halves import split as split_halves
 from .features import FeatureNetwork
 
 SEARCH_SIZE = (14, 22)
@@ -16,35 +16,25 @@ BLOCK = 64
 
 
 def other_half(faces: ImageSet, hidden_half: str, rows: range, num_faces: int) -> torch.Tensor:
-    """The hidden half of the face before, the last before the first.
-
-    Args:
-        faces: The held-out faces.
-        hidden_half: The half that is hidden.
-        rows: The faces asked about.
-        num_faces: How many of `faces` take part.
-
-    Returns:
-        (n, 1, 3, h, w) uint8 in the turned frame.
-    """
+    """The hidden half of each row's predecessor among the first `num_faces`, (n, 1, 3, h, w) uint8."""
     return _halves(faces, hidden_half, [(row - 1) % num_faces for row in rows])[1][:, None]
 
 
 def mean_completion(hidden: torch.Tensor) -> torch.Tensor:
-    """The pixel by pixel mean of the completions of each half, (N, K, 3, h, w) to (N, 1, 3, h, w), uint8."""
+    """The mean of the completions of each half per pixel, (N, K, 3, h, w) to (N, 1, 3, h, w), uint8."""
     return hidden.float().mean(dim=1, keepdim=True).round().to(torch.uint8)
 
 
 def mirrored(known: torch.Tensor, hidden_half: str) -> torch.Tensor:
-    """Whole faces of a known half and its own mirror image, (N, 3, h, w) in the turned frame to (N, 3, H, W)."""
+    """Whole faces of a known half and its own mirror image, (N, 3, h, w) to (N, 3, H, W)."""
     return join(known, known.flip(-2), hidden_half)
 
 
 class NearestTraining:
-    """Finds, among training faces, the one whose known half is nearest in colours.
+    """Finds the training face whose known half has the nearest colours.
 
     Args:
-        faces: The part trained on.
+        faces: The training part of the data.
         hidden_half: The half that is hidden.
         num_training: Faces to search, from the first; all if there are fewer.
     """
@@ -52,28 +42,18 @@ class NearestTraining:
     def __init__(self, faces: ImageSet, hidden_half: str, num_training: int) -> None:
         self.faces, self.hidden_half = faces, hidden_half
         self.num_training = min(num_training, len(faces))
-        blocks = [range(first, min(first + BLOCK, self.num_training)) for first in range(0, self.num_training, BLOCK)]
-        self._blocks = blocks
-        self._known = torch.cat([_averaged(_halves(faces, hidden_half, block)[0]) for block in blocks])
+        starts = range(0, self.num_training, BLOCK)
+        self._blocks = [range(start, min(start + BLOCK, self.num_training)) for start in starts]
+        self._known = torch.cat([_averaged(_halves(faces, hidden_half, block)[0]) for block in self._blocks])
 
     def features(self, network: FeatureNetwork, known_alone: bool = False) -> torch.Tensor:
-        """Features of the training faces that are searched.
-
-        Args:
-            network: The feature network.
-            known_alone: Of the known halves beside their mirror image, not of the whole faces.
-
-        Returns:
-            (T, D).
-        """
+        """Features (T, D) of the training faces, or of their known halves and the mirror images of these."""
         found = []
         with tqdm(total=self.num_training, desc="features of training faces", unit="face") as bar:
             for block in self._blocks:
+                images = _stack(self.faces, block)
                 if known_alone:
-                    images = mirrored(_halves(self.faces, self.hidden_half, block)[0], self.hidden_half)
-                else:
-                    stacked = np.stack([self.faces.images[row] for row in block])
-                    images = torch.from_numpy(stacked).permute(0, 3, 1, 2)
+                    images = mirrored(split_halves(images, self.hidden_half)[0], self.hidden_half)
                 found.append(network(images))
                 bar.update(len(block))
         return torch.cat(found)
@@ -89,6 +69,9 @@ def _averaged(known: torch.Tensor) -> torch.Tensor:
     return F.adaptive_avg_pool2d(known / 255, (height, width)).flatten(1)
 
 
+def _stack(faces: ImageSet, rows: list[int] | range) -> torch.Tensor:
+    return torch.from_numpy(np.stack([faces.images[row] for row in rows])).permute(0, 3, 1, 2)
+
+
 def _halves(faces: ImageSet, hidden_half: str, rows: list[int] | range) -> tuple[torch.Tensor, torch.Tensor]:
-    images = torch.from_numpy(np.stack([faces.images[row] for row in rows])).permute(0, 3, 1, 2)
-    return cut_in_two(images, hidden_half)
+    return split_halves(_stack(faces, rows), hidden_half)

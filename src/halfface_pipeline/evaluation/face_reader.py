@@ -1,7 +1,6 @@
-"""The feature network `faces`: a small network that reads the factors of procedural faces, and its training."""
+"""The feature network `faces`: a small network that predicts the factors of procedural faces, and its training."""
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,13 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from tqdm.auto import tqdm
 
-from ..config.schema import DataConfig
+from ..config.schema import DataConfig, check_seed, require
 from ..data.images import load_images
 from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
 from ..data.sources import PROCEDURAL_EVAL_START
-from .factors import CLASSES, labels_of
-from .trials import hair_colours
+from ..remote_code.image_io import to_signed
+from ..run_folder.files import atomic_write, atomic_write_text
+from .factors import CLASSES, hair_colours, labels_of
 
 WEIGHTS, DESCRIPTION = "faces.safetensors", "faces.json"
 VERSION = 1
@@ -31,7 +31,7 @@ READ_CLASSES: dict[str, tuple[str, ...]] = {
     "glasses": GLASSES,
     **CLASSES,
 }
-"""Factors that are one of a few; those of `CLASSES` are free given the top half, the others are seen in it."""
+"""Categorical factors; those of `CLASSES` are free given the top half, the others are visible in it."""
 READ_NUMBERS: dict[str, tuple[float, float]] = {
     "skin_lightness": (0.0, 1.0),
     **{
@@ -42,13 +42,13 @@ READ_NUMBERS: dict[str, tuple[float, float]] = {
     "jaw": (-1.0, 1.0),
     "hair_end": (0.7, 1.05),
 }
-"""Factors that are numbers, with their ranges."""
+"""Numeric factors with their ranges."""
 NUM_FACES, EPOCHS, BATCH_SIZE, LEARNING_RATE = 20_000, 5, 64, 2e-3
 NUM_HELD_OUT = 2_000
 
 
 class FaceReader(nn.Module):
-    """Reads procedural faces; what it gives are the features that all factors are read from by one linear layer.
+    """A convolutional network whose features predict all factors of a procedural face by one linear layer.
 
     Args:
         height: Height of the images in pixels.
@@ -81,10 +81,10 @@ class FaceReader(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """What N faces show.
+    """The factors of N faces.
 
-    Attributes:
-        classes: (N,) whole numbers by factor; -1 where it does not apply.
+    Args:
+        classes: (N,) integers by factor; -1 where it does not apply.
         numbers: (N, numbers), scaled to [-1, 1]; NaN where one does not apply.
     """
 
@@ -93,7 +93,7 @@ class Labels:
 
 
 def labels(factors: Factors) -> Labels:
-    """Classes and numbers of `READ_CLASSES` and `READ_NUMBERS` as they are."""
+    """The true values of `READ_CLASSES` and `READ_NUMBERS`."""
     classes = {
         "hair_colour": np.array([list(HAIR_COLOURS).index(name) for name in hair_colours(factors)]),
         "long_hair": factors.long_hair > 0.5,
@@ -118,31 +118,27 @@ def train_face_reader(
     num_held_out: int = NUM_HELD_OUT,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Trains the network on procedural faces and writes its weights with what it reads rightly.
+    """Trains the network on procedural faces and writes its weights with its accuracy.
 
     Args:
         out: Folder to write to.
-        num_faces: Faces to train on.
+        num_faces: Training faces.
         epochs: Passes over them.
-        seed: Of the weights and the order.
-        num_held_out: Other faces, to measure on.
+        seed: Seed of the weights and the order.
+        num_held_out: Further faces, to measure on.
         progress: Show a bar.
 
     Returns:
-        What faces.json holds: the settings, `accuracy` by factor beside the share of the most frequent class, and `r2`
+        What faces.json holds: the settings, `accuracy` by factor with the share of the most frequent class, and `r2`
         of the numbers.
 
     Raises:
         ValueError: If there are too few faces or epochs.
     """
-    for name, value, least in (
-        ("num_faces", num_faces, BATCH_SIZE),
-        ("epochs", epochs, 1),
-        ("num_held_out", num_held_out, 2),
-        ("seed", seed, 0),
-    ):
-        if value < least:
-            raise ValueError(f"{name} is {value}; it must be at least {least}")
+    require(num_faces >= BATCH_SIZE, "num_faces", num_faces, f"at least {BATCH_SIZE}")
+    require(epochs >= 1, "epochs", epochs, "at least 1")
+    require(num_held_out >= 2, "num_held_out", num_held_out, "at least 2")
+    check_seed("seed", seed)
     data = DataConfig(height=HEIGHT, width=WIDTH, num_images=num_faces, num_eval_images=num_held_out)
     faces = load_images(data, "train", progress=progress)
     held_out = load_images(data, "eval", progress=progress)
@@ -164,7 +160,8 @@ def train_face_reader(
                 schedule.step()
                 bar.update()
     network.eval()
-    measured = _measured(network, held_out.images, labels(draw_factors(data.seed, _held_out_numbers(num_held_out))))
+    numbers = np.arange(PROCEDURAL_EVAL_START, PROCEDURAL_EVAL_START + num_held_out)
+    measured = _measured(network, held_out.images, labels(draw_factors(data.seed, numbers)))
     description = {
         "version": VERSION,
         "height": HEIGHT,
@@ -175,23 +172,15 @@ def train_face_reader(
         "num_held_out": num_held_out,
         **measured,
     }
-    _write(out, network, description)
+    out.mkdir(parents=True, exist_ok=True)
+    with atomic_write(out / WEIGHTS) as partial:
+        save_file(network.state_dict(), partial)
+    atomic_write_text(out / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     return description
 
 
 def load_face_reader(folder: Path) -> FaceReader:
-    """The network of a folder of `halfface features`.
-
-    Args:
-        folder: The folder.
-
-    Returns:
-        The network, in evaluation mode.
-
-    Raises:
-        ValueError: If the folder holds none.
-    """
-    wanted = f"a folder of `halfface features` with {WEIGHTS} and {DESCRIPTION}"
+    """The network of a folder of `halfface features`, in evaluation mode; ValueError if it holds none."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         if description["version"] != VERSION:
@@ -199,23 +188,21 @@ def load_face_reader(folder: Path) -> FaceReader:
         network = FaceReader(description["height"], description["width"])
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise ValueError(f"features_path is {str(folder)!r}; it must be {wanted}: {error}") from error
+        raise ValueError(
+            f"features_path is {str(folder)!r}; it must be a folder of `halfface features`: {error}"
+        ) from error
     return network.eval()
 
 
-def _held_out_numbers(num: int) -> np.ndarray:
-    return np.arange(PROCEDURAL_EVAL_START, PROCEDURAL_EVAL_START + num)
-
-
 def _images(images: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2).float() / 127.5 - 1
+    return to_signed(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
 
 
 def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the classes plus squared error of the numbers, means over what applies."""
+    """Cross entropy of the classes plus squared error of the numbers, over the factors that apply."""
     logits, numbers = network.read(network(images))
-    wanted = truth.numbers[rows]
-    apart = (numbers - wanted.nan_to_num(0.0)).square()[~wanted.isnan()]
+    target = truth.numbers[rows]
+    apart = (numbers - target.nan_to_num(0.0)).square()[~target.isnan()]
     losses = [
         F.cross_entropy(values, truth.classes[name][rows], ignore_index=-1, reduction="sum")
         / max(1, int((truth.classes[name][rows] >= 0).sum()))
@@ -229,30 +216,18 @@ def _measured(network: FaceReader, images: np.ndarray, truth: Labels) -> dict[st
     found = [network.read(network(_images(images[first : first + 256]))) for first in range(0, len(images), 256)]
     accuracy = {}
     for name, classes in READ_CLASSES.items():
-        wanted = truth.classes[name]
-        there, read = wanted >= 0, torch.cat([logits[name] for logits, _ in found]).argmax(dim=1)
-        counts = torch.bincount(wanted[there], minlength=len(classes))
+        target = truth.classes[name]
+        applies, predicted = target >= 0, torch.cat([logits[name] for logits, _ in found]).argmax(dim=1)
+        counts = torch.bincount(target[applies], minlength=len(classes))
         accuracy[name] = {
-            "value": float((read == wanted)[there].double().mean()),
+            "value": float((predicted == target)[applies].double().mean()),
             "most_frequent": float(counts.max() / counts.sum()),
-            "num_faces": int(there.sum()),
+            "num_faces": int(applies.sum()),
         }
     numbers, r2 = torch.cat([values for _, values in found]), {}
-    for place, name in enumerate(READ_NUMBERS):
-        there = ~truth.numbers[:, place].isnan()
-        wanted = truth.numbers[there, place]
-        left = (numbers[there, place] - wanted).square().mean()
-        r2[name] = float(1 - left / wanted.var(correction=0))
+    for index, name in enumerate(READ_NUMBERS):
+        applies = ~truth.numbers[:, index].isnan()
+        target = truth.numbers[applies, index]
+        error = (numbers[applies, index] - target).square().mean()
+        r2[name] = float(1 - error / target.var(correction=0))
     return {"accuracy": accuracy, "r2": r2}
-
-
-def _write(out: Path, network: FaceReader, description: dict[str, Any]) -> None:
-    """The weights, then the description that makes them a network, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    for name in (WEIGHTS, DESCRIPTION):
-        unfinished = out / f"{name}.tmp"
-        if name == WEIGHTS:
-            save_file(network.state_dict(), unfinished)
-        else:
-            unfinished.write_text(json.dumps(description, indent=1) + "\n")
-        os.replace(unfinished, out / name)

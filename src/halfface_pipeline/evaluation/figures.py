@@ -1,4 +1,4 @@
-"""Pictures of an evaluation: slices as bars with intervals, rank histograms, which completions to look at."""
+"""Figures of an evaluation: sheets of completions, rank histograms, slices and probes with intervals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,77 +14,67 @@ from ..inference.complete import model_metadata, model_name
 from ..inference.png_metadata import save_png
 from ..inference.sheets import sheet
 from ..remote_code.halves import join
+from ..run_folder.files import atomic_write
 from .cache import Completions
-from .collect import FACES_AT_ONCE, Collected
-from .probes import READ_ROWS
-from .trials import plain_trial
+from .dataset import make_plain_batch
+from .measure import Measurements
+from .metrics.registry import ROWS
 
-MOST_COLUMNS = 12
+SHEET, EXTREMES, RANKS, SLICES, PROBES = "completions.png", "extremes.png", "ranks.png", "slices.png", "readings.png"
+PICTURES = (SHEET, EXTREMES, RANKS, SLICES, PROBES)
+MAX_COLUMNS = 12
 FACES_EACH = 2
 SHOWN_FACES = 8
 
 
 def draw_pictures(
-    out: Path,
-    metrics: dict[str, Any],
-    found: Collected,
-    faces: ImageSet,
-    completions: Completions,
-    seed: int,
+    out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions
 ) -> None:
-    """Draws the plots, and the sheets of completions of the first, the best, the median and the worst faces.
-
-    Args:
-        out: The folder.
-        metrics: What was measured.
-        found: The numbers of every face.
-        faces: The held-out faces.
-        completions: Their completions.
-        seed: Those of which seed are shown.
-    """
-    save_rank_histograms(metrics, out / "ranks.png")
-    if metrics["audit"]:
-        save_slices(metrics, out / "slices.png")
-    if any(reading["measure"] for reading in metrics["readings"].values()):
-        save_readings(metrics, out / "readings.png")
+    """Writes the plots, and sheets of completions: of the first faces, and of the best, median and worst."""
+    seed, num_faces = metrics["seeds"][0], metrics["num_faces"]
     hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
-    facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"]}
+    facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"], "seed": seed}
     facts |= model_metadata(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
 
-    def save(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
+    def save_sheet(name: str, rows: Sequence[int], titles: Sequence[str] = ()) -> None:
         originals, completed = [], []
         for row in rows:
-            block = row - row % FACES_AT_ONCE
-            first = block + (row - block) // at_once * at_once
-            last = min(first + at_once, block + FACES_AT_ONCE, metrics["num_faces"])
-            trial = plain_trial(faces, hidden_half, range(first, last))
-            hidden = completions.draw(trial, first, seed).hidden[row - first]
-            known = trial.known[row - first][None].expand_as(hidden)
+            first = row - row % at_once
+            batch = make_plain_batch(faces, hidden_half, range(first, min(first + at_once, num_faces)))
+            hidden = completions.complete(batch, first, seed).hidden[row - first]
+            known = batch.known[row - first][None].expand_as(hidden)
             whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
             completed += [PIL.Image.fromarray(image) for image in whole]
-            originals.append(PIL.Image.fromarray(trial.images[row - first]))
-        save_png(sheet(originals, completed, titles), out / name, seed=seed, **facts)
+            originals.append(batch.originals[row - first])
+        with atomic_write(out / name) as partial:
+            save_png(sheet(originals, completed, titles), partial, **facts)
 
-    save("completions.png", range(min(SHOWN_FACES, metrics["num_faces"])))
+    save_sheet(SHEET, range(min(SHOWN_FACES, num_faces)))
     titles = ("original", "lowest energy score, median, highest")
-    save("extremes.png", extremes(found.rows["model"]["energy_score"]), titles)
+    save_sheet(EXTREMES, extremes(found.rows["model"]["energy_score"]), titles)
+    _save(rank_histograms(metrics), out / RANKS)
+    if metrics["audit"]:
+        _save(slice_bars(metrics), out / SLICES)
+    if any(reading["measure"] for reading in metrics["readings"].values()):
+        _save(probe_shifts(metrics), out / PROBES)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    """Writes a figure that names this package as its software, by which the commands know their own files."""
+    with atomic_write(file) as partial:
+        figure.savefig(partial, dpi=110, metadata={"Software": "halfface_pipeline"})
 
 
 def extremes(scores: torch.Tensor, each: int = FACES_EACH) -> list[int]:
-    """The faces with the best, the median and the worst score, `each` of each where there are so many, best first."""
+    """Indices of the `each` faces with the lowest, the median and the highest scores, without repetition."""
     order = scores.argsort().tolist()
     middle = max(0, (len(order) - each) // 2)
     chosen = [*order[:each], *order[middle : middle + each], *order[-each:]]
     return list(dict.fromkeys(chosen))
 
 
-def save_rank_histograms(metrics: dict[str, Any], file: Path) -> None:
-    """Draws the rank of the truth among its completions, with the band that chance leaves a calibrated model.
-
-    Args:
-        metrics: What was measured.
-        file: The PNG to write.
-    """
+def rank_histograms(metrics: dict[str, Any]) -> Figure:
+    """Rank histograms of the truth among its completions, with the 95 % band of a calibrated model."""
     histograms = metrics["rank_histograms"]
     figure = Figure(figsize=(2.6 * len(histograms), 2.9), layout="constrained")
     for axes, (name, ranks) in zip(
@@ -100,61 +90,57 @@ def save_rank_histograms(metrics: dict[str, Any], file: Path) -> None:
         axes.set_xticks(range(len(counts)))
         axes.set_xlabel("rank of the truth")
     figure.axes[0].set_ylabel("faces")
-    figure.savefig(file, dpi=120)
+    return figure
 
 
-def save_slices(metrics: dict[str, Any], file: Path) -> None:
-    """Draws, column by column, the energy score of each slice and how its hair shifts in lightness.
-
-    Args:
-        metrics: What was measured.
-        file: The PNG to write.
-    """
+def slice_bars(metrics: dict[str, Any]) -> Figure:
+    """The energy score of each slice and its shift of hair lightness, a row per column, the clearest columns first."""
     audited = metrics["audit"]
-    names = metrics["measures"]
-    shift = next((name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in names), None)
-    columns = sorted(audited, key=lambda name: _clearest(audited[name]))[:MOST_COLUMNS]
-    panels = ["energy_score", *([shift] if shift else [])]
-    widths = [max(2, len(audited[name]["slices"])) for name in columns]
-    # Columns of the audit stand below each other in as many rows as keep the picture about as wide as a page.
-    rows = _fill_rows(columns, widths, most=18)
-    widest = max(sum(within) for _, within in rows)
-    figure = Figure(figsize=(max(5.0, 0.62 * widest), 2.5 * len(panels) * len(rows)), layout="constrained")
-    for strip, (line, within) in zip(figure.subfigures(len(rows), 1, squeeze=False)[:, 0], rows, strict=True):
-        # An empty place at the end keeps a short row's bars as wide as the others'.
-        spare = [widest - sum(within)] if sum(within) < widest else []
-        columns_here = len(line) + len(spare)
-        grid = strip.subplots(len(panels), columns_here, squeeze=False, width_ratios=[*within, *spare], sharey="row")
-        for axes in grid[:, len(line) :].flat:
-            axes.set_visible(False)
-        for panel, measure in enumerate(panels):
-            for place, column in enumerate(line):
-                axes = grid[panel][place]
-                _bars(axes, audited[column]["slices"], measure)
-                axes.tick_params(axis="x", rotation=30, labelsize=7)
-                axes.set_xmargin(0.02)
-                if panel == 0:
-                    axes.set_title(column.replace("_", " "), fontsize=10)
-                    axes.set_xticklabels([])
-            label = (
-                "energy score\n(green: floor,\nred: another face)"
-                if measure == "energy_score"
-                else "lightness shift of hair\ncompleted - true (L*)"
-            )
-            grid[panel][0].set_ylabel(label, fontsize=9)
-    figure.savefig(file, dpi=110)
+    columns = sorted(audited, key=lambda name: _p_value(audited[name]))[:MAX_COLUMNS]
+    panels = {"energy_score": "energy score (green: floor, red: another face)"}
+    shift = [name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in metrics["measures"]]
+    panels |= dict.fromkeys(shift[:1], "lightness of hair, completed - true (L*)")
+    bars = [len(audited[name]["slices"]) for name in columns]
+    figure = Figure(figsize=(5.5 * len(panels), 0.8 + 0.3 * sum(bars)), layout="constrained")
+    grid = figure.subplots(len(columns), len(panels), squeeze=False, sharex="col", sharey="row", height_ratios=bars)
+    for row, column in zip(grid, columns, strict=True):
+        for axes, measure in zip(row, panels, strict=True):
+            _draw_bars(axes, audited[column]["slices"], measure)
+        row[0].set_ylabel(column.replace("_", " "), rotation=0, ha="right", va="center")
+        row[0].invert_yaxis()
+    for axes, label in zip(grid[-1], panels.values(), strict=True):
+        axes.set_xlabel(label)
+    return figure
 
 
-def save_readings(metrics: dict[str, Any], file: Path) -> None:
-    """Draws how far completions shift each reading, beside what noise, smoothness and other halves do to it.
+def _p_value(part: dict[str, Any]) -> float:
+    """Of a column's gap in energy score; above 1 where it has none."""
+    gap = part["gaps"].get("energy_score")
+    return 2.0 if gap is None else float(gap["p_value"])
 
-    Args:
-        metrics: What was measured.
-        file: The PNG to write.
-    """
+
+def _draw_bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
+    """A bar per slice with its interval; for the energy score also its floor and ceiling as lines."""
+    axes.set_yticks(range(len(slices)), [f"{piece['name']} (n={piece['num_faces']})" for piece in slices], fontsize=8)
+    axes.grid(axis="x", alpha=0.3)
+    axes.axvline(0, color="black", linewidth=0.8)
+    for place, piece in enumerate(slices):
+        entry = piece["measures"][measure]
+        if entry["value"] is None:
+            continue
+        axes.barh(place, entry["value"], color="tab:blue", height=0.8)
+        if entry["low"] is not None:
+            axes.plot([entry["low"], entry["high"]], [place, place], color="black", linewidth=1.5)
+        for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
+            if measure == "energy_score" and entry[name]:
+                axes.plot([entry[name]] * 2, [place - 0.4, place + 0.4], color=colour, linewidth=2)
+
+
+def probe_shifts(metrics: dict[str, Any]) -> Figure:
+    """How far completions and the baselines shift each valid probe."""
     found = {name: reading for name, reading in metrics["readings"].items() if reading["measure"]}
     some = metrics["measures"][next(iter(found.values()))["measure"]]["rows"]
-    rows = [row for row in READ_ROWS if some.get(row) is not None]
+    rows = [row for row in ROWS if row != "truth" and some.get(row) is not None]
     figure = Figure(figsize=(7.5, 1.1 + 0.16 * len(rows) * len(found) + 0.12 * len(found)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
@@ -163,7 +149,7 @@ def save_readings(metrics: dict[str, Any], file: Path) -> None:
             height = number + (place - (len(rows) - 1) / 2) * 0.8 / len(rows)
             value, low, high = (entry[key] / scale for key in ("value", "low", "high"))
             ends = ([value - low], [high - value])
-            label = READ_ROWS[row] if number == 0 else None
+            label = ROWS[row] if number == 0 else None
             axes.errorbar([value], [height], xerr=ends, fmt="o", color=f"C{place}", ms=4, capsize=2, label=label)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found])
@@ -171,44 +157,4 @@ def save_readings(metrics: dict[str, Any], file: Path) -> None:
     axes.set_xlabel("completed - true, in standard deviations of the ratings of held-out faces")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.savefig(file, dpi=110)
-
-
-def _fill_rows(columns: list[str], widths: list[int], most: int) -> list[tuple[list[str], list[int]]]:
-    rows: list[tuple[list[str], list[int]]] = []
-    for column, width in zip(columns, widths, strict=True):
-        if not rows or sum(rows[-1][1]) + width > most:
-            rows.append(([], []))
-        rows[-1][0].append(column)
-        rows[-1][1].append(width)
-    return rows
-
-
-def _clearest(part: dict[str, Any]) -> float:
-    gap = part["gaps"].get("energy_score")
-    return 2.0 if gap is None else float(gap["p_value"])
-
-
-def _bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
-    """One bar a slice with its interval; a line where the floor is, if the measure has one to show."""
-    labels = [f"{piece['name']}\nn={piece['num_faces']}" for piece in slices]
-    found = [piece["measures"][measure] for piece in slices]
-    heights = [entry["value"] or 0.0 for entry in found]
-    below = [
-        height - (height if entry["low"] is None else entry["low"])
-        for height, entry in zip(heights, found, strict=True)
-    ]
-    above = [
-        (height if entry["high"] is None else entry["high"]) - height
-        for height, entry in zip(heights, found, strict=True)
-    ]
-    axes.bar(range(len(slices)), heights, color="tab:blue", yerr=(below, above), capsize=3, ecolor="black", width=0.8)
-    if measure == "energy_score":
-        for place, entry in enumerate(found):
-            for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
-                if entry[name]:
-                    axes.plot([place - 0.4, place + 0.4], [entry[name]] * 2, color=colour, linewidth=2)
-    else:
-        axes.axhline(0, color="black", linewidth=0.8)
-    axes.set_xticks(range(len(slices)), labels)
-    axes.grid(axis="y", alpha=0.3)
+    return figure

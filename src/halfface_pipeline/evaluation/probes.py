@@ -1,8 +1,8 @@
-"""Readers of age, expression and other ratings, and how far completions shift what they read.
+"""Linear probes of age, expression and other columns, and how far completions shift what they predict.
 
-A reader is a ridge regression from the features of whole faces onto a column of the training faces. Whatever it reads,
-completions of a calibrated sampler give the same on average as the truth; whether it reads what the column says is
-measured on the true held-out faces.
+A probe is a ridge regression from the features of whole faces to a column of the training faces. Completions of a
+calibrated sampler give the same mean prediction as the truth, whatever the probe predicts; whether it predicts its
+column is measured on true held-out faces.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,37 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from .catalogue import READING_SHIFT
-from .slices import LEAST_FACES
+from .metrics.registry import PROBE_SHIFT
 from .statistics import agreement_estimates
 
-LEAST_TRAINING = 50
-"""Training faces with a value that a reader is fitted to, at least."""
-LEAST_CORRELATION = 0.4
-"""A reader reads if its correlation with held-out faces' values has an interval whose lower end is at least this."""
-READ_ROWS = {
-    "model": "model",
-    "exact": "exact samples",
-    "matched_truth": "matched truth",
-    "mean_completion": "mean completion",
-    "nearest_training_face": "nearest training face",
-    "other_face": "another face",
-}
-"""What a reading is shown for."""
+MIN_TRAINING, MIN_HELD_OUT = 50, 20
+"""Faces with a value that a probe is fitted to and tested on, at least."""
+MIN_CORRELATION = 0.4
+"""A probe is valid if the interval of its correlation with held-out values is above this."""
 PENALTIES = tuple(10.0 ** (quarter / 4) for quarter in range(-16, 17))
 """Tried; in units of the mean eigenvalue of the standardized features' Gram matrix."""
 
 
 @dataclass(frozen=True, eq=False)
-class Ridge:
-    """A linear reader.
+class Probe:
+    """A linear predictor.
 
-    Attributes:
+    Args:
         weights: Of the features, (D,) float64.
-        offset: Added.
-        penalty: The one of `PENALTIES` that predicts training faces best that are left out.
-        left_out_r2: Variance of their values that it then explains.
-        num_training: Faces fitted to.
+        offset: Added to the product.
+        penalty: The one of `PENALTIES` with the lowest leave-one-out error.
+        left_out_r2: Variance explained of training faces that are left out.
+        num_training: Faces it is fitted to.
     """
 
     weights: torch.Tensor
@@ -52,198 +42,142 @@ class Ridge:
     num_training: int
 
     def __call__(self, features: torch.Tensor) -> torch.Tensor:
-        """What it reads, (...) float32 of features (..., D)."""
+        """Predictions (...) float32 of features (..., D)."""
         return (features.double() @ self.weights + self.offset).float()
 
 
 @dataclass(frozen=True, eq=False)
-class Readers:
-    """Readers of the same columns.
+class Probes:
+    """Probes of the same columns.
 
-    Attributes:
+    Args:
         whole: Of whole faces, by column.
-        known: Of known halves beside their own mirror image, by column: what the half that is seen says already.
+        known: Of known halves completed by their own mirror image, by column: what the known half alone says.
     """
 
-    whole: dict[str, Ridge]
-    known: dict[str, Ridge]
+    whole: dict[str, Probe]
+    known: dict[str, Probe]
 
     @classmethod
-    def fit(cls, whole: torch.Tensor, known: torch.Tensor, columns: Mapping[str, np.ndarray]) -> "Readers":
-        """Fits both kinds.
-
-        Args:
-            whole: Features of T whole training faces, (T, D).
-            known: Features of their known halves beside the mirror image, (T, D).
-            columns: What to read, (T,) numbers each, NaN where missing.
-
-        Returns:
-            The readers.
-        """
-        return cls(fit_ridges(whole, columns), fit_ridges(known, columns))
+    def fit(cls, whole: torch.Tensor, known: torch.Tensor, columns: Mapping[str, np.ndarray]) -> "Probes":
+        """Fits both kinds to features (T, D) of training faces and columns (T,), NaN where missing."""
+        return cls(fit_probes(whole, columns), fit_probes(known, columns))
 
     def shifts(self, features: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What is read off completed faces less what is read off the true ones.
-
-        Args:
-            features: Of whole completed faces, (n, K, D).
-            truth: Of the true faces, (n, D).
-
-        Returns:
-            (n,) for each measure, means over the K.
-        """
+        """Mean predictions for completed faces (n, K, D) minus those for the true ones (n, D), (n,) by metric."""
         return {
-            f"{READING_SHIFT}{name}": reader(features).mean(dim=1) - reader(truth)
-            for name, reader in self.whole.items()
+            f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in self.whole.items()
         }
 
 
-def fit_ridges(features: torch.Tensor, columns: Mapping[str, np.ndarray]) -> dict[str, Ridge]:
-    """Ridge regressions of columns on standardized features, the penalty chosen by leaving each face out.
+def fit_probes(features: torch.Tensor, columns: Mapping[str, np.ndarray]) -> dict[str, Probe]:
+    """Ridge regressions of columns (T,) on standardized features (T, D), the penalty chosen by leave-one-out error.
 
-    With Z = U S V' the standardized features and w = s^2 / (s^2 + penalty), the fit is mean(y) + U w U'(y - mean(y)).
-    A face that is left out is missed by its residual over 1 - h, h = 1/T + sum_j U_j^2 w_j (Allen 1974; Golub, Heath
-    and Wahba 1979), so that all penalties cost one decomposition.
-
-    Args:
-        features: Of T training faces, (T, D).
-        columns: What to read, (T,) numbers each, NaN where missing.
-
-    Returns:
-        A reader for each column.
+    NaN means that a face has no value; ValueError if scikit-learn is not installed.
     """
-    found: dict[str, Ridge] = {}
-    rows_before, parts = None, None
+    found: dict[str, Probe] = {}
     for name, column in columns.items():
-        values = torch.from_numpy(np.asarray(column, np.float64))
-        rows = ~values.isnan()
-        if parts is None or rows_before is None or not torch.equal(rows, rows_before):
-            rows_before, parts = rows, _Parts.of(features[rows])
-        found[name] = parts.fit(values[rows])
-    return found
+        if name in found:
+            continue
+        rows = ~np.isnan(np.asarray(column, np.float64))
+        # Columns that the same faces have share one decomposition.
+        together = [other for other, values in columns.items() if np.array_equal(~np.isnan(values), rows)]
+        targets = np.stack([np.asarray(columns[other], np.float64)[rows] for other in together], axis=1)
+        found |= dict(zip(together, _fit(features[torch.from_numpy(rows)].double().numpy(), targets), strict=True))
+    return {name: found[name] for name in columns}
 
 
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Standardized features, decomposed once for all columns."""
-
-    mean: torch.Tensor
-    scale: torch.Tensor
-    left: torch.Tensor
-    singular: torch.Tensor
-    right: torch.Tensor
-
-    @classmethod
-    def of(cls, features: torch.Tensor) -> "_Parts":
-        features = features.double()
-        mean, scale = features.mean(dim=0), features.std(dim=0)
-        scale = torch.where(scale > 0, scale, 1.0)
-        return cls(mean, scale, *torch.linalg.svd((features - mean) / scale, full_matrices=False))
-
-    def fit(self, values: torch.Tensor) -> Ridge:
-        middle, num = values.mean(), len(values)
-        centred, squares = values - middle, self.singular.square()
-        along = self.left.T @ centred
-        best: tuple[float, float] | None = None
-        for penalty in PENALTIES:
-            weights = squares / (squares + penalty * squares.sum() / num)
-            leverage = 1 / num + self.left.square() @ weights
-            missed = (centred - self.left @ (weights * along)) / (1 - leverage)
-            error = float(missed.square().mean())
-            if best is None or error < best[0]:
-                best = error, penalty
-        assert best is not None
-        shrunk = along * self.singular / (squares + best[1] * squares.sum() / num)
-        weights = (self.right.T @ shrunk) / self.scale
-        r2 = 1 - best[0] / float(centred.square().mean())
-        return Ridge(weights, float(middle - self.mean @ weights), best[1], r2, num)
+def _fit(features: np.ndarray, targets: np.ndarray) -> list[Probe]:
+    try:
+        from sklearn.linear_model import RidgeCV
+        from sklearn.preprocessing import StandardScaler
+    except ImportError as error:
+        raise ValueError("--read needs scikit-learn: pip install 'halfface-pipeline[eval]'") from error
+    scaler = StandardScaler().fit(features)
+    scaled = scaler.transform(features)
+    unit = float(np.square(scaled).sum()) / len(scaled)
+    ridge = RidgeCV(np.multiply(PENALTIES, unit), alpha_per_target=True).fit(scaled, targets)
+    weights = np.atleast_2d(ridge.coef_ / scaler.scale_)
+    offsets = ridge.intercept_ - weights @ scaler.mean_
+    penalties = np.atleast_1d(ridge.alpha_ / unit)  # scikit-learn gives one target a plain number
+    left_out_r2 = 1 + ridge.best_score_ / targets.var(axis=0)
+    numbers = zip(offsets.tolist(), penalties.tolist(), left_out_r2.tolist(), strict=True)
+    return [Probe(torch.from_numpy(row), *each, len(features)) for row, each in zip(weights, numbers, strict=True)]
 
 
-def choose_readings(
+def choose_columns(
     names: Sequence[str], training: Mapping[str, np.ndarray] | None, held_out: Mapping[str, np.ndarray], num_faces: int
 ) -> list[str]:
-    """The columns to read; `all` takes every one that can be.
+    """The columns with these names, or `all`, if probes can be fitted to and tested on them.
 
-    Args:
-        names: What is asked for.
-        training: Columns of the training faces, (T,) each; none without a training set.
-        held_out: Columns of the held-out faces.
-        num_faces: Faces evaluated.
-
-    Returns:
-        Names of columns.
-
-    Raises:
-        ValueError: If there is no training set, a column is missing, holds no numbers or the same one everywhere, or
-            too few faces have it.
+    A column is refused with a ValueError if it is missing, constant, not numeric, or known for too few training or
+    held-out faces. The training columns are None where the training data are unknown.
     """
     if not names:
         return []
-    asked = ", ".join(names)
     if training is None:
-        raise ValueError(f"read is {asked}; a reader needs training faces, and the model does not say what it saw")
-    if num_faces < 2 * LEAST_FACES:
-        raise ValueError(f"num_faces is {num_faces}; a reader is checked on at least {2 * LEAST_FACES}")
+        raise ValueError(
+            f"read is {', '.join(names)}; probes need training faces, and the model does not state its training data"
+        )
     shared = [name for name in held_out if name in training]
     faults = {name: _fault(training[name], held_out[name][:num_faces]) for name in shared}
-    able = [name for name, fault in faults.items() if fault is None]
-    if list(names) == ["all"] and able:
-        return able
-    there = ", ".join(able) or "none"
+    possible = [name for name, fault in faults.items() if fault is None]
+    if list(names) == ["all"] and possible:
+        return possible
     for name in names:
         fault = faults.get(name, "which training and held-out faces do not both have")
         if fault is not None:
-            raise ValueError(f"read has {name}, {fault}; columns that can be read: {there}")
+            raise ValueError(f"read has {name}, {fault}; possible columns: {', '.join(possible) or 'none'}")
     return list(dict.fromkeys(names))
 
 
 def _fault(training: np.ndarray, held_out: np.ndarray) -> str | None:
-    """Why a column cannot be read; none if it can."""
+    """Why a column cannot be predicted; None if it can."""
     if training.dtype.kind in "US" or held_out.dtype.kind in "US":
-        return "which holds words; a reader reads numbers"
-    for part, values, least in (("training", training, LEAST_TRAINING), ("held-out", held_out, 2 * LEAST_FACES)):
-        there = values[~np.isnan(values.astype(np.float64))]
-        if len(there) < least:
-            return f"which {len(there)} {part} faces have; a reader needs at least {least}"
-        if there.min() == there.max():
-            return f"which is {there.min():g} in all {part} faces"
+        return "which holds words; probes need numbers"
+    for part, values, least in (("training", training, MIN_TRAINING), ("held-out", held_out, MIN_HELD_OUT)):
+        known = values[~np.isnan(values.astype(np.float64))]
+        if len(known) < least:
+            return f"which {len(known)} {part} faces have; a probe needs at least {least}"
+        if known.min() == known.max():
+            return f"which is {known.min():g} in all {part} faces"
     return None
 
 
-def summarise_readings(
-    readers: Readers,
+def evaluate_probes(
+    probes: Probes,
     ratings: Mapping[str, np.ndarray],
     whole: torch.Tensor,
     known: torch.Tensor,
     other_face: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """Whether each reader reads the true held-out faces.
+    """The section `readings` of metrics.json: how well each probe predicts its column on true held-out faces.
 
     Args:
-        readers: The readers.
+        probes: The probes.
         ratings: The columns of the N held-out faces, (N,) each.
         whole: Features of the true faces, (N, D).
-        known: Features of their known halves beside the mirror image, (N, D).
-        other_face: Measures of faces with another face's half, (N,) each.
+        known: Features of their known halves completed by the mirror image, (N, D).
+        other_face: Metrics of faces with another face's half, (N,) each.
 
     Returns:
-        The section `readings` of metrics.json.
+        Figures by column.
     """
-    found = {}
-    for name, reader in readers.whole.items():
+    section = {}
+    for name, probe in probes.whole.items():
         rated = torch.from_numpy(np.asarray(ratings[name], np.float64))
-        agreed = agreement_estimates(reader(whole).double(), rated)
-        from_known = agreement_estimates(readers.known[name](known).double(), rated)
-        measure = f"{READING_SHIFT}{name}"
-        moved = other_face[measure].double().square().mean() / (2 * reader(whole).double().var())
-        found[name] = {
-            "measure": measure if agreed["correlation"].low >= LEAST_CORRELATION else None,
-            "num_training": reader.num_training,
-            "penalty": reader.penalty,
-            "left_out_r2": reader.left_out_r2,
+        agreement = agreement_estimates(probe(whole).double(), rated)
+        from_known = agreement_estimates(probes.known[name](known).double(), rated)
+        metric = f"{PROBE_SHIFT}{name}"
+        moved = other_face[metric].double().square().mean() / (2 * probe(whole).double().var())
+        section[name] = {
+            "measure": metric if agreement["correlation"].low >= MIN_CORRELATION else None,
+            "num_training": probe.num_training,
+            "penalty": probe.penalty,
+            "left_out_r2": probe.left_out_r2,
             "deviation": float(rated[~rated.isnan()].std()),
-            **{figure: asdict(estimate) for figure, estimate in agreed.items()},
+            **{figure: asdict(estimate) for figure, estimate in agreement.items()},
             "known_correlation": asdict(from_known["correlation"]),
             "hidden_share": float(moved),
         }
-    return found
+    return section

@@ -1,196 +1,368 @@
-"""What an evaluation says, in words and tables: metrics.json and metrics.md."""
+"""The report of an evaluation: the sections of metrics.json, and metrics.md."""
 
-import json
-import os
-from pathlib import Path
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from .audit_report import gaps_section, readings_section, slices_section
-from .catalogue import READING_SHIFT, describe
-from .probes import LEAST_CORRELATION
-from .significance import CHANCE
-from .statistics import LEVEL
-from .wording import ends, interval, number, probability, short, short_interval, table
+import torch
 
-ROWS = {
-    "model": "model",
-    "floor": "floor",
-    "other_face": "another face",
-    "nearest_training_face": "nearest training face",
-    "mean_completion": "mean completion",
-}
-RATIOS = {"other_face": "of another face's", "exact": "of exact samples'", "truth": "of the truth's"}
+from ..run_folder.tables import markdown_table
+from .factors import CLASSES, PROBABILITIES
+from .measure import Measurements
+from .metrics.registry import PROBE_SHIFT, RANKED, ROWS, dark_hair_metric, find_metric
+from .probes import MIN_CORRELATION
+from .statistics import (
+    LEVEL,
+    SIGNIFICANT,
+    exchange_test,
+    mean_estimate,
+    mean_estimates,
+    ratio_estimate,
+    uniform_ranks_test,
+)
+
+LISTED_GAPS = 8
+TO_OTHER_FACE = ("energy_score", "distance_to_truth")
+TO_FLOOR = ("energy_score", "spread", "pairwise_distance", "residual_noise", "sharpness", "seam_gradient")
+"""Metrics whose ratio to a baseline is reported."""
+Section = dict[str, Any]
 
 
-def write_report(out: Path, metrics: dict[str, Any]) -> None:
-    """Writes metrics.json and metrics.md, each whole or not at all.
+# ------------------------------------------------------------------------------------------------------- metrics.json
+
+
+def summarise(found: Measurements) -> Section:
+    """The sections `measures`, `ratios`, `tests`, `visible_pixels`, `rank_histograms`, `free_factors`, `dark_hair`."""
+    estimates = {row: mean_estimates(values) for row, values in found.rows.items()}
+    by_seed = [{name: float(value.nanmean()) for name, value in values.items()} for values in found.by_seed]
+    measures = {}
+    for name in found.rows["model"]:
+        metric = find_metric(name)
+        measures[name] = {
+            "group": metric.group,
+            "meaning": metric.description,
+            "unit": metric.unit,
+            "better": metric.better,
+            "rows": {row: asdict(each[name]) if name in each else None for row, each in estimates.items()},
+            "by_seed": [values[name] for values in by_seed],
+        }
+    dark = dark_hair_metric(list(found.rows["model"]))
+    gradients = found.seam_gradients
+    num_ranks = gradients.shape[1]
+    return {
+        "measures": measures,
+        "ratios": _ratios(found),
+        "tests": {"seam_gradient": asdict(exchange_test(gradients[:, 0], gradients[:, 1:]))},
+        "visible_pixels": {"faces_kept": int(found.visible_kept.sum()), "num_faces": len(found.visible_kept)},
+        "rank_histograms": {
+            name: {
+                "meaning": RANKED[name],
+                "counts": torch.bincount(ranks, minlength=num_ranks).tolist(),
+                **asdict(uniform_ranks_test(ranks, num_ranks)),
+            }
+            for name, ranks in found.ranks.items()
+        },
+        "free_factors": _free_factors(found),
+        "dark_hair": None if dark is None else {"measure": dark, **asdict(estimates["model"][dark])},
+    }
+
+
+def _ratios(found: Measurements) -> Section:
+    """The model's mean over that of the floor or of another face."""
+    floor = "exact" if "exact" in found.rows else "truth"
+    pairs = [(name, "other_face") for name in TO_OTHER_FACE]
+    pairs += [(name, floor) for name in TO_FLOOR if floor == "exact" or name != "energy_score"]
+    model = found.rows["model"]
+    return {
+        f"{name}_to_{row}": {
+            "measure": name,
+            "against": row,
+            **asdict(ratio_estimate(model[name], found.rows[row][name])),
+        }
+        for name, row in pairs
+        if name in model and name in found.rows[row]
+    }
+
+
+def _free_factors(found: Measurements) -> Section:
+    """The frequency of each class of each free factor."""
+    section: Section = {}
+    for name, classes in CLASSES.items() if found.factors else ():
+        truth, predicted = found.factors["truth"][name], found.factors["truth_predicted"][name]
+        applies = truth[:, 0] >= 0
+        if not bool(applies.any()):
+            continue
+        labels = {row: found.factors[row][name][applies] for row in ("model", "exact")}
+        shares = {
+            row: [(values == index).double().mean(dim=1) for index in range(len(classes))]
+            for row, values in labels.items()
+        }
+        section[name] = {
+            "num_faces": int(applies.sum()),
+            "reading_accuracy": float((truth == predicted)[applies].double().mean()),
+            "total_variation": _total_variation(shares["model"], name),
+            "total_variation_exact": _total_variation(shares["exact"], name),
+            "classes": {
+                label: {
+                    "probability": probability,
+                    "sampling_error": math.sqrt(probability * (1 - probability) / labels["model"].numel()),
+                    "exact": asdict(mean_estimate(exact)),
+                    "model": asdict(mean_estimate(model)),
+                }
+                for label, probability, exact, model in zip(
+                    classes, PROBABILITIES[name], shares["exact"], shares["model"], strict=True
+                )
+            },
+        }
+    return section
+
+
+def _total_variation(shares: Sequence[torch.Tensor], name: str) -> float:
+    return sum(abs(float(share.mean()) - p) for share, p in zip(shares, PROBABILITIES[name], strict=True)) / 2
+
+
+# --------------------------------------------------------------------------------------------------------- metrics.md
+
+
+def as_markdown(metrics: Section, full: bool = True) -> str:
+    """The metrics next to their baselines, and what follows from them.
 
     Args:
-        out: The folder.
-        metrics: What was measured.
-    """
-    texts = {"metrics.json": json.dumps(metrics, indent=1, allow_nan=False) + "\n", "metrics.md": as_markdown(metrics)}
-    for name, text in texts.items():
-        unfinished = out / f"{name}.tmp"
-        unfinished.write_text(text)
-        os.replace(unfinished, out / name)
-
-
-def as_markdown(metrics: dict[str, Any], full: bool = True) -> str:
-    """The measures, each beside its floor and its ceiling, and what follows from them.
-
-    Args:
-        metrics: What was measured.
-        full: Also the measures by region, the frequencies and every slice.
+        metrics: What metrics.json holds.
+        full: Also metrics by region, frequencies, ranks, probes and slices.
 
     Returns:
         Markdown.
     """
-    seeds = ", ".join(map(str, metrics["seeds"]))
-    exact = "exact" in next(iter(metrics["measures"].values()))["rows"]
-    floor = "exact redraws" if exact else "the truth itself"
+    floor = "exact samples" if "exact" in _rows_of(metrics) else "the truth itself"
     parts = [
         f"{metrics['num_faces']} held-out halves completed {metrics['num_completions']} times each, "
-        f"{metrics['scheduler']}, {metrics['num_inference_steps']} steps, seed {seeds}; features "
+        f"{metrics['scheduler']}, {metrics['num_inference_steps']} steps, seed {_listed(metrics['seeds'])}; features "
         f"{metrics['features']['name']}. The floor is {floor}. In brackets: {LEVEL:.0%} intervals over faces.",
-        _table(metrics, shown=True),
-        "\n".join(_sentences(metrics)),
+        _overlap_warning(metrics),
+        _metrics_table(metrics, in_summary=True),
+        "\n".join(_findings(metrics)),
+        *(["## Sets of images"] if full else []),
+        _sets(metrics["real"]),
     ]
-    parts.append(_real(metrics["real"], full))
     if full:
-        parts += ["## By region, and shifts", _table(metrics, shown=False)]
+        parts += ["## By region, and shifts", _metrics_table(metrics, in_summary=False)]
         if metrics["free_factors"]:
-            parts += ["## Free factors", _factors(metrics)]
-        parts += ["## Rank of the truth among its completions", _ranks(metrics)]
+            parts += ["## Free factors", _factors(metrics["free_factors"])]
+        parts += ["## Rank of the truth among its completions", _ranks(metrics["rank_histograms"])]
         if metrics["readings"]:
-            parts += ["## Read off whole faces", readings_section(metrics)]
+            parts += ["## Probes", *_probes(metrics)]
         if metrics["audit"]:
-            parts += ["## Slices", gaps_section(metrics), slices_section(metrics)]
+            parts += ["## Subgroups", _gaps(metrics["audit"]), _slices(metrics)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _table(metrics: dict[str, Any], shown: bool) -> str:
-    some = next(iter(metrics["measures"].values()))["rows"]
-    floor = "exact" if "exact" in some else "truth"
-    rows = {"floor": floor} | {row: row for row in ROWS if row in some}
-    rows = {row: rows[row] for row in ROWS if row in rows}
-    lines = [["measure", *(ROWS[row] for row in rows), "meaning"]]
+def _rows_of(metrics: Section) -> Section:
+    rows: Section = next(iter(metrics["measures"].values()))["rows"]
+    return rows
+
+
+def _overlap_warning(metrics: Section) -> str:
+    names = metrics["data"]["trained_on"]
+    if not names:
+        return ""
+    return f"**{len(names)} of these faces are also in the training part**: {_listed(names)}."
+
+
+def _metrics_table(metrics: Section, in_summary: bool) -> str:
+    floor = "exact" if "exact" in _rows_of(metrics) else "truth"
+    columns = ["model", floor, "other_face", "nearest_training_face", "mean_completion"]
+    columns = [row for row in columns if row in _rows_of(metrics)]
+    rows = []
     for name, measure in metrics["measures"].items():
-        if describe(name).shown != shown or name.startswith(READING_SHIFT):
-            continue
-        cells = []
-        for row, key in rows.items():
-            estimate = measure["rows"][key]
-            cells.append(
-                "" if estimate is None else interval(estimate) if row == "model" else number(estimate["value"])
-            )
-        lines.append([name.replace("_", " "), *cells, measure["meaning"]])
-    return table(lines) if len(lines) > 1 else ""
+        if find_metric(name).in_summary == in_summary and not name.startswith(PROBE_SHIFT):
+            cells = {ROWS[row]: _value(measure["rows"][row]) for row in columns}
+            cells["model"] = _interval(measure["rows"]["model"])
+            rows.append({"metric": _words(name), **cells, "description": measure["meaning"]})
+    return markdown_table(rows)
 
 
-def _sentences(metrics: dict[str, Any]) -> list[str]:
-    kept = metrics["visible_pixels"]
-    lines = [f"- Visible pixels came back bit for bit in {kept['faces_kept']} of {kept['num_faces']} faces."]
+def _findings(metrics: Section) -> list[str]:
+    kept, test = metrics["visible_pixels"], metrics["tests"]["seam_gradient"]
+    lines = [f"- Visible pixels are unchanged in {kept['faces_kept']} of {kept['num_faces']} faces."]
     for ratio in metrics["ratios"].values():
-        measure = ratio["measure"].replace("_", " ").capitalize()
-        lines.append(f"- {measure}: {interval(ratio)} {RATIOS[ratio['against']]}.")
-    test = metrics["tests"]["seam_gradient"]
-    verdict = "differs from" if test["p_value"] < CHANCE else "is not shown to differ from"
-    apart = f"Kolmogorov-Smirnov distance {number(test['statistic'])}, {probability(test['p_value'], 'p')}"
-    lines.append(f"- The gradient across the seam {verdict} that of real faces: {apart}.")
-    lines += filter(None, [dark_hair_sentence(metrics)])
-    return lines + [_reading_sentence(metrics, column) for column in metrics["readings"]]
+        name = _words(ratio["measure"]).capitalize()
+        lines.append(f"- {name}: {_interval(ratio)} times that of {ROWS[ratio['against']]}.")
+    verdict = "differs significantly" if test["p_value"] < SIGNIFICANT else "does not differ significantly"
+    distance = f"Kolmogorov-Smirnov distance {_number(test['statistic'])}, p {_p_value(test['p_value'])}"
+    lines.append(f"- The gradient across the seam {verdict} from that of real faces: {distance}.")
+    lines += filter(None, [dark_hair_sentence(metrics["dark_hair"])])
+    return lines + [_probe_sentence(metrics, column) for column in metrics["readings"]]
 
 
-def _reading_sentence(metrics: dict[str, Any], column: str) -> str:
-    reading, word = metrics["readings"][column], column.replace("_", " ")
-    reads = f"correlation {ends(reading['correlation'], '.2f')} with true held-out faces"
-    if reading["measure"] is None:
-        return f"- {word.capitalize()} cannot be read: {reads}, whose lower end must be at least {LEAST_CORRELATION}."
-    rows = metrics["measures"][reading["measure"]]["rows"]
-    matched = f"{rows['matched_truth']['value']:+.3g} for the truth made as noisy and as smooth"
-    return f"- Read as {word}: {ends(rows['model'], '+.3g')} against the truth, {matched}; {reads}."
-
-
-def dark_hair_sentence(metrics: dict[str, Any]) -> str | None:
-    """Says whether dark hair is continued lighter, and by how much; none where no measure tells."""
-    found = metrics["dark_hair"]
+def dark_hair_sentence(found: Section | None) -> str | None:
+    """Whether dark hair is continued lighter or darker; None where no metric says so."""
     if found is None:
         return None
-    what = "Dark hair" if found["measure"].endswith("dark_hair") else "Dark hair (dark columns of the crown's colour)"
+    subject = (
+        "Dark hair" if found["measure"].endswith("dark_hair") else "Dark hair (dark columns of the crown's colour)"
+    )
     if found["low"] is None:
-        return f"- {what}: seen in {found['num_faces']} faces, too few to tell."
-    shift = f"{found['value']:+.2f} L* [{found['low']:+.2f}, {found['high']:+.2f}] against the truth"
-    verdict = "is not shown to change in lightness"
+        return f"- {subject}: visible in {found['num_faces']} faces, too few for an interval."
+    verdict = "does not change in lightness significantly"
     if found["low"] > 0 or found["high"] < 0:
         verdict = "is continued lighter" if found["low"] > 0 else "is continued darker"
-    return f"- {what} {verdict}: {shift}, {found['num_faces']} faces."
+    return f"- {subject} {verdict}: {_interval(found, '+.3g')} L* from the truth, {found['num_faces']} faces."
 
 
-def _real(real: dict[str, Any], full: bool) -> str:
-    """Distances between sets of images beside real against real, and memorisation."""
+def _probe_sentence(metrics: Section, column: str) -> str:
+    probe, words = metrics["readings"][column], _words(column)
+    correlation = f"correlation {_interval(probe['correlation'])} on true held-out faces"
+    if probe["measure"] is None:
+        return f"- {words.capitalize()} cannot be predicted: {correlation}, must be above {MIN_CORRELATION}."
+    rows = metrics["measures"][probe["measure"]]["rows"]
+    matched = f"{_value(rows['matched_truth'], '+.3g')} for the truth with the same noise and blur"
+    return f"- Predicted {words}: {_interval(rows['model'], '+.3g')} from the truth, {matched}; {correlation}."
+
+
+def _sets(real: Section) -> str:
+    """Distances between sets of images, and the test for copies of training faces."""
     if "left_out" in real:
         return f"Distances between sets of images are left out: {real['left_out']}."
-    if not real:
-        return ""
-    some = next(iter(real["measures"].values()))["rows"]
-    rows = [row for row in ("truth", "exact", *list(ROWS)[2:]) if row in some]
-    titles = {"truth": "real against real", "exact": "exact samples", **ROWS}
-    lines = [["sets of images", "model", "above real against real", *(titles[row] for row in rows)]]
+    rows = []
     for name, measure in real["measures"].items():
-        others = [short(measure["rows"][row]["value"]) for row in rows]
-        lines.append(
-            [
-                name.replace("_", " "),
-                short_interval(measure["rows"]["model"]),
-                short_interval(measure["above_floor"]),
-                *others,
-            ]
+        values = measure["rows"]
+        others = {ROWS[row]: _value(values[row]) for row in ROWS if row in values and row not in ("model", "truth")}
+        model = {"model": _interval(values["model"]), "above real against real": _interval(measure["above_floor"])}
+        real_faces = {"real against real": _value(values["truth"])}
+        rows.append(
+            {"sets of images": _words(name), **model, **real_faces, **others, "description": measure["meaning"]}
         )
-    parts = [table(lines)]
-    if full:
-        meanings = [f"- {name.replace('_', ' ')}: {measure['meaning']}" for name, measure in real["measures"].items()]
-        each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces"
-        parts += ["\n".join(meanings), f"{each}, and the other way round."]
-    found = real["memorisation"]
-    if found is not None:
-        told = [f"- {ROWS.get(row, 'real')}: {_memorised(found, row)}" for row in found["rows"]]
-        parts.append("\n".join(told))
-    return "\n\n".join(["## Looks real", *parts] if full else parts)
+    each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces, and vice versa."
+    lines = []
+    for row, entry in (real["memorisation"] or {"rows": {}})["rows"].items():
+        closer = "closer" if entry["p_value"] < SIGNIFICANT else "not significantly closer"
+        lines.append(
+            f"- {ROWS[row]}: {closer} to the {real['memorisation']['num_training']} training faces than to held-out "
+            f"ones: distance ratio {_interval(entry['ratio'])} of that by chance, p {_p_value(entry['p_value'])}."
+        )
+    return "\n\n".join(filter(None, [markdown_table(rows), each, "\n".join(lines)]))
 
 
-def _memorised(found: dict[str, Any], row: str) -> str:
-    entry = found["rows"][row]
-    closer = "closer" if entry["p_value"] < CHANCE else "not shown to be closer"
-    return (
-        f"{closer} to the {found['num_training']} training faces than to held-out ones: distance ratio "
-        f"{interval(entry['ratio'])} of what chance gives, {probability(entry['p_value'], 'p')}."
-    )
-
-
-def _factors(metrics: dict[str, Any]) -> str:
-    lines = [["factor", "value", "probability", "exact samples, as read", "model, as read"]]
-    notes = []
-    for name, factor in metrics["free_factors"].items():
+def _factors(factors: Section) -> str:
+    rows, notes = [], []
+    for name, factor in factors.items():
         notes.append(
-            f"{name}: {factor['num_faces']} faces, {factor['reading_accuracy']:.1%} of true ones read rightly, total "
+            f"- {name}: {factor['num_faces']} faces, accuracy {factor['reading_accuracy']:.1%} on true ones, total "
             f"variation distance {factor['total_variation']:.3f} (exact samples {factor['total_variation_exact']:.3f})"
         )
-        for label, value in factor["classes"].items():
-            likely = f"{value['probability']:.3f} ± {value['sampling_error']:.3f}"
-            lines.append([name, label, likely, interval(value["exact"]), interval(value["model"])])
+        for label, values in factor["classes"].items():
+            probability = f"{values['probability']:.3f} ± {values['sampling_error']:.3f}"
+            found = {ROWS[row]: _interval(values[row]) for row in ("exact", "model")}
+            rows.append({"factor": name, "class": label, "probability": probability, **found})
+    notes.append("- ±: the standard error of independent samples.")
+    return f"{markdown_table(rows)}\n\n" + "\n".join(notes)
+
+
+def _ranks(histograms: Section) -> str:
+    rows = [
+        {
+            "ranked_by": _words(name),
+            "truth smallest ... largest": " ".join(map(str, ranks["counts"])),
+            "chi_square": _number(ranks["statistic"]),
+            "p": _p_value(ranks["p_value"]),
+            "description": ranks["meaning"],
+        }
+        for name, ranks in histograms.items()
+    ]
+    return markdown_table(rows)
+
+
+def _probes(metrics: Section) -> list[str]:
+    """How well each column is predicted, how far each row shifts the prediction, and the same by slice."""
+    quality, shifts, by_slice = [], [], []
+    for column, probe in metrics["readings"].items():
+        words = _words(column)
+        figures = {name: _interval(probe[name]) for name in ("correlation", "r2", "slope")}
+        known = {"correlation, known half alone": _interval(probe["known_correlation"])}
+        share = {"hidden_share": _number(probe["hidden_share"]), "valid": "yes" if probe["measure"] else "no"}
+        quality.append({"column": words, **figures, **known, **share})
+        if probe["measure"] is None:
+            continue
+        rows = metrics["measures"][probe["measure"]]["rows"]
+        found = {ROWS[row]: _interval(rows[row], "+.3g") for row in ROWS if row != "truth" and rows.get(row)}
+        deviations = _number(rows["model"]["value"] / probe["deviation"], "+.2f")
+        shifts.append({"shift_of": words, "in standard deviations": deviations, **found})
+        for by in (f"known_{column}", column):
+            for piece in metrics["audit"].get(by, {"slices": []})["slices"]:
+                shift = piece["measures"][probe["measure"]]
+                names = {"shift_of": words, "by": _words(by), "slice": piece["name"], "faces": piece["num_faces"]}
+                floor = _number(shift["floor"], "+.3g") if "exact" in rows else ""
+                by_slice.append({**names, "model": _interval(shift, "+.3g"), "exact_samples": floor})
+    return [markdown_table(rows) for rows in (quality, shifts, by_slice)]
+
+
+def _gaps(audit: Section) -> str:
+    """The clearest gaps between the worst and the best slice of a column, and how many of all are significant."""
+    found = [
+        (gap["q_value"], -gap["ratio"], column, measure, gap)
+        for column, part in audit.items()
+        for measure, gap in part["gaps"].items()
+    ]
+    if not found:
+        return "No column has two slices that are large enough to compare."
+    rows = [
+        {
+            "column": _words(column),
+            "metric": _words(measure),
+            "worst_slice": gap["worst"],
+            "best_slice": gap["best"],
+            "worst / best": _interval(gap | {"value": gap["ratio"]}),
+            "p": _p_value(gap["p_value"]),
+            "q": _p_value(q_value),
+        }
+        for q_value, _, column, measure, gap in sorted(found)[:LISTED_GAPS]
+    ]
+    below = sum(entry[0] < SIGNIFICANT for entry in found)
     return (
-        table(lines)
-        + "\n\n"
-        + "\n".join(f"- {note}" for note in notes)
-        + "\n- ±: the standard error of independent draws."
+        f"{below} of {len(found)} gaps have a false discovery rate q below {SIGNIFICANT} "
+        f"(p from permuting faces among the slices). The {len(rows)} clearest:\n\n{markdown_table(rows)}"
     )
 
 
-def _ranks(metrics: dict[str, Any]) -> str:
-    lines = [["ranked by", "truth smallest ... largest", "chi square", "p", "meaning"]]
-    for name, ranks in metrics["rank_histograms"].items():
-        counts = " ".join(map(str, ranks["counts"]))
-        cells = [f"{ranks['statistic']:.1f}", probability(ranks["p_value"]), ranks["meaning"]]
-        lines.append([name.replace("_", " "), counts, *cells])
-    return table(lines)
+def _slices(metrics: Section) -> str:
+    """The energy score of each slice next to its floor and ceiling, and the shift of hair lightness."""
+    names = ("lightness_shift_hair", "lightness_shift_hair_like")
+    shift = next((name for name in names if name in metrics["measures"]), None)
+    rows = []
+    for column, part in metrics["audit"].items():
+        for piece in part["slices"]:
+            score = piece["measures"]["energy_score"]
+            cells = {"energy_score": _interval(score), "floor": _number(score["floor"])}
+            cells["another face"] = _number(score["ceiling"])
+            cells["hair: lightness shift, L*"] = _interval(piece["measures"][shift], "+.3g") if shift else ""
+            rows.append({"column": _words(column), "slice": piece["name"], "faces": piece["num_faces"], **cells})
+    return markdown_table(rows)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _listed(values: Sequence[Any]) -> str:
+    return ", ".join(map(str, values))
+
+
+def _number(value: float | None, form: str = ".3g") -> str:
+    return "" if value is None else format(value, form)
+
+
+def _value(estimate: Mapping[str, Any] | None, form: str = ".3g") -> str:
+    return "" if estimate is None else _number(estimate["value"], form)
+
+
+def _interval(estimate: Mapping[str, Any], form: str = ".3g") -> str:
+    """A value with its interval, which single faces do not have."""
+    if estimate["value"] is None or estimate["low"] is None:
+        return _value(estimate, form)
+    return f"{_value(estimate, form)} [{_number(estimate['low'], form)}, {_number(estimate['high'], form)}]"
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

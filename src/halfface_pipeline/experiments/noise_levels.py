@@ -10,8 +10,7 @@ from matplotlib.figure import Figure
 
 from ..inference.sheets import sheet
 from ..remote_code.image_io import to_signed, to_uint8
-from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
-from ..remote_code.respacing import log_snr, mismatch
+from ..remote_code.respaced_ddpm import RespacedDDPMScheduler, ReverseSteps
 from .results import Result, Row
 
 STEP_SIZES = (2, 10, 20, 40, 50)
@@ -40,7 +39,7 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
     noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
     shown = to_uint8((noisy.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
-    abar = scheduler.alphas_cumprod[timesteps]
+    abar = scheduler.trained_alphas_cumprod[timesteps]
     rows = [
         {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}
         for t, a in zip(timesteps.tolist(), abar.tolist(), strict=True)
@@ -67,7 +66,7 @@ def schedules(process: Mapping[str, Any], step_sizes: Sequence[int] = STEP_SIZES
     Raises:
         ValueError: If a step size does not divide T or leads to a beta of 1 or more.
     """
-    trained = RespacedDDPMScheduler.from_config(process).alphas_cumprod
+    trained = RespacedDDPMScheduler.from_config(process).trained_alphas_cumprod
     every_step = {size: _steps(process, size, trained) for size in dict.fromkeys((1, *step_sizes))}
     rows: list[Row] = [
         {
@@ -105,10 +104,18 @@ def _steps(process: Mapping[str, Any], size: int, trained: torch.Tensor) -> list
         "timestep_log_snr": matched.timesteps.tolist(),
         "beta": steps.betas.tolist(),
         "abar": steps.alphas_cumprod.tolist(),
-        "log_snr": log_snr(steps.alphas_cumprod).tolist(),
+        "log_snr": torch.logit(steps.alphas_cumprod).tolist(),
         "mismatch_nats": mismatch(steps, trained).tolist(),
     }
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def mismatch(steps: ReverseSteps, trained: torch.Tensor) -> torch.Tensor:
+    """log SNR of the sample minus that of the network's timestep, (N,) in nats; `trained` is abar_1 ... abar_T."""
+    low = steps.timesteps.floor().long().clamp(0, len(trained) - 2)
+    levels = torch.logit(trained)
+    assumed = torch.lerp(levels[low], levels[low + 1], steps.timesteps - low)
+    return torch.logit(steps.alphas_cumprod) - assumed
 
 
 def _schedules_figure(trained: torch.Tensor, every_step: Mapping[int, Sequence[Row]]) -> Figure:

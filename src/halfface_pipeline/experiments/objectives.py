@@ -10,7 +10,11 @@ from diffusers import SchedulerMixin
 from ..config.schema import SamplingConfig
 from ..data.procedural.factors import HAIR_COLOURS, REGIONS
 from ..diffusion.parameterization import noise_and_clean
-from ..evaluation.trials import EvaluationBatch, complete, hair_colours, region, scores
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.factors import hair_colours
+from ..evaluation.measure import scores
+from ..evaluation.metrics.colour import region
 from ..inference.sheets import sheet
 from ..remote_code.halves import predict, size_multiple
 from ..remote_code.image_io import to_signed
@@ -92,8 +96,7 @@ def _complete_with(
     """Completes the faces with a sampler and restores the trained scheduler."""
     trained, pipe.scheduler = pipe.scheduler, sampler
     try:
-        steps = sampling.num_inference_steps
-        return complete(pipe, faces, sampling.num_completions, steps, sampling.seed, batch_size, label)
+        return complete(pipe, faces, sampling, batch_size, label)
     finally:
         pipe.scheduler = trained
 

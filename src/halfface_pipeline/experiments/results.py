@@ -17,7 +17,7 @@ from ..inference.png_metadata import png_text
 from ..run_folder.tables import markdown_table, write_csv
 
 Row = dict[str, Any]
-DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",)}
+DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",), "prior": ("intervals", "gaussian")}
 """Further tables, by experiment."""
 PACKAGES = ("torch", "diffusers", "numpy")
 

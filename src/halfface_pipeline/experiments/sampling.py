@@ -1,7 +1,7 @@
 """One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import PIL.Image
@@ -9,7 +9,9 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
 from ..diffusion.samplers import make_sampler
-from ..evaluation.trials import EvaluationBatch, complete, scores
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
@@ -32,6 +34,23 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
+class Setup:
+    """The model and the completions on which samplers are compared.
+
+    Args:
+        pipe: The model.
+        faces: The faces.
+        sampling: `num_completions` and `seed`.
+        batch_size: Completions computed at once.
+    """
+
+    pipe: HalfFaceInpaintPipeline
+    faces: EvaluationBatch
+    sampling: SamplingConfig
+    batch_size: int = 32
+
+
+@dataclass(frozen=True)
 class Column:
     """A sampler: its title on the sheet, its columns in the table, the scheduler and the steps."""
 
@@ -41,23 +60,13 @@ class Column:
     num_steps: int
 
 
-def step_size(
-    pipe: HalfFaceInpaintPipeline,
-    faces: EvaluationBatch,
-    sampling: SamplingConfig,
-    step_sizes: Sequence[int] = STEP_SIZES,
-    variance_type: str = "fixed_large",
-    batch_size: int = 32,
-) -> Result:
+def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_type: str = "fixed_large") -> Result:
     """Ancestral sampling with larger steps: the report's schedules, matched by noise level, and exactly re-spaced.
 
     Args:
-        pipe: The model.
-        faces: The faces.
-        sampling: `num_completions` and `seed`.
+        setup: The model and the faces.
         step_sizes: Divisors s of T, each for T / s steps.
         variance_type: Variance of the added noise; the report's is `fixed_large`.
-        batch_size: Completions computed at once.
 
     Returns:
         A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
@@ -70,97 +79,72 @@ def step_size(
         for size in step_sizes:
             if size == 1 and matching != MATCHINGS[0]:
                 continue  # the trained schedule itself, however it is matched
-            scheduler = steps_of_size(pipe.scheduler.config, size, matching, variance_type)
-            names = {"step_size": size, "matching": "trained" if size == 1 else matching, "variance": variance_type}
             title = "s=1" if size == 1 else f"s={size} {matching.replace('proportional', 't/T')}"
-            columns.append(Column(title, names, scheduler, scheduler.num_inference_steps))
-    settings = {"step_sizes": list(step_sizes), "variance_type": variance_type}
-    return _compare(pipe, faces, columns, sampling, settings, batch_size)
+            columns.append(_larger_steps(setup, title, size, matching, variance_type))
+    return _compare(setup, columns, {"step_sizes": list(step_sizes), "variance_type": variance_type})
 
 
-def variance(
-    pipe: HalfFaceInpaintPipeline,
-    faces: EvaluationBatch,
-    sampling: SamplingConfig,
-    step_sizes: Sequence[int] = VARIANCE_STEP_SIZES,
-    matching: str = "proportional",
-    batch_size: int = 32,
-) -> Result:
+def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matching: str = "proportional") -> Result:
     """Compares sigma^2 = beta with the posterior variance at several step sizes.
 
     Args:
-        pipe: The model.
-        faces: The faces.
-        sampling: `num_completions` and `seed`.
-        step_sizes: Divisors s of T, each for T / s steps.
+        setup: The model and the faces.
+        step_sizes: As for `step_size`.
         matching: `proportional` (the report's), `log_snr` or `exact`.
-        batch_size: Completions computed at once.
 
     Returns:
-        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
+        As `step_size`.
 
     Raises:
-        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+        ValueError: As `step_size`.
     """
-    columns = []
-    for size in step_sizes:
-        for kind, symbol in (("fixed_large", "beta"), ("fixed_small", "posterior")):
-            scheduler = steps_of_size(pipe.scheduler.config, size, matching, kind)
-            names = {"step_size": size, "matching": matching, "variance": kind}
-            columns.append(Column(f"s={size} {symbol}", names, scheduler, scheduler.num_inference_steps))
-    settings = {"step_sizes": list(step_sizes), "matching": matching}
-    return _compare(pipe, faces, columns, sampling, settings, batch_size)
+    columns = [
+        _larger_steps(setup, f"s={size} {symbol}", size, matching, kind)
+        for size in step_sizes
+        for kind, symbol in (("fixed_large", "beta"), ("fixed_small", "posterior"))
+    ]
+    return _compare(setup, columns, {"step_sizes": list(step_sizes), "matching": matching})
 
 
-def samplers(
-    pipe: HalfFaceInpaintPipeline,
-    faces: EvaluationBatch,
-    sampling: SamplingConfig,
-    names: Sequence[str] = SAMPLERS,
-    steps: Sequence[int] = STEPS,
-    batch_size: int = 32,
-) -> Result:
+def samplers(setup: Setup, names: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS) -> Result:
     """Samplers of diffusers at few steps.
 
     Args:
-        pipe: The model.
-        faces: The faces.
-        sampling: `num_completions` and `seed`.
-        names: Keys of `halfface_pipeline.diffusion.samplers.SAMPLERS`.
+        setup: The model and the faces.
+        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
         steps: Denoising steps.
-        batch_size: Completions computed at once.
 
     Returns:
-        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
+        As `step_size`.
 
     Raises:
         ValueError: If a name is unknown or the model cannot use the sampler.
     """
+    trained = setup.pipe.scheduler
     columns = [
-        Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, pipe.scheduler), count)
+        Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, trained), count)
         for name in names
         for count in steps
     ]
-    settings = {"schedulers": list(names), "steps": list(steps)}
-    return _compare(pipe, faces, columns, sampling, settings, batch_size)
+    return _compare(setup, columns, {"schedulers": list(names), "steps": list(steps)})
 
 
-def _compare(
-    pipe: HalfFaceInpaintPipeline,
-    faces: EvaluationBatch,
-    columns: Sequence[Column],
-    sampling: SamplingConfig,
-    settings: Mapping[str, Any],
-    batch_size: int,
-) -> Result:
-    num_completions, seed = sampling.num_completions, sampling.seed
+def _larger_steps(setup: Setup, title: str, size: int, matching: str, variance_type: str) -> Column:
+    scheduler = steps_of_size(setup.pipe.scheduler.config, size, matching, variance_type)
+    names = {"step_size": size, "matching": "trained" if size == 1 else matching, "variance": variance_type}
+    return Column(title, names, scheduler, scheduler.num_inference_steps)
+
+
+def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any]) -> Result:
+    pipe, faces, n = setup.pipe, setup.faces, setup.sampling.num_completions
     trained, rows, pictures = pipe.scheduler, [], []
     exact = scores(faces, faces.exact) if faces.exact is not None else {}
     try:
         for number, column in enumerate(columns, start=1):
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
-            images, hidden = complete(pipe, faces, num_completions, column.num_steps, seed, batch_size, label)
+            with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
+            images, hidden = complete(pipe, faces, with_steps, setup.batch_size, label)
             pictures.append(images)
             row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
@@ -175,9 +159,9 @@ def _compare(
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
         rows.append({name: known.get(name) for name in rows[0]})
     return Result(
-        _sheet(faces, pictures, [column.title for column in columns], num_completions),
+        _sheet(faces, pictures, [column.title for column in columns], n),
         rows,
-        {**settings, "num_faces": len(faces.images), "num_completions": num_completions, "seed": seed},
+        {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": setup.sampling.seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
     )
 
@@ -190,7 +174,7 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
     """
     if scheduler.config.respacing == "exact":
         return None
-    return float(scheduler.variances[scheduler.variances > 0][-1].sqrt() / 2)
+    return float(scheduler.process._get_variance(1).sqrt() / 2) if len(scheduler.timesteps) > 1 else 0.0
 
 
 def _sheet(

@@ -1,7 +1,9 @@
 """Faces of the training set compared with held-out faces (the report's figure 18)."""
 
 from ..config.schema import SamplingConfig
-from ..evaluation.trials import EvaluationBatch, complete, scores_per_face
+from ..evaluation.cache import complete
+from ..evaluation.dataset import EvaluationBatch
+from ..evaluation.measure import scores_per_face
 from ..inference.sheets import sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
@@ -33,7 +35,7 @@ def unseen(
     num_completions, steps, seed = sampling.num_completions, sampling.num_inference_steps, sampling.seed
     values, truths, originals, pictures = [], [], [], []
     for label, faces in (("trained on", trained_on), ("held out", held_out)):
-        images, hidden = complete(pipe, faces, num_completions, steps, seed, batch_size, label)
+        images, hidden = complete(pipe, faces, sampling, batch_size, label)
         values.append(scores_per_face(faces, hidden))
         truths.append(scores_per_face(faces, faces.truth[:, None] if faces.exact is None else faces.exact))
         originals += faces.originals[:SHOWN_FACES]

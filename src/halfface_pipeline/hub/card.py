@@ -6,12 +6,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import diffusers
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..config.samplers import SAMPLERS
 from ..config.schema import Config, DataConfig
 from ..diffusion.networks import training_cost
-from ..diffusion.samplers import SAMPLERS
 from ..remote_code.halves import KNOWN_HALF, half_size, known_box
 from ..run_folder.files import atomic_write_text
 from ..run_folder.tables import markdown_table
@@ -72,7 +71,7 @@ def render_card(
     results = eval_results(evaluation, dataset or data.source)
     operations = training_cost(model, data.height, data.width, data.channels)[1]
     trained = 3 * operations * step * config.training.batch_size
-    sampler_class, settings = SAMPLERS[sampling.scheduler]
+    sampler = SAMPLERS[sampling.scheduler]
     halves: dict[str, Any] = {}
     if not whole:
         halves["known"] = KNOWN_HALF[model.hidden_half]
@@ -96,9 +95,14 @@ def render_card(
         model_id=model_id,
         model_shell=shlex.quote(model_id),
         model_code=json.dumps(model_id, ensure_ascii=False),
-        swap=sampler_class if sampling.scheduler != "ddpm" else None,
-        swap_settings="".join(f", {key}={value!r}" for key, value in settings.items()),
-        samplers=markdown_table([_sampler_row(name) for name in SAMPLERS]),
+        swap=sampler.class_name if sampling.scheduler != "ddpm" else None,
+        swap_settings="".join(f", {key}={value!r}" for key, value in sampler.kwargs.items()),
+        samplers=markdown_table(
+            [
+                {"name": name, "class in diffusers": spec.class_name, "network evaluations in N steps": spec.nfe}
+                for name, spec in SAMPLERS.items()
+            ]
+        ),
         measured_samplers=markdown_table(read_samplers(run)),
         parameters=f"{parameters / 1e6:.1f}",
         data=_data_words(data, dataset),
@@ -144,13 +148,6 @@ def _digest(text: str) -> str:
 
 def _hub_id(data: DataConfig) -> str | None:
     return str(data.path) if data.source == "hub" and not Path(str(data.path)).exists() else None
-
-
-def _sampler_row(name: str) -> dict[str, str]:
-    class_name = SAMPLERS[name][0]
-    # Second-order solvers evaluate the network twice per step, but once in the last.
-    evaluations = "2N - 1" if getattr(diffusers, class_name).order == 2 else "N"
-    return {"name": name, "class in diffusers": class_name, "network evaluations in N steps": evaluations}
 
 
 def _data_words(data: DataConfig, dataset: str | None) -> str:

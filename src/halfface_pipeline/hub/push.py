@@ -10,7 +10,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 from ..config.files import from_yaml, to_dict
 from ..diffusion.networks import training_cost
-from ..remote_code.pipeline import CARD_PICTURE, readdress, short_card
+from ..remote_code.model_files import CARD_PICTURE, readdress, short_card
 from ..run_folder.files import atomic_write_text
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
 from .card import data_license, is_as_rendered, local_id, render_card
@@ -76,7 +76,7 @@ def _card(run: Path, repo_id: str, model_license: str | None) -> str:
     if (run / CONFIG_FILE).is_file():
         return _rendered(run, repo_id, model_license)
     settings = json.loads((run / INDEX).read_text())
-    if "hidden_half" not in settings:
+    if "height" not in settings:
         raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
     return short_card(repo_id, settings)
 
@@ -91,6 +91,8 @@ def _model_files(folder: Path) -> dict[str, Path]:
     required += [f"{name}/{module}.py" for name, module in components.items() if module != "diffusers"]
     if index.get("_class_name") == "HalfFaceInpaintPipeline":
         required += ["pipeline.py", "halves.py", "image_io.py"]
+    if index.get("_class_name") == "FacePriorPipeline":
+        required += ["pipeline.py", "posterior.py", "masks.py"]
     missing = [pattern for pattern in required if not any(folder.glob(pattern))]
     if missing:
         raise ValueError(f"{folder.name} is incomplete: {', '.join(missing)} missing; load it and save it again")

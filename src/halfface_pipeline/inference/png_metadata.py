@@ -11,8 +11,13 @@ import torch
 from PIL.PngImagePlugin import PngInfo
 
 AI_GENERATED = "AI-generated, hidden half invented"
+PART_GENERATED = "AI-generated, hidden part invented"
 WHOLE_GENERATED = "AI-generated"
-SOURCE_TYPES = {AI_GENERATED: "compositeWithTrainedAlgorithmicMedia", WHOLE_GENERATED: "trainedAlgorithmicMedia"}
+SOURCE_TYPES = {
+    AI_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    PART_GENERATED: "compositeWithTrainedAlgorithmicMedia",
+    WHOLE_GENERATED: "trainedAlgorithmicMedia",
+}
 """Terms of the IPTC's digital source type vocabulary, which image viewers read."""
 XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">\
 <rdf:Description rdf:about="" xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" \
@@ -25,10 +30,16 @@ NEEDED = ("model", "sampler", "steps", "seed")
 def png_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
     """The text chunks of a generated PNG, for Pillow's and matplotlib's `pnginfo`."""
     text = PngInfo()
-    for key, value in {"Comment": comment, "Software": "halfface_pipeline", **metadata}.items():
-        text.add_text(key, str(value))
-    text.add_itxt("XML:com.adobe.xmp", XMP.format(SOURCE_TYPES[comment]))
+    for key, value in generated_text(metadata, comment).items():
+        (text.add_itxt if key.startswith("XML:") else text.add_text)(key, value)
     return text
+
+
+def generated_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
+    """Every text of a generated PNG by keyword; arguments as in `png_text`."""
+    named = {"Comment": comment, "Software": "halfface_pipeline", **metadata}
+    xmp = XMP.format(SOURCE_TYPES[comment])
+    return {key: str(value) for key, value in named.items()} | {"XML:com.adobe.xmp": xmp}
 
 
 def save_png(

@@ -1,7 +1,7 @@
-"""Images as PIL, NumPy and torch, and their value ranges.
+"""Conversion of images between PIL, NumPy and torch.
 
-Inside the package an image is a torch tensor whose dtype implies its range: uint8 from 0 to 255, floating point from
-0 to 1. Only the network and its loss use [-1, 1] ("signed").
+The dtype of a tensor implies its range: uint8 from 0 to 255, floating point from 0 to 1. Only the network and its loss
+use [-1, 1] ("signed").
 """
 
 import math
@@ -19,21 +19,9 @@ OutputType = Literal["pil", "np", "pt", "latent"]
 
 
 def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
-    """Turn upright, cut the centre to the aspect of height to width, and resize with antialiasing.
-
-    Args:
-        image: Any PIL image; transparency is laid over white, 16-bit grey is scaled to 8 bits.
-        height: Height of the result in pixels.
-        width: Width of the result in pixels.
-
-    Returns:
-        A new RGB image of size (width, height).
-
-    Raises:
-        ValueError: The pixels are of a kind without a fixed range (floats, or integers of more than 16 bits).
-    """
+    """A new RGB image of this size: upright, cropped to its aspect at the centre, resized with antialiasing."""
     image = to_rgb(upright(image))
-    # The largest centred rectangle of whole pixels; cut before resizing, or the filter would reach what is cut off.
+    # Crop before resizing, or the filter would include pixels outside.
     cut_width = min(image.width, max(1, round(image.height * width / height)))
     cut_height = min(image.height, max(1, round(image.width * height / width)))
     left, top = (image.width - cut_width) // 2, (image.height - cut_height) // 2
@@ -42,7 +30,7 @@ def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Imag
 
 
 def upright(image: PIL.Image.Image) -> PIL.Image.Image:
-    """The image turned as its EXIF orientation says, or as it is where the EXIF data are broken."""
+    """The image rotated by its EXIF orientation, unchanged if its EXIF data are broken."""
     try:
         return PIL.ImageOps.exif_transpose(image)
     except Exception:  # anything from SyntaxError to struct.error; damaged pixels raise again when they are read
@@ -65,39 +53,28 @@ def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def known_halves(images: np.ndarray, hidden_half: str) -> list[np.ndarray]:
-    """The visible halves (h, w, 3) of whole images (N, H, W, 3), each as the pipeline takes it."""
+    """The known halves (h, w, 3) of complete images (N, H, W, 3), as inputs of the pipeline."""
     known = cut(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2), hidden_half)[0]
     return list(known.permute(0, 2, 3, 1).contiguous().numpy())
 
 
 def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, int]) -> torch.Tensor:
-    """Converts one given half to a tensor with its values unchanged.
+    """One given half as (3, height, width), uint8 or floating point in [0, 1]; PIL images are resized.
 
-    Args:
-        half: PIL of any size (resized by `resize_to`), NumPy (H, W, 3) uint8 or float in [0, 1], or torch (3, H, W) in
-            [0, 1].
-        height: Height of a half in pixels.
-        width: Width of a half in pixels.
-        image_size: Height and width of a complete image, to recognize one.
-
-    Returns:
-        (3, height, width), uint8 or floating point in [0, 1].
-
-    Raises:
-        ValueError: If the type, the shape or the values do not fit, or `half` is a complete image.
+    Raises ValueError if its type, shape or values do not fit, or it has the shape of a complete image (`image_size`).
     """
     if isinstance(half, PIL.Image.Image):
-        turned = upright(half)
-        _check_aspect(turned.height / turned.width, height / width, image_size)
+        half = upright(half)
+        _check_aspect(half.height / half.width, height / width, image_size)
         half = np.array(resize_to(half, height, width))
     if isinstance(half, np.ndarray):
         _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))
         values = torch.tensor(half).permute(2, 0, 1)
-        return values if half.dtype == np.uint8 else _check_range(values)
+        return values if half.dtype == np.uint8 else check_range(values)
     if not isinstance(half, torch.Tensor):
         raise ValueError(f"top_half is a {type(half).__name__}; it must be PIL, NumPy, torch or a list of these")
     _check_shape("a tensor", tuple(half.shape), (3, height, width), (3, *image_size))
-    return _check_range(half.detach().cpu())
+    return check_range(half.detach().cpu())
 
 
 def _check_shape(kind: str, shape: tuple[int, ...], half: tuple[int, ...], image: tuple[int, ...]) -> None:
@@ -117,11 +94,12 @@ def _check_aspect(aspect: float, half: float, image_size: tuple[int, int]) -> No
         )
 
 
-def _check_range(values: torch.Tensor) -> torch.Tensor:
+def check_range(values: torch.Tensor, name: str = "top_half") -> torch.Tensor:
+    """The values, floating point; ValueError if they are of another type or outside [0, 1]."""
     if not values.is_floating_point():
-        raise ValueError(f"top_half has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
+        raise ValueError(f"{name} has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
     if not bool(((values >= 0) & (values <= 1)).all()):
-        raise ValueError("top_half has values outside [0, 1] or NaN; scale images in [-1, 1] by (x + 1) / 2")
+        raise ValueError(f"{name} has values outside [0, 1] or NaN; scale images in [-1, 1] by (x + 1) / 2")
     return values
 
 

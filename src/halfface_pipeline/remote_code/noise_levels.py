@@ -1,23 +1,35 @@
-"""Which schedulers work on the noise levels a network was trained on, and their timesteps."""
+"""Schedulers checked before sampling: do they work on the noise levels that the network was trained on?"""
 
 import copy
 import inspect
-import math
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
 
-LARGEST_MISMATCH = 0.1
-"""Between the logarithms of the noise-to-signal ratio that a scheduler assumes and the trained one."""
 VISIBLE_NOISE = 0.02
-"""Standard deviation of leftover noise, on the scale of [-1, 1], from which a warning is issued."""
+"""Standard deviation, on the scale of [-1, 1], from which noise left in a sample can be seen."""
+LARGEST_MISMATCH = 0.1
+"""Relative difference between the noise that a scheduler gives the network and the trained one."""
+PROCESS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
+
+
+class _ExactCount(int):
+    """A number of steps for which `np.arange(T, 0, -T / N)` ("trailing" spacing) has N elements in floating point."""
+
+    def __rtruediv__(self, total: Any) -> float:
+        return float(total / int(self) * (1 + 1e-9))
 
 
 def prepare_scheduler(
-    scheduler: SchedulerMixin, num_inference_steps: int, device: torch.device | str, checked: bool = False
+    scheduler: SchedulerMixin,
+    num_inference_steps: int,
+    device: torch.device | str,
+    checked: bool = False,
+    trained: Mapping[str, Any] | None = None,
 ) -> SchedulerMixin:
     """A copy of a scheduler with its timesteps set; schedulers hold state, and threads may share the original.
 
@@ -25,100 +37,114 @@ def prepare_scheduler(
         scheduler: The pipeline's scheduler.
         num_inference_steps: Denoising steps.
         device: Device of the timesteps.
-        checked: Skip the checks, for a further copy of the same call.
+        checked: Skip the check, for a further copy in the same call.
+        trained: Configuration of the scheduler that the network was trained with; None takes the scheduler's own.
 
     Returns:
         The copy.
 
     Raises:
-        ValueError: If the timesteps do not fall within [0, T - 1], or are not at the trained noise levels.
+        ValueError: If the scheduler cannot take so many steps, or does not sample exactly with an exact denoiser.
     """
-    own = copy.deepcopy(scheduler)
+    if not checked:
+        check_scheduler(scheduler, num_inference_steps, scheduler.config if trained is None else trained)
     try:
+        own = copy.deepcopy(scheduler)
         own.set_timesteps(num_inference_steps, device=device)
-    except (ValueError, TypeError, AttributeError, IndexError, NotImplementedError) as error:
-        raise ValueError(
-            f"scheduler is {type(own).__name__}, which cannot take {num_inference_steps} steps: {error}"
-        ) from error
-    if isinstance(own, DDPMScheduler | DDIMScheduler) and len(own.timesteps) == num_inference_steps + 1:
-        # For 62 of the counts up to 1000, the float range of "trailing" spacing has a surplus last element, -1.
-        own.timesteps = own.timesteps[:num_inference_steps]
-    # RespacedDDPMScheduler places its levels off the trained ones on purpose, to reproduce what that does.
-    if not checked and not getattr(own, "off_trained_levels", False):
-        check_timesteps(own, num_inference_steps)
-        check_noise_levels(own, num_inference_steps)
-        _warn_of_leftover_noise(own)
+        if len(own.timesteps) and float(own.timesteps[-1]) < 0:  # a surplus step, for 62 of the counts up to 1000
+            own = copy.deepcopy(scheduler)
+            own.set_timesteps(_ExactCount(num_inference_steps), device=device)
+    except Exception as error:
+        name = type(scheduler).__name__
+        raise ValueError(f"scheduler is {name}, which cannot take {num_inference_steps} steps: {error}") from error
     return own
 
 
-def check_timesteps(scheduler: SchedulerMixin, num_inference_steps: int) -> None:
-    """Raises ValueError unless the timesteps fall within [0, T - 1] and are as many as asked for."""
+def check_scheduler(scheduler: SchedulerMixin, num_inference_steps: int, trained: Mapping[str, Any]) -> None:
+    """Raises ValueError, with the figures, for a scheduler that does not sample exactly with an exact denoiser.
+
+    The denoiser knows that every pixel is 0.3, so that the noise in each of its inputs can be measured.
+    """
+    name, own = type(scheduler).__name__, prepare_scheduler(scheduler, num_inference_steps, "cpu", checked=True)
+    # RespacedDDPMScheduler places its levels off the trained ones on purpose, to reproduce what that does.
+    if getattr(own, "off_trained_levels", False):
+        return
+    _check_timesteps(own, num_inference_steps, int(trained.get("num_train_timesteps", 1000)))
+    try:
+        found, expected, left = _sample_exact_denoiser(own, trained)
+    except Exception as error:
+        raise ValueError(f"scheduler is {name}, which cannot sample from this model: {error}") from error
+    if isinstance(own, DDPMScheduler) and own.config.variance_type == "fixed_large":  # adds too much, as documented
+        if left > VISIBLE_NOISE:
+            warnings.warn(
+                f"variance_type fixed_large leaves white noise of standard deviation {left:.2f} after "
+                f"{num_inference_steps} steps; use more steps or variance_type fixed_small",
+                stacklevel=4,
+            )
+        return
+    excess = (np.abs(found - expected) - VISIBLE_NOISE / 2) / expected
+    worst = int(np.argmax(np.where(np.isfinite(excess), excess, np.inf)))
+    if not excess[worst] <= LARGEST_MISMATCH:
+        raise ValueError(
+            f"scheduler is {name}; at timestep {float(own.timesteps[worst]):g} it gives the network noise of standard "
+            f"deviation {found[worst]:.3g}, and the network was trained with {expected[worst]:.3g}"
+        )
+    if not left <= VISIBLE_NOISE:
+        raise ValueError(
+            f"scheduler is {name}; with {num_inference_steps} steps it leaves an error of {left:.3g} in the samples "
+            "of an exact denoiser"
+        )
+
+
+def _check_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, num_train_timesteps: int) -> None:
+    """Raises ValueError unless the timesteps fall within [0, T - 1]; solvers of second order put others in between."""
     name, steps = type(scheduler).__name__, scheduler.timesteps.double().cpu()
-    if len(steps) == 2 * num_inference_steps - 1:  # solvers of second order list intermediate timesteps in between
-        steps = steps[::2]
-    most = scheduler.config.num_train_timesteps - 1
-    if len(steps) == 0 or float(steps.max()) > most or float(steps.min()) < 0 or bool((steps.diff() > 0).any()):
+    main = steps[::2] if len(steps) == 2 * num_inference_steps - 1 else steps
+    within = len(steps) > 0 and float(steps.min()) >= 0 and float(steps.max()) <= num_train_timesteps - 1
+    if not within or bool((main.diff() >= 0).any()):
         raise ValueError(
-            f"num_inference_steps is {num_inference_steps}, for which the timesteps of {name} do not fall from {most} "
-            "to 0; use a count one smaller or larger, or another scheduler"
-        )
-    if len(torch.unique(steps)) < len(steps):
-        raise ValueError(
-            f"num_inference_steps is {num_inference_steps}, for which {name} repeats timesteps; use fewer steps"
+            f"num_inference_steps is {num_inference_steps}, for which the timesteps of {name} do not fall from "
+            f"{num_train_timesteps - 1} to 0, each once; use other steps or another scheduler"
         )
 
 
-def check_noise_levels(scheduler: SchedulerMixin, num_inference_steps: int) -> None:
-    """Raises ValueError if a scheduler assumes other noise levels at its timesteps than the network was trained on."""
-    name = type(scheduler).__name__
-    if not hasattr(scheduler, "scale_model_input") or not hasattr(scheduler, "init_noise_sigma"):
-        raise ValueError(f"scheduler is {name}; it has no noise levels that a denoising network could use")
-    assumed = assumed_log_ratio(scheduler)
-    if assumed is None:
-        raise ValueError(f"scheduler is {name}; its noise levels are unknown, use DDPMScheduler or another one")
-    trained = np.interp(
-        scheduler.timesteps.double().cpu().numpy(),
-        np.arange(scheduler.config.num_train_timesteps),
-        trained_log_ratio(scheduler.config),
-    )
-    steps = scheduler.timesteps
-    if len(steps) == 2 * num_inference_steps - 1:
-        steps, assumed, trained = steps[::2], assumed[::2], trained[::2]
-    both = np.isfinite(assumed) & np.isfinite(trained)
-    mismatch = np.abs(assumed - trained)[both]
-    if len(mismatch) and float(mismatch.max()) > LARGEST_MISMATCH:
-        worst = int(np.flatnonzero(both)[mismatch.argmax()])
-        raise ValueError(
-            f"scheduler is {name}; at timestep {float(steps[worst]):g} it assumes a noise-to-signal ratio "
-            f"of {math.exp(assumed[worst]):.3g}, and the network was trained with {math.exp(trained[worst]):.3g}"
-        )
+def _sample_exact_denoiser(
+    scheduler: SchedulerMixin, trained: Mapping[str, Any], value: float = 0.3
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Standard deviation of the noise in each input of the network, the trained one there, and the final error."""
+    process = DDPMScheduler(**{name: trained[name] for name in PROCESS if name in trained})
+    abar = process.alphas_cumprod.double().numpy().clip(2**-24 if trained.get("rescale_betas_zero_snr") else 0)
+    log_ratio = np.log((1 - abar) / abar) / 2
+    ratios = np.exp(np.interp(scheduler.timesteps.double().cpu().numpy(), np.arange(len(abar)), log_ratio))
+    signals = 1 / np.sqrt(1 + ratios**2)
+
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.special.ndtri((torch.randperm(4096, generator=generator) + 0.5) / 4096).reshape(1, 1, 64, 64)
+    arguments = step_arguments(scheduler, None, [generator])
+    sample, found = noise * scheduler.init_noise_sigma, []
+    for i, (t, signal, ratio) in enumerate(zip(scheduler.timesteps, signals.tolist(), ratios.tolist(), strict=True)):
+        sigma = signal * ratio
+        remaining = scheduler.scale_model_input(sample, t) - signal * value
+        found.append(float(remaining.square().mean().sqrt()))
+        predictions = {
+            "epsilon": remaining / sigma,
+            "v_prediction": signal * remaining / sigma - sigma * value,
+            "sample": torch.full_like(sample, value),
+        }
+        use_next_timestep(scheduler, i)
+        prediction = predictions[trained.get("prediction_type", "epsilon")]
+        sample = scheduler.step(prediction, t, sample, **arguments, return_dict=False)[0]
+    return np.array(found), signals * ratios, float((sample - value).square().mean().sqrt())
 
 
-def trained_log_ratio(config: Any) -> np.ndarray:
-    """log sqrt((1 - abar_t) / abar_t), t = 0 .. T - 1, of the trained process that a configuration describes."""
-    names = (
-        "num_train_timesteps",
-        "beta_start",
-        "beta_end",
-        "beta_schedule",
-        "trained_betas",
-        "rescale_betas_zero_snr",
-    )
-    process = DDPMScheduler(**{name: config[name] for name in names if name in config})
-    return _log_ratio(process.alphas_cumprod)
-
-
-def assumed_log_ratio(scheduler: SchedulerMixin) -> np.ndarray | None:
-    """log of the noise-to-signal ratio that a scheduler assumes at each of its timesteps; None if it does not say."""
-    steps = scheduler.timesteps.double().cpu()
-    sigmas = getattr(scheduler, "sigmas", None)
-    if sigmas is not None and len(steps) <= len(sigmas) <= len(steps) + 2:
-        with np.errstate(divide="ignore"):
-            return np.log(torch.as_tensor(sigmas)[: len(steps)].double().cpu().numpy())
-    abar = getattr(scheduler, "alphas_cumprod", None)
-    if abar is None or bool((steps != steps.round()).any()):
-        return None
-    return _log_ratio(abar.cpu()[steps.long()])
+def step_arguments(
+    scheduler: SchedulerMixin, eta: float | None, generators: Sequence[torch.Generator]
+) -> dict[str, Any]:
+    """What `scheduler.step` takes besides the prediction; the generators also seed a scheduler with its own noise."""
+    if hasattr(scheduler, "noise_sampler_seed"):
+        scheduler.noise_sampler_seed = [generator.initial_seed() for generator in generators]
+    takes = inspect.signature(scheduler.step).parameters
+    return ({} if eta is None else {"eta": eta}) | ({"generator": list(generators)} if "generator" in takes else {})
 
 
 def check_eta(scheduler: SchedulerMixin, eta: float | None) -> None:
@@ -139,22 +165,3 @@ def use_next_timestep(scheduler: SchedulerMixin, index: int) -> None:
         after = int(steps[index + 1]) if index + 1 < len(steps) else -1
         scheduler.num_inference_steps = 1
         scheduler.register_to_config(num_train_timesteps=int(steps[index]) - after)
-
-
-def _warn_of_leftover_noise(scheduler: SchedulerMixin) -> None:
-    """DDPM with the large variance adds noise in its last step too, unless that is at t = 0."""
-    if isinstance(scheduler, DDPMScheduler) and str(scheduler.config.variance_type).startswith("fixed_large"):
-        last = int(scheduler.timesteps[-1])
-        left = float((1 - scheduler.alphas_cumprod[last]) ** 0.5) if last > 0 else 0.0
-        if left > VISIBLE_NOISE:
-            warnings.warn(
-                f"variance_type fixed_large leaves white noise of standard deviation {left:.2f} after "
-                f"{len(scheduler.timesteps)} steps; use more steps or variance_type fixed_small",
-                stacklevel=4,
-            )
-
-
-def _log_ratio(abar: torch.Tensor) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        values: np.ndarray = np.log((1 - abar.double().numpy()) / abar.double().numpy()) / 2
-    return values

@@ -165,7 +165,7 @@ class ReportNetwork(ModelMixin, ConfigMixin):
         size, multiple = tuple(sample.shape[-2:]), 2 ** len(self.config.block_out_channels)
         if any(side % multiple for side in size):
             raise ValueError(f"sample is {size[0]}x{size[1]}; both sides must be multiples of {multiple}")
-        t = torch.as_tensor(timestep, device=sample.device).reshape(-1, 1).expand(len(sample), 1)
+        t = torch.as_tensor(timestep, device=sample.device).reshape(-1, 1).expand(sample.shape[0], 1)
         embedded = self.time_mlp(((t + 1) / self.config.num_train_timesteps).to(sample.dtype))
         x, skips = sample, []
         if self.config.time_embedding == "input":

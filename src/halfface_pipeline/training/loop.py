@@ -41,7 +41,7 @@ def train(config: Config) -> Path:
         config: The run, with `output.dir` set.
 
     Returns:
-        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or diffusers' `DDPMPipeline` where
+        The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or `FacePriorPipeline` where
         `model.hidden_half` is `all`.
 
     Raises:

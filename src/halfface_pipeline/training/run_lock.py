@@ -9,16 +9,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import filelock
-
 from ..config.files import differences, from_yaml, to_yaml
 from ..config.schema import Config
 from ..data.images import ImageSet
 from ..run_folder.files import PARTIAL, atomic_write_text, remove_partial_files
+from ..run_folder.lock import LOCK_FILE, lock_folder
 from ..run_folder.log import CONFIG_FILE
 from .save_model import list_skipped
 
-LOCK_FILE = ".lock"
 IMAGES_FILE = "checkpoints/images.json"
 """Names and CRC-32 of the training images, in order."""
 NAMES_SHOWN = 3
@@ -67,17 +65,7 @@ def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) 
         ValueError: If another training runs in the folder, it cannot be written to, or the run in it began with other
             settings or other images.
     """
-    lock = filelock.FileLock(run / LOCK_FILE)
-    try:
-        run.mkdir(parents=True, exist_ok=True)
-        lock.acquire(blocking=False)
-    except filelock.Timeout as error:
-        raise ValueError(
-            f"output.dir is {str(run)!r}, in which another training is running; stop it, or choose another folder"
-        ) from error
-    except OSError as error:
-        raise ValueError(f"output.dir is {str(run)!r}; it must be a folder that can be written to: {error}") from error
-    try:
+    with lock_folder(run, "output.dir", "training"):
         # Another training may have changed the folder since the first check.
         check_run_folder(run, config)
         changed = _changed_images(run, train_set) if _has_begun(run) else None
@@ -94,8 +82,6 @@ def lock_run(run: Path, config: Config, train_set: ImageSet, *others: ImageSet) 
         _record_images(run, train_set)
         list_skipped(run, train_set, *others)
         yield
-    finally:
-        lock.release()
 
 
 def _accepting(config: Config) -> Config:

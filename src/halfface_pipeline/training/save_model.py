@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from diffusers import DDPMPipeline, DDPMScheduler, DiffusionPipeline
+from diffusers import DDPMScheduler
 from safetensors import SafetensorError
 
 from ..config.schema import Config
@@ -18,7 +18,8 @@ from ..hub.card import write_card
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
 from ..remote_code.image_io import known_halves
-from ..remote_code.pipeline import HalfFaceInpaintPipeline, save_component_code
+from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from ..remote_code.prior_pipeline import FacePriorPipeline
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
 from ..run_folder.log import KEPT, LOG_FILE, read_log
 from .loss_plot import save_loss_plot
@@ -56,9 +57,9 @@ def save_model(
     height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
     saved = DDPMScheduler.from_config(scheduler.config)
     network.eval()
-    pipe: DiffusionPipeline
+    pipe: FacePriorPipeline | HalfFaceInpaintPipeline
     if hidden == "all":
-        pipe = DDPMPipeline(network, saved)
+        pipe = FacePriorPipeline(network, saved, height, width)
     else:
         pipe = HalfFaceInpaintPipeline(
             network, saved, height, width, hidden, config.model.known_layout, **training_frame(config.data)
@@ -68,19 +69,14 @@ def save_model(
     sampling = config.sampling
     pipe.scheduler = make_sampler(sampling.scheduler, saved)
     pipe.set_progress_bar_config(disable=True)
-    generator = torch.Generator().manual_seed(sampling.seed)
-    if hidden == "all":
-        num_images = sampling.num_faces * sampling.num_completions
-        images = pipe(num_images, generator, num_inference_steps=sampling.num_inference_steps).images
+    steps, generator = sampling.num_inference_steps, torch.Generator().manual_seed(sampling.seed)
+    if isinstance(pipe, FacePriorPipeline):
+        total = sampling.num_faces * sampling.num_completions
+        images = pipe(mask="all", num_completions=total, num_inference_steps=steps, generator=generator).images
         picture = grid(images, sampling.num_completions)
     else:
         originals = eval_set.images[: sampling.num_faces]
-        images = pipe(
-            known_halves(originals, hidden),
-            num_completions=sampling.num_completions,
-            num_inference_steps=sampling.num_inference_steps,
-            generator=generator,
-        ).images
+        images = pipe(known_halves(originals, hidden), sampling.num_completions, steps, generator).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
     log, samples = read_log(run / LOG_FILE), _sheet_of(step)
     with atomic_write(run / "loss.png") as partial:
@@ -100,13 +96,12 @@ def save_model(
         )
 
 
-def _replace_model(pipe: DiffusionPipeline, run: Path) -> None:
+def _replace_model(pipe: HalfFaceInpaintPipeline | FacePriorPipeline, run: Path) -> None:
     """Saves the model to a temporary folder and moves it file by file, so that each is either the old or the new."""
     partial = run / f"{PARTIAL}model"
     shutil.rmtree(partial, ignore_errors=True)
     try:
         pipe.save_pretrained(partial)
-        save_component_code(pipe, partial)
         files = [file for file in partial.rglob("*") if file.is_file()]
         for file in files:
             file.chmod(0o644)  # safetensors makes files readable by their owner only

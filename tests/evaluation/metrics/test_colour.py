@@ -8,20 +8,21 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import render
+from halfface_pipeline.evaluation.dataset import draw_exact_samples, factors_of
 from halfface_pipeline.evaluation.metrics.colour import (
-    DARK,
     band_rows,
     colour_scores,
     hair_like,
     hue_difference,
     lightness_above,
     procedural_regions,
+    region,
     region_colour,
     seam_regions,
     to_lab,
 )
 from halfface_pipeline.evaluation.metrics.pixel import determined_pixels
-from halfface_pipeline.evaluation.trials import exact_redraws, held_factors
+from halfface_pipeline.evaluation.metrics.registry import DARK
 
 
 @pytest.mark.parametrize(
@@ -118,10 +119,10 @@ def test_faces_without_the_region_have_no_value():
 
 def test_procedural_regions_have_the_colours_that_the_top_half_shows():
     data = DataConfig(height=48, width=40)
-    factors = held_factors(data, 12)
-    regions = procedural_regions(factors, determined_pixels(exact_redraws(factors, 48, 40, 6)), 48, 40)
+    factors = factors_of(data, 12)
+    regions = procedural_regions(factors, determined_pixels(draw_exact_samples(factors, 48, 40, 6)), 48, 40)
     lab = to_lab(torch.from_numpy(render(factors, 48, 40)).permute(0, 3, 1, 2)[:, :, 24:] / 255)
-    again = to_lab(exact_redraws(factors, 48, 40, 2, seed=9) / 255)
+    again = to_lab(draw_exact_samples(factors, 48, 40, 2, seed=9) / 255)
     found = colour_scores(lab, again, lab, regions)
     for name in ("skin", "hair", "background"):
         assert float(found[f"colour_error_{name}"].nanmean()) < 0.5, name  # decided, so all exact samples share it
@@ -130,3 +131,24 @@ def test_procedural_regions_have_the_colours_that_the_top_half_shows():
     assert bool((hair[dark] < DARK).all()) and bool(dark.any())
     light = np.flatnonzero((hair >= DARK).numpy())
     assert bool(regions["hair"][light].any()) and not bool(regions["dark_hair"][light].any())
+
+
+ALL, REVERSED = slice(None), slice(None, None, -1)
+
+
+def test_regions_have_the_colour_asked_for():
+    factors = factors_of(DataConfig(), 24)
+    images = torch.from_numpy(render(factors, 96, 80)).permute(0, 3, 1, 2)[:, :, 48:] / 255
+    long = factors.long_hair.astype(bool)
+    hair, skin = region(factors, ("hair",), 96, 80), region(factors, ("skin",), 96, 80)
+    background = region(factors, ("background_top", "background_bottom"), 96, 80)
+    for one, other in ((hair, skin), (hair, background), (skin, background)):
+        assert not bool((one & other).any())
+    assert all(bool(part.any()) for part in hair[long]) and int(hair[~long].sum()) < int(hair[long].sum()) / 4
+    for mask, colour, chosen in ((hair, factors.hair, long), (skin, factors.skin, ~long)):
+        rows = np.flatnonzero(chosen)
+        shown = torch.stack([images[row][:, mask[row]].median(dim=1).values for row in rows])
+        own, other = (
+            float((shown - torch.from_numpy(colour[rows[order].copy()])).abs().mean()) for order in (ALL, REVERSED)
+        )
+        assert own < 0.2 and other > 1.3 * own

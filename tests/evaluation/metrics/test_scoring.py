@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from halfface_pipeline.evaluation.metrics.scoring import distances, truth_ranks
-from halfface_pipeline.evaluation.significance import uniform_ranks_test
+from halfface_pipeline.evaluation.statistics import uniform_ranks_test
 
 NUM = 40_000
 

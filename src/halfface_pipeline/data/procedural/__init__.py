@@ -1,6 +1,6 @@
 """Procedural portraits whose conditional distribution p(bottom half | top half) is known exactly.
 
-`face_factors` tells the distribution; a top half shows the factors named in `SEEN` there, and no others.
+`factors` documents the distribution; a top half shows the factors named in `SEEN`, and no others.
 """
 
 import numpy as np
@@ -12,18 +12,18 @@ PIXELS_PER_CHUNK = 32768
 
 
 def render(factors: Factors, height: int, width: int) -> np.ndarray:
-    """Draw the faces; the top half depends on the fields named in `SEEN` alone, bit for bit.
+    """Renders N faces; the top half depends on the fields named in `SEEN` alone, bit for bit.
 
     Args:
         factors: N faces; a face's pixels do not depend on the others.
-        height: image height in pixels, even, at least 16.
-        width: image width in pixels, at least 16; the portrait is made for a height of about 1.2 times the width.
+        height: Image height in pixels, even, at least 16.
+        width: Image width in pixels, at least 16; portraits are designed for a height of about 1.2 times the width.
 
     Returns:
         uint8 array (N, height, width, 3), RGB.
 
     Raises:
-        ValueError: the height or width is too small or the height is odd.
+        ValueError: The height or width is too small, or the height is odd.
     """
     _check_size(height, width)
     images = np.empty((len(factors), height, width, 3), np.uint8)
@@ -34,20 +34,20 @@ def render(factors: Factors, height: int, width: int) -> np.ndarray:
 
 
 def faces(num: int, height: int, width: int, seed: int = 0, start: int = 0) -> tuple[np.ndarray, Factors]:
-    """Draw faces start .. start + num - 1 of the set with the given seed.
+    """Renders faces start .. start + num - 1 of the set with the given seed.
 
     Args:
-        num: how many faces, at least 1.
-        height: image height in pixels, even, at least 16.
-        width: image width in pixels, at least 16.
-        seed: the set's seed, at least 0.
-        start: the first face's number, at least 0.
+        num: Number of faces, at least 1.
+        height: Image height in pixels, even, at least 16.
+        width: Image width in pixels, at least 16.
+        seed: Seed of the set, at least 0.
+        start: Number of the first face, at least 0.
 
     Returns:
         The images, uint8 (num, height, width, 3), RGB, and their factors.
 
     Raises:
-        ValueError: an argument is out of range.
+        ValueError: An argument is out of range.
     """
     at_least("num", num, 1)
     at_least("start", start, 0)

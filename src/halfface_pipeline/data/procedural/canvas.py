@@ -1,6 +1,6 @@
-"""What the procedural portraits are drawn on and with: the scene's coordinates, soft shapes and flat colours.
+"""Coordinates of the scene, soft shapes and flat colours for the procedural portraits.
 
-Arrays have the layout of `face_renderer`, and its rule holds here too: only arithmetic and square roots.
+Arrays have the layout of `renderer`, and its rule holds here too: only arithmetic and square roots.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ SHADOW_TINT = (0.60, 0.47, 0.43)
 
 @dataclass(frozen=True)
 class Scene:
-    """Where things are, in fractions of the image height: on the image (u, v) and on the head, from between the eyes.
+    """Coordinates in fractions of the image height: on the image (u, v), and on the head from between the eyes (x, y).
 
     Args:
         f: the factors, shaped (N, 1, 1), or (3, N, 1, 1) for colours.

@@ -1,8 +1,8 @@
-"""What procedural portraits are drawn from: factors whose distribution given those of the top half is known exactly.
+"""Factors of procedural portraits, whose distribution given those of the top half is known exactly.
 
-Every face is drawn from independent uniform numbers through the rules below, and no other randomness exists.
+Every face is a function of independent uniform numbers by the rules below; there is no other randomness.
 
-Seen in the top half (rows 0 .. H/2 - 1), all independent unless said otherwise:
+Seen in the top half (rows 0 .. H/2 - 1), all independent unless stated otherwise:
     skin               RGB in [0, 1] on a line from light to very dark, at a place uniform in [0, 1]
     hair               RGB in [0, 1], one of `HAIR_COLOURS` times uniform [0.9, 1.1]; weights `HAIR_WEIGHTS_LIGHT`
                        where the place on the skin line is under 0.6 and `HAIR_WEIGHTS_DARK` elsewhere
@@ -18,7 +18,7 @@ Free given the top half (they depend on the seen factors through `long_hair` alo
     smile              uniform [0, 1]
     lipstick           with long hair: uniform [0.5, 1] with probability 0.55, else 0; with short hair: 0
     beard              with short hair: uniform [0.35, 1] with probability 0.45, else 0; with long hair: 0
-    clothing           RGB in [0, 1], one of `CLOTHING_COLOURS`, all alike probable, times uniform [0.9, 1.1]
+    clothing           RGB in [0, 1], one of `CLOTHING_COLOURS`, equally probable, times uniform [0.9, 1.1]
     neckline           index into `NECKLINES`; probabilities `NECKLINE_WEIGHTS`
     jaw                uniform [-1, 1], from square to pointed
     hair_end           with long hair: uniform [0.7, 1.05], the row where it ends over the height; with short hair: 0
@@ -102,7 +102,7 @@ FREE_DRAWS = 10
 
 @dataclass(frozen=True)
 class Factors:
-    """Everything that a face is drawn from, for N faces; the module's text gives each field's distribution.
+    """The factors of N faces; the module's docstring gives the distribution of each field.
 
     Every field is a float32 array of shape (N,), or (N, 3) for the RGB colours. Lengths are fractions of the image
     height, `roll` is in radians (positive tilts the head clockwise); `yaw`, `parting` and `light_x` grow rightwards.
@@ -142,23 +142,23 @@ class Factors:
         return len(self.skin)
 
     def __getitem__(self, index: int | slice | np.ndarray | Sequence[int]) -> "Factors":
-        """The chosen faces, for an integer, a slice, an integer array or a bool mask; always keeps the first axis."""
+        """The selected faces (integer, slice, integer array or bool mask); always keeps the first axis."""
         chosen = np.atleast_1d(np.arange(len(self))[index])
         return Factors(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
 
 
 def draw_factors(seed: int, indices: Sequence[int] | np.ndarray) -> Factors:
-    """Draw the factors of the faces with the given indices.
+    """Samples the factors of the faces with the given indices.
 
     Args:
-        seed: the set's seed, at least 0.
-        indices: the faces' numbers in the set, each at least 0; face i depends on (seed, i) alone.
+        seed: Seed of the set, at least 0.
+        indices: Numbers of the faces in the set, each at least 0; face i depends on (seed, i) alone.
 
     Returns:
         Factors of length len(indices).
 
     Raises:
-        ValueError: the seed or an index is negative, or there is no index.
+        ValueError: The seed or an index is negative, or there is no index.
     """
     numbers = np.asarray(indices, dtype=np.int64).reshape(-1)
     at_least("seed", seed, 0)
@@ -171,11 +171,11 @@ def draw_factors(seed: int, indices: Sequence[int] | np.ndarray) -> Factors:
 
 
 def redraw(factors: Factors, generator: np.random.Generator) -> Factors:
-    """Draw the free factors anew: an exact sample of p(bottom half | top half) for every face.
+    """Samples the free factors again: an exact sample of p(bottom half | top half) for every face.
 
     Args:
-        factors: N faces, left as they are.
-        generator: gives the random numbers.
+        factors: N faces, not modified.
+        generator: Source of the random numbers.
 
     Returns:
         Factors of length N, the fields named in `SEEN` equal to those given.

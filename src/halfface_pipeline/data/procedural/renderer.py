@@ -1,7 +1,7 @@
-"""Draws the procedural portraits: flat arrays, first axis colour channel, then face, row and column.
+"""Renders the procedural portraits: flat arrays, first axis colour channel, then face, row and column.
 
-Only arithmetic and square roots touch pixels, so that a face comes out the same bit for bit in any batch. What the top
-half must not show is drawn on the rows below the cut alone, or is multiplied by `Scene.onset`, which is 0 above it.
+Only arithmetic and square roots touch pixels, so that a face is bit-identical in any batch. What the top half must not
+show is drawn below the cut only, or multiplied by `Scene.onset`, which is 0 above it.
 """
 
 from __future__ import annotations

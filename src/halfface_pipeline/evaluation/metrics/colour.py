@@ -1,37 +1,31 @@
-"""Colours in CIELAB and how they go on below the seam, by region. Halves are (..., 3, h, w) in the turned frame."""
+"""Colour consistency in CIELAB by region. Halves are (..., 3, h, w) in canonical orientation, the hidden one below."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
+import scipy.ndimage
 import torch
-import torch.nn.functional as F
 
+from ...data.procedural import render
 from ...data.procedural.factors import REGIONS, Factors
-from ..trials import region
+from .registry import DARK
 
-DARK = 30.0
-"""Lightness L* below which hair counts as dark."""
 BAND_SHARE = 8
-"""Rows compared on each side of the seam: the height of a half over this, at least 2."""
+"""The height of a half over this, at least 2, is the number of rows compared on each side of the seam."""
 WHITE = (0.95047, 1.0, 1.08883)
-"""Of D65, the white of sRGB."""
+"""CIE XYZ of D65, the white of sRGB."""
 TO_XYZ = ((0.4124564, 0.3575761, 0.1804375), (0.2126729, 0.7151522, 0.0721750), (0.0193339, 0.1191920, 0.9503041))
-LEAST_PIXELS = 4
-"""A region of fewer pixels has no colour."""
+MIN_PIXELS = 4
+"""Smaller regions have no colour."""
 CROWN_ROWS, CROWN_COLUMNS = (0.12, 0.32), (0.35, 0.65)
-"""Where the top half of an aligned face shows the crown of the head, in shares of its height and width."""
+"""Where the crown is in the top half of an aligned face, in fractions of its height and width."""
 ALIKE, LIGHTNESS_WEIGHT = 14.0, 0.5
-"""Colours this near in CIELAB are alike; lightness counts for less, since hair is shaded."""
+"""Colours closer than this in CIELAB are alike; lightness has a smaller weight, since hair is shaded."""
 
 
 def to_lab(rgb: torch.Tensor) -> torch.Tensor:
-    """CIELAB (CIE 15, D65) of sRGB (IEC 61966-2-1).
-
-    Args:
-        rgb: (..., 3, h, w) in [0, 1].
-
-    Returns:
-        (..., 3, h, w): L* from 0 to 100, a*, b*.
-    """
+    """CIELAB (CIE 15, D65) of sRGB (IEC 61966-2-1) images (..., 3, h, w) in [0, 1]: L* from 0 to 100, a*, b*."""
     linear = torch.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     matrix = rgb.new_tensor(TO_XYZ) / rgb.new_tensor(WHITE)[:, None]
     xyz = torch.einsum("ij,...jhw->...ihw", matrix, linear)
@@ -41,17 +35,15 @@ def to_lab(rgb: torch.Tensor) -> torch.Tensor:
     return torch.stack([116 * y - 16, 500 * (x - y), 200 * (y - z)], dim=-3)
 
 
+def lightness(rgb: np.ndarray) -> torch.Tensor:
+    """Lightness L* of single colours, (N, 3) in [0, 1] to (N,)."""
+    return to_lab(torch.from_numpy(rgb)[..., None, None])[:, 0, 0, 0]
+
+
 def hue_difference(lab: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
-    """Signed hue difference Delta H* in units of L*, positive towards yellow from red (Seve 1991).
+    """Signed hue difference Delta H* (...) of CIELAB colours (..., 3), positive from red towards yellow (Seve 1991).
 
-    Unlike an angle it is small where colours are nearly grey and hue means little.
-
-    Args:
-        lab: (..., 3).
-        reference: (..., 3), broadcast against `lab`.
-
-    Returns:
-        (...).
+    Unlike an angle, it is small for nearly grey colours.
     """
     (a1, b1), (a2, b2) = reference[..., 1:].unbind(dim=-1), lab[..., 1:].unbind(dim=-1)
     chromas = (a1**2 + b1**2).sqrt() * (a2**2 + b2**2).sqrt()
@@ -60,21 +52,15 @@ def hue_difference(lab: torch.Tensor, reference: torch.Tensor) -> torch.Tensor:
 
 
 def band_rows(height: int) -> int:
-    """Rows on each side of the seam that belong to it, for halves of this height."""
+    """Rows on each side of the seam that are compared, for halves of this height."""
     return min(height, max(2, height // BAND_SHARE))
 
 
 def hair_like(known_lab: torch.Tensor) -> torch.Tensor:
-    """Pixels of an upright face's top half that join its crown in the crown's colour: hair, as far as that tells.
+    """Pixels (N, h, w) of top halves in CIELAB that are connected to the crown and have its colour: mostly hair.
 
-    On omi_faces the lightness read so follows the rated hair colour (docs/evaluation.md); a background of the hair's
-    own colour that touches the hair is taken for hair.
-
-    Args:
-        known_lab: Top halves, (N, 3, h, w), in CIELAB.
-
-    Returns:
-        (N, h, w) booleans.
+    On omi_faces their lightness follows the rated hair colour (docs/evaluation.md); a background of the hair's colour
+    that touches the hair is counted as hair.
     """
     height, width = known_lab.shape[-2:]
     top, bottom = round(CROWN_ROWS[0] * height), max(2, round(CROWN_ROWS[1] * height))
@@ -83,30 +69,20 @@ def hair_like(known_lab: torch.Tensor) -> torch.Tensor:
     middle = crown.flatten(2).median(dim=2).values[..., None, None]
     apart = (known_lab - middle) * known_lab.new_tensor((LIGHTNESS_WEIGHT, 1.0, 1.0))[:, None, None]
     alike = apart.square().sum(dim=1).sqrt() < ALIKE
-    grown = torch.zeros_like(alike)
-    grown[:, top:bottom, left:right] = True
-    grown &= alike
-    while True:
-        wider = (F.max_pool2d(grown[:, None].float(), 3, 1, 1)[:, 0] > 0) & alike
-        if torch.equal(wider, grown):
-            return grown
-        grown = wider
+    start = torch.zeros_like(alike)
+    start[:, top:bottom, left:right] = True
+    neighbours = np.ones((1, 3, 3), bool)
+    grown = scipy.ndimage.binary_propagation((start & alike).numpy(), neighbours, mask=alike.numpy())
+    return torch.from_numpy(grown)
 
 
 def seam_regions(known_lab: torch.Tensor, height: int, upright: bool) -> dict[str, torch.Tensor]:
-    """Regions below the seam of photographs, chosen by the known half alone: a calibrated sampler shifts none of them.
+    """Regions (N, height, w) below the seam of photographs, by name, chosen from the known half alone.
 
-    The seam of an aligned face runs through its eyes: the middle third of the columns is mostly skin, the outer thirds
-    are hair and background.
-
-    Args:
-        known_lab: Known halves, (N, 3, h, w), in CIELAB.
-        height: Of a hidden half.
-        upright: The known half is the top of a face, so that its crown is seen.
-
-    Returns:
-        `centre` and `sides`, for upright faces also the columns of the sides that are `hair_like` all through the rows
-        above the seam, and `dark_hair_like` for faces where these are darker than `DARK`: (N, height, w) booleans.
+    A calibrated sampler therefore shifts none of them. The seam of an aligned face runs through its eyes: the middle
+    third of the columns is mostly skin (`centre`), the outer thirds are hair and background (`sides`). Upright faces
+    also have `hair_like`, the columns of the sides that are so in all compared rows above the seam, and
+    `dark_hair_like` where these are darker than `DARK`.
     """
     num, _, _, width = known_lab.shape
     rows, third = band_rows(height), width // 3
@@ -125,52 +101,35 @@ def seam_regions(known_lab: torch.Tensor, height: int, upright: bool) -> dict[st
 
 
 def lightness_above(known_lab: torch.Tensor, region: torch.Tensor | None) -> torch.Tensor:
-    """Mean lightness just above the seam, over the columns where a region touches the seam.
-
-    Args:
-        known_lab: Known halves, (N, 3, h, w), in CIELAB.
-        region: (N, H, w) booleans, below the seam; none gives no lightness.
-
-    Returns:
-        (N,) L*; NaN where the region does not touch the seam.
-    """
+    """Mean L* (N,) above the seam over the columns where a region touches it; NaN where it touches none."""
     if region is None:
         return known_lab.new_full((len(known_lab),), torch.nan)
     columns = region[:, 0]
-    lightness = known_lab[:, 0, -band_rows(known_lab.shape[-2]) :].mean(dim=1)
-    return (lightness * columns).sum(dim=1) / columns.sum(dim=1)
+    above = known_lab[:, 0, -band_rows(known_lab.shape[-2]) :].mean(dim=1)
+    return (above * columns).sum(dim=1) / columns.sum(dim=1)
+
+
+def region(factors: Factors, fields: tuple[str, ...], height: int, width: int) -> torch.Tensor:
+    """Pixels (N, H/2, W) of the bottom halves of procedural faces that change with these fields of their factors."""
+    black, white = (
+        render(replace(factors, **dict.fromkeys(fields, np.full((len(factors), 3), level, np.float32))), height, width)
+        for level in (0.0, 1.0)
+    )
+    change = (white.astype(np.int16) - black)[:, height // 2 :].min(axis=-1) / 255
+    return torch.from_numpy(change > 0.5)
 
 
 def procedural_regions(factors: Factors, determined: torch.Tensor, height: int, width: int) -> dict[str, torch.Tensor]:
-    """Where skin, hair and background show in the bottom half, among the pixels that the top half decides.
-
-    Args:
-        factors: Of N faces.
-        determined: (N, H/2, W) booleans.
-        height: Height of whole images in pixels.
-        width: Width of whole images in pixels.
-
-    Returns:
-        `skin`, `hair`, `background`, and `dark_hair` for faces whose hair is drawn darker than `DARK`: (N, H/2, W).
-    """
+    """Skin, hair, dark hair and background (N, H/2, W) in the bottom half, where the top half determines them."""
     regions = {name: region(factors, fields, height, width) & determined for name, fields in REGIONS.items()}
-    hair = to_lab(torch.from_numpy(factors.hair)[..., None, None])[:, 0, 0, 0]
-    return regions | {"dark_hair": regions["hair"] & (hair < DARK)[:, None, None]}
+    return regions | {"dark_hair": regions["hair"] & (lightness(factors.hair) < DARK)[:, None, None]}
 
 
 def region_colour(lab: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-    """Mean colour of a region.
-
-    Args:
-        lab: (N, K, 3, h, w).
-        mask: (N, h, w) booleans.
-
-    Returns:
-        (N, K, 3); NaN where the region has fewer than `LEAST_PIXELS` pixels.
-    """
+    """Mean colours (N, K, 3) of images (N, K, 3, h, w) in regions (N, h, w); NaN below `MIN_PIXELS` pixels."""
     size = mask.sum(dim=(-2, -1))
     total = torch.einsum("nkchw,nhw->nkc", lab, mask.to(lab))
-    return total / torch.where(size < LEAST_PIXELS, torch.nan, size.to(lab))[:, None, None]
+    return total / torch.where(size < MIN_PIXELS, torch.nan, size.to(lab))[:, None, None]
 
 
 def colour_scores(
@@ -179,18 +138,17 @@ def colour_scores(
     truth_lab: torch.Tensor,
     regions: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """How completions continue colours, region by region.
+    """Colour errors and shifts (N,) by region, NaN for faces without the region.
 
     Args:
         known_lab: Known halves, (N, 3, h, w).
         hidden_lab: Completions, (N, K, 3, h, w).
         truth_lab: True hidden halves, (N, 3, h, w).
-        regions: Masks below the seam, (N, h, w), chosen without looking at the completions.
+        regions: Masks below the seam, (N, h, w), chosen independently of the completions.
 
     Returns:
-        (N,) each, NaN for faces without the region: `colour_error_R`, Delta E*ab between the mean colours of the
-        completed and the true region; `seam_step_R`, Delta E*ab across the seam, column by column where the region
-        touches it; `lightness_shift_R` and `hue_shift_R`, completed minus true, signed.
+        `colour_error_R`, Delta E*ab between the mean colours of the completed and the true region; `seam_step_R`,
+        Delta E*ab across the seam per column; `lightness_shift_R` and `hue_shift_R`, completed minus true.
     """
     rows = band_rows(hidden_lab.shape[-2])
     above = known_lab[:, None, :, -rows:].mean(dim=-2)

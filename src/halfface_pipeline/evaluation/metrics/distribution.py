@@ -1,104 +1,79 @@
-"""Distances between two sets of images: features (N, D) and (M, D). Tables of distances are made a block of rows at a
-time, so that memory grows with N and not with its square.
+"""Distances between the set of completions and the set of real faces, and a test for copies of training faces.
+
+Features are (N, D) and (M, D). Each real face shares its known half with its completion, so the two sets are never of
+the same faces: real faces with even numbers are compared with completions of those with odd numbers, and vice versa.
+Real faces compared with real faces in the same way are the floor.
+
+Intervals come from a delete-a-group jackknife over faces (Kott 2001). A bootstrap would put copies of a face into a
+set, which biases all of these distances.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+import scipy.stats
 import torch
 
-from ..significance import PERMUTATIONS
-from ..statistics import Estimate, interval
+from ..statistics import NAN, PERMUTATIONS, Estimate, interval
+from .registry import NEAREST, SET_METRICS
 
-NEAREST = 5
-"""The neighbour whose distance is the radius of a face's neighbourhood (Naeem et al. 2020)."""
+GROUPS = 20
+MIN_FACES = 2 * GROUPS
 ROWS_AT_ONCE = 1024
-"""Rows of a table of distances that are in memory at once."""
+"""Rows of a distance matrix in memory at once, so that memory grows with N and not with its square."""
 NEIGHBOURS_KEPT = 128
-"""Nearest faces of each completion that the test of memorisation looks at; beyond them hardly any is needed."""
+"""Nearest faces of each completion that the test for copies looks at; it rarely needs more."""
+COMPARED = ("truth", "nearest_training_face")
+"""Rows that are tested for copies next to the model: real faces, and halves of training faces."""
 
 
 def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
     """Squared Frechet distance |m - m'|^2 + tr(S + S' - 2 (S S')^(1/2)) of two Gaussians (Dowson and Landau 1982).
 
-    The trace of the root is the sum of the singular values of A B^T for centred features A = (N, D), B = (M, D) with
-    S = A^T A / (N - 1): it needs no root of a matrix that is singular when there are fewer faces than dimensions.
-
-    Args:
-        real: (N, D).
-        completed: (M, D).
-
-    Returns:
-        The distance, in squared units of the features.
-
-    Raises:
-        ValueError: If a set has fewer than 2 members, or the features do not fit or are not finite numbers.
+    With centred features A = (N, D), B = (M, D) and S = A^T A / (N - 1), the trace of the root is the sum of the
+    singular values of A B^T, which exists also for fewer faces than dimensions.
     """
-    real, completed = checked(real, completed, least=2)
+    real, completed = check_sets(real, completed, least=2)
     means = real.mean(dim=0), completed.mean(dim=0)
-    scaled = [(x - mean) / (len(x) - 1) ** 0.5 for x, mean in zip((real, completed), means, strict=True)]
-    total = sum(float(x.square().sum()) for x in scaled)
-    if min(len(real), len(completed)) <= real.shape[1]:
-        product = scaled[0] @ scaled[1].T
-        product = product @ product.T if len(real) <= len(completed) else product.T @ product
-    else:
-        covariances = [x.T @ x for x in scaled]
-        values, vectors = torch.linalg.eigh(covariances[0])
-        root = vectors * values.clamp(min=0).sqrt() @ vectors.T
-        product = root @ covariances[1] @ root
+    a, b = ((x - mean) / (len(x) - 1) ** 0.5 for x, mean in zip((real, completed), means, strict=True))
+    total = float(a.square().sum() + b.square().sum())
+    # A factor R of A = Q R with orthonormal Q has the same singular values and at most D rows.
+    a, b = (torch.linalg.qr(x, mode="r").R if len(x) > x.shape[1] else x for x in (a, b))
+    product = a @ b.T
+    product = product @ product.T if len(a) <= len(b) else product.T @ product
     trace = float(torch.linalg.eigvalsh(product).clamp(min=0).sqrt().sum())
     return max(0.0, float((means[0] - means[1]).square().sum()) + total - 2 * trace)
 
 
 def kernel_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
-    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3, unbiased: it can be below 0.
+    """Squared maximum mean discrepancy with the kernel (x.y / D + 1)^3 (Gretton et al. 2012, equation 3).
 
-    Args:
-        real: (N, D).
-        completed: (M, D).
-
-    Returns:
-        The distance (Gretton et al. 2012, equation 3).
-
-    Raises:
-        ValueError: If a set has fewer than 2 members, or the features do not fit or are not finite numbers.
+    The estimate is unbiased and can be below 0.
     """
-    real, completed = checked(real, completed, least=2)
+    real, completed = check_sets(real, completed, least=2)
 
     def total(x: torch.Tensor, y: torch.Tensor) -> float:
-        blocks = x.split(ROWS_AT_ONCE)
-        return sum(float((block @ y.T / x.shape[1] + 1).pow(3).sum()) for block in blocks)
+        return sum(float((block @ y.T / x.shape[1] + 1).pow(3).sum()) for block in x.split(ROWS_AT_ONCE))
 
     def within(x: torch.Tensor) -> float:
-        own = float((x.square().mean(dim=1) + 1).pow(3).sum())
-        return (total(x, x) - own) / (len(x) * (len(x) - 1))
+        diagonal = float((x.square().mean(dim=1) + 1).pow(3).sum())
+        return (total(x, x) - diagonal) / (len(x) * (len(x) - 1))
 
     return within(real) + within(completed) - 2 * total(real, completed) / (len(real) * len(completed))
 
 
 def neighbourhoods(real: torch.Tensor, completed: torch.Tensor, nearest: int = NEAREST) -> dict[str, float]:
-    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020).
-
-    Args:
-        real: (N, D).
-        completed: (M, D).
-        nearest: The neighbour whose distance is the radius of a neighbourhood.
-
-    Returns:
-        The four by name.
-
-    Raises:
-        ValueError: If a set has no such neighbour, or the features do not fit or are not finite numbers.
-    """
-    real, completed = checked(real, completed, least=nearest + 1)
+    """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020), by name."""
+    real, completed = check_sets(real, completed, least=nearest + 1)
     radii, own_radii = _radii(real, nearest), _radii(completed, nearest)
     around, covered, recalled = [], *torch.zeros(2, len(real), dtype=torch.bool)
-    for place, block in enumerate(completed.split(ROWS_AT_ONCE)):
+    for block, block_radii in zip(completed.split(ROWS_AT_ONCE), own_radii.split(ROWS_AT_ONCE), strict=True):
         apart = torch.cdist(block, real)
         inside = apart <= radii
         around.append(inside.sum(dim=1))
         covered |= inside.any(dim=0)
-        first = place * ROWS_AT_ONCE
-        recalled |= (apart <= own_radii[first : first + len(block), None]).any(dim=0)
+        recalled |= (apart <= block_radii[:, None]).any(dim=0)
     counts = torch.cat(around).double()
     return {
         "precision": float((counts > 0).double().mean()),
@@ -110,25 +85,20 @@ def neighbourhoods(real: torch.Tensor, completed: torch.Tensor, nearest: int = N
 
 def _radii(features: torch.Tensor, nearest: int) -> torch.Tensor:
     """Distance of each member to its n-th nearest other member, (N,)."""
-    found = []
-    for place, block in enumerate(features.split(ROWS_AT_ONCE)):
-        apart = torch.cdist(block, features)
-        rows = torch.arange(len(block))
-        apart[rows, place * ROWS_AT_ONCE + rows] = torch.inf
-        found.append(apart.kthvalue(nearest, dim=1).values)
-    # The face that gives the radius lies within it, however the distance is rounded when it is taken from its side.
-    return torch.cat(found) * (1 + 1e-9)
+    # Each member is its own nearest; the tolerance lets the n-th neighbour itself count.
+    blocks = (torch.cdist(block, features) for block in features.split(ROWS_AT_ONCE))
+    return torch.cat([apart.kthvalue(nearest + 1, dim=1).values for apart in blocks]) * (1 + 1e-9)
 
 
 @dataclass(frozen=True)
 class Memorisation:
-    """Whether completions lie closer to training faces than to held-out ones.
+    """Whether completions are closer to training faces than to held-out ones.
 
-    Attributes:
-        to_training: Mean distance of a completion to the nearest training face.
+    Args:
+        to_training: Mean distance of a completion to the nearest training face, over the root of D.
         to_held_out: Mean distance to the nearest held-out face.
-        ratio: Of the two, over the ratio that faces relabelled at random give; 1 without memorisation, below 1 with.
-        p_value: How often faces relabelled at random give a ratio as small.
+        ratio: Their ratio over that expected by chance; below 1 if training faces are copied.
+        p_value: Probability of a ratio this small by chance.
     """
 
     to_training: float
@@ -144,66 +114,159 @@ def memorisation(
     permutations: int = PERMUTATIONS,
     seed: int = 0,
 ) -> Memorisation:
-    """Distances of completions to the nearest training and held-out faces, and a test that they differ.
+    """Tests whether completions (N, D) are closer to training faces (T, D) than to held-out faces (M, D).
 
-    To a model that has memorised nothing, training faces and held-out faces are alike: which of them are called
-    training faces does not matter. Relabelling them gives the distribution of the ratio for any numbers of the two.
-
-    Args:
-        completed: Features of completions, (N, D).
-        training: Features of training faces, (T, D).
-        held_out: Features of held-out faces, (M, D); none may be the face that a completion belongs to.
-        permutations: Random relabellings.
-        seed: Of the relabellings.
-
-    Returns:
-        The distances, over the root of D, and the test.
-
-    Raises:
-        ValueError: If there is no face, or the features do not fit or are not finite numbers.
+    None of the held-out faces may be the face of a completion. Without memorisation, training and held-out faces are
+    exchangeable, so that permuting these labels gives the null distribution of the ratio of the two distances,
+    whatever the numbers of faces.
     """
-    completed, training = checked(completed, training, least=1)
-    completed, held_out = checked(completed, held_out, least=1)
+    completed, training = check_sets(completed, training, least=1)
+    completed, held_out = check_sets(completed, held_out, least=1)
     pool, num_training = torch.cat([training, held_out]), len(training)
     kept = min(NEIGHBOURS_KEPT, len(pool))
-    near, who, nearest = [], [], []
+    distances, neighbours, nearest = [], [], []
     for block in completed.split(ROWS_AT_ONCE):
         apart = torch.cdist(block, pool) * pool.shape[1] ** -0.5
         nearest.append(torch.stack([apart[:, :num_training].amin(dim=1), apart[:, num_training:].amin(dim=1)]))
         found = apart.topk(kept, dim=1, largest=False)
-        near.append(found.values)
-        who.append(found.indices)
-    ordered, members = torch.cat(near), torch.cat(who)
+        distances.append(found.values)
+        neighbours.append(found.indices)
+    ordered, members = torch.cat(distances), torch.cat(neighbours)
     to_training, to_held_out = torch.cat(nearest, dim=1).mean(dim=1).tolist()
 
-    def first(chosen: torch.Tensor) -> torch.Tensor:
-        """Distance of the nearest chosen neighbour, the farthest kept where none is chosen; mean over completions."""
-        place = torch.where(chosen.any(dim=1), chosen.byte().argmax(dim=1), kept - 1)
-        return ordered.gather(1, place[:, None]).mean()
+    def to_nearest(chosen: torch.Tensor) -> torch.Tensor:
+        """Mean distance to the nearest chosen neighbour, or to the farthest kept where none is chosen."""
+        first = torch.where(chosen.any(dim=1), chosen.byte().argmax(dim=1), kept - 1)
+        return ordered.gather(1, first[:, None]).mean()
 
     generator, ratios = torch.Generator().manual_seed(seed), []
     for _ in range(permutations):
-        labels = torch.zeros(len(pool), dtype=torch.bool)
-        labels[torch.randperm(len(pool), generator=generator)[:num_training]] = True
-        chosen = labels[members]
-        ratios.append(first(chosen) / first(~chosen))
+        is_training = torch.zeros(len(pool), dtype=torch.bool)
+        is_training[torch.randperm(len(pool), generator=generator)[:num_training]] = True
+        chosen = is_training[members]
+        ratios.append(to_nearest(chosen) / to_nearest(~chosen))
     by_chance, observed = torch.stack(ratios), to_training / to_held_out
     ((low, high),) = interval(by_chance[:, None])
-    # Faces relabelled at random spread as the ratio itself does, which bootstrapping the completions alone would miss.
+    # The null distribution is as wide as that of the ratio; a bootstrap of the completions alone would be narrower.
     ratio = Estimate(observed / float(by_chance.mean()), observed / high, observed / low, len(completed))
     p_value = (1 + int((by_chance <= observed).sum())) / (1 + permutations)
     return Memorisation(to_training, to_held_out, ratio, p_value)
 
 
-def checked(first: torch.Tensor, second: torch.Tensor, least: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both sets as float64; ValueError if they do not fit, are too small, or hold what is no finite number."""
+def check_sets(first: torch.Tensor, second: torch.Tensor, least: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Both sets as float64; ValueError if they do not fit, are too small or are not finite."""
     if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
         raise ValueError(
             f"features have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be (N, D) and (M, D)"
         )
     for features in (first, second):
         if len(features) < least:
-            raise ValueError(f"a set has {len(features)} images; this measure needs at least {least}")
+            raise ValueError(f"a set has {len(features)} images; this metric needs at least {least}")
         if not bool(features.isfinite().all()):
             raise ValueError("features hold values that are not finite numbers")
     return first.double(), second.double()
+
+
+def across_halves(real: torch.Tensor, completed: torch.Tensor) -> torch.Tensor:
+    """All of `SET_METRICS`, (6,) float64, between different faces: even against odd numbers, and vice versa."""
+
+    def all_metrics(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        values = frechet_distance(x, y), kernel_distance(x, y), *neighbourhoods(x, y).values()
+        return torch.tensor(values, dtype=torch.float64)
+
+    return (all_metrics(real[0::2], completed[1::2]) + all_metrics(real[1::2], completed[0::2])) / 2
+
+
+def jackknife(num_faces: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """A statistic of face indices for all faces, (M,), and without each group of neighbouring pairs, (`GROUPS`, M)."""
+    indices = torch.arange(num_faces)
+    group = indices // 2 % GROUPS
+    return statistic(indices), torch.stack([statistic(indices[group != left_out]) for left_out in range(GROUPS)])
+
+
+def jackknife_estimates(values: torch.Tensor, without: torch.Tensor, num_faces: int) -> list[Estimate]:
+    """Estimates with 95 % intervals from the two results of `jackknife`."""
+    deviation = ((GROUPS - 1) / GROUPS * (without - without.mean(dim=0)).square().sum(dim=0)).sqrt()
+    width = float(scipy.stats.t.ppf(0.975, GROUPS - 1)) * deviation
+    numbers = zip(values.tolist(), (values - width).tolist(), (values + width).tolist(), strict=True)
+    return [Estimate(value, low, high, num_faces) for value, low, high in numbers]
+
+
+def set_distances(
+    truth: torch.Tensor,
+    by_seed: Sequence[torch.Tensor],
+    rows: Mapping[str, torch.Tensor],
+    training: torch.Tensor | None = None,
+    with_interval: Sequence[str] = ("truth", "exact"),
+) -> dict[str, Any]:
+    """All metrics of sets, of the model and its baselines.
+
+    Args:
+        truth: Features of the N true faces, (N, D).
+        by_seed: Features of the first completion of each face, (N, D) per seed.
+        rows: Features of the baselines, (N, D) by name.
+        training: Features of training faces, (T, D); None leaves the test for copies out.
+        with_interval: Baselines that get intervals.
+
+    Returns:
+        The section `real` of metrics.json.
+
+    Raises:
+        ValueError: If there are fewer than `MIN_FACES` faces, or features are not finite.
+    """
+    if len(truth) < MIN_FACES:
+        raise ValueError(
+            f"num_faces is {len(truth)}; distances between sets of images need at least {MIN_FACES}, "
+            f"{MIN_FACES // 2} real and {MIN_FACES // 2} completed"
+        )
+    num = len(truth) // 2 * 2
+    truth = truth[:num].double()
+    seeds = [features[:num].double() for features in by_seed]
+    rows = {"truth": truth} | {name: features[:num].double() for name, features in rows.items()}
+    resampled = [name for name in rows if name in with_interval]
+    sets = [*seeds, *(rows[name] for name in resampled)]
+    values, without = jackknife(num, lambda some: torch.stack([across_halves(truth[some], x[some]) for x in sets]))
+
+    model, model_without = values[: len(seeds)].mean(dim=0), without[:, : len(seeds)].mean(dim=1)
+    estimates = {"model": jackknife_estimates(model, model_without, num)}
+    for name, features in rows.items():
+        if name in resampled:
+            at = len(seeds) + resampled.index(name)
+            estimates[name] = jackknife_estimates(values[at], without[:, at], num)
+        else:
+            estimates[name] = [Estimate(value, NAN, NAN, num) for value in across_halves(truth, features).tolist()]
+    floor = len(seeds) + resampled.index("truth")
+    above = jackknife_estimates(model - values[floor], model_without - without[:, floor], num)
+    tested = {"model": seeds[0]} | {name: rows[name] for name in COMPARED if name in rows}
+    return {
+        "num_faces": num,
+        "num_each": num // 2,
+        "intervals": f"jackknife over faces, {GROUPS} groups left out in turn",
+        "measures": {
+            name: {
+                "group": metric.group,
+                "meaning": metric.description,
+                "better": metric.better,
+                "rows": {row: asdict(_bounded(name, found[at])) for row, found in estimates.items()},
+                "above_floor": asdict(above[at]),
+                "by_seed": values[: len(seeds), at].tolist(),
+            }
+            for at, (name, metric) in enumerate(SET_METRICS.items())
+        },
+        "memorisation": None
+        if training is None
+        else {
+            "num_training": len(training),
+            "num_held_out": num // 2,
+            "rows": {
+                name: asdict(memorisation(features[1::2], training, truth[0::2])) for name, features in tested.items()
+            },
+        },
+    }
+
+
+def _bounded(name: str, estimate: Estimate) -> Estimate:
+    """Clips the interval of a share to [0, 1]."""
+    if name not in ("precision", "recall", "coverage"):
+        return estimate
+    return replace(estimate, low=max(0.0, estimate.low), high=min(1.0, estimate.high))

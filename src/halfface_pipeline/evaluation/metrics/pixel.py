@@ -1,165 +1,90 @@
-"""Measures of completed halves. Halves are (..., 3, h, w) in [0, 1] and in the turned frame, the seam at the hidden
-half's first row and at the known half's last.
+"""Pixel metrics of completed halves.
+
+Halves are (..., 3, h, w) in [0, 1] and canonical orientation: the seam is at the first row of the hidden half and the
+last of the known half.
 """
 
 import torch
 import torch.nn.functional as F
 
-SEAM_ROWS = 4
-"""Rows on each side of the seam whose colours are compared."""
+from .registry import SEAM_ROWS
 
 
-def determined_pixels(redraws: torch.Tensor) -> torch.Tensor:
-    """Pixels that the known half decides: those that exact samples of p(hidden | known) share.
-
-    Args:
-        redraws: Exact samples, (N, R, 3, h, w) uint8 or float, R of each of N known halves.
-
-    Returns:
-        (N, h, w) booleans.
-    """
-    return (redraws == redraws[:, :1]).all(dim=1).all(dim=1)
+def determined_pixels(samples: torch.Tensor) -> torch.Tensor:
+    """Pixels (N, h, w) that the known half determines: equal in all exact samples (N, R, 3, h, w)."""
+    return (samples == samples[:, :1]).all(dim=1).all(dim=1)
 
 
 def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error over the pixels that the known half decides.
-
-    Args:
-        hidden: Completions, (N, K, 3, h, w).
-        truth: Any exact sample of each known half, (N, 3, h, w).
-        determined: (N, h, w) booleans from `determined_pixels`.
-
-    Returns:
-        (N, K); 0 for exact samples.
-
-    Raises:
-        ValueError: If a known half decides no pixel.
-    """
+    """Mean absolute error (N, K) of completions over the determined pixels (N, h, w); 0 for exact samples."""
     if not bool(determined.flatten(1).any(dim=1).all()):
-        raise ValueError("determined has a half without a single decided pixel; the error is not defined")
+        raise ValueError("determined has a half without a determined pixel; the error is not defined")
     error = (hidden - truth[:, None]).abs().mean(dim=2)
     return (error * determined[:, None]).sum(dim=(-2, -1)) / determined.sum(dim=(-2, -1))[:, None]
 
 
 def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of white noise in an image, estimated where the image is smooth.
+    """Standard deviation (...) of white noise in images (..., 3, h, w), estimated where they are smooth.
 
-    The difference of two Laplacians has no response to constant, linear and most edge structure (Immerkaer, Fast noise
-    variance estimation, 1996); the median of its size ignores the edges that remain. White noise of standard deviation
-    s gives s.
-
-    Args:
-        hidden: (..., 3, h, w).
-
-    Returns:
-        (...), in the unit of the pixel values.
+    The difference of two Laplacians does not respond to constants, linear ramps and most edges (Immerkaer, Fast noise
+    variance estimation, 1996); the median of its absolute value ignores the remaining edges.
     """
     kernel = hidden.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
     flat = hidden.reshape(-1, 1, *hidden.shape[-2:])
     response = F.conv2d(flat, kernel[None, None]).reshape(*hidden.shape[:-3], -1)
-    median_of_standard_normal_size, norm = 0.6745, 6.0
-    return response.abs().median(dim=-1).values / (median_of_standard_normal_size * norm)
+    median_of_absolute_normal, norm = 0.6745, 6.0
+    return response.abs().median(dim=-1).values / (median_of_absolute_normal * norm)
 
 
 def sharpness(hidden: torch.Tensor) -> torch.Tensor:
-    """Root mean square of the Laplacian (Pech-Pacheco et al. 2000 take its variance): edges, texture, and noise too.
+    """Root mean square of the Laplacian (...) of images (..., 3, h, w): edges, texture and noise.
 
-    Args:
-        hidden: (..., 3, h, w).
-
-    Returns:
-        (...), in the unit of the pixel values; 0 for constant and linear images.
+    Pech-Pacheco et al. (2000) use its variance. It is 0 for constant and linear images.
     """
     kernel = hidden.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])
     response = F.conv2d(hidden.reshape(-1, 1, *hidden.shape[-2:]), kernel[None, None])
     return response.square().reshape(*hidden.shape[:-3], -1).mean(dim=-1).sqrt()
 
 
-def as_sharp_as(hidden: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
-    """Images mixed with their own blur, the 3 x 3 binomial filter, until their sharpness is what is wanted.
+def blur_to_sharpness(images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mixes images (..., 3, h, w) with their own blur until their sharpness is the target (...).
 
-    Sharpness is the root mean square of a linear filter: that of (1 - t) x + t blur(x) is the one wanted at the
-    smaller root of a quadratic in t. Images that are less sharp already stay as they are; t is at most 1.
-
-    Args:
-        hidden: (..., 3, h, w).
-        wanted: Sharpness, (...).
-
-    Returns:
-        (..., 3, h, w).
+    Sharpness is the root mean square of a linear filter, so that of (1 - t) x + t blur(x), with the 3 x 3 binomial
+    filter, equals the target at the smaller root of a quadratic in t, at most 1. Less sharp images stay unchanged.
     """
-    line = hidden.new_tensor([0.25, 0.5, 0.25])
+    line = images.new_tensor([0.25, 0.5, 0.25])
     kernel = (line[:, None] * line)[None, None]
-    padded = F.pad(hidden.reshape(-1, 1, *hidden.shape[-2:]), (1, 1, 1, 1), mode="replicate")
-    blurred = F.conv2d(padded, kernel).reshape(hidden.shape)
+    padded = F.pad(images.reshape(-1, 1, *images.shape[-2:]), (1, 1, 1, 1), mode="replicate")
+    blurred = F.conv2d(padded, kernel).reshape(images.shape)
     # By the polarization identity the product of both responses follows from their squares and that of the difference.
-    sharp, soft, apart = (sharpness(images).square() for images in (hidden, blurred, hidden - blurred))
+    sharp, soft, apart = (sharpness(each).square() for each in (images, blurred, images - blurred))
     product = (sharp + soft - apart) / 2
-    root = ((sharp - product).square() - apart * (sharp - wanted.square())).clamp_min(0).sqrt()
+    root = ((sharp - product).square() - apart * (sharp - target.square())).clamp_min(0).sqrt()
     share = ((sharp - product - root) / apart).nan_to_num(0.0).clamp(0, 1)[..., None, None, None]
-    return (1 - share) * hidden + share * blurred
+    return (1 - share) * images + share * blurred
 
 
-def as_noisy_as(hidden: torch.Tensor, wanted: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Images with as much white noise added as lifts their residual noise to what is wanted, if it is below.
-
-    Args:
-        hidden: (..., 3, h, w).
-        wanted: Residual noise, (...).
-        seed: Of the noise.
-
-    Returns:
-        (..., 3, h, w).
-    """
-    missing = (wanted.square() - residual_noise(hidden).square()).clamp_min(0).sqrt()
-    noise = torch.randn(hidden.shape, generator=torch.Generator().manual_seed(seed))
-    return hidden + missing[..., None, None, None] * noise
+def add_noise_to(images: torch.Tensor, target: torch.Tensor, seed: int = 0) -> torch.Tensor:
+    """Adds white noise to images (..., 3, h, w) until their residual noise is at least the target (...)."""
+    missing = (target.square() - residual_noise(images).square()).clamp_min(0).sqrt()
+    noise = torch.randn(images.shape, generator=torch.Generator().manual_seed(seed))
+    return images + missing[..., None, None, None] * noise
 
 
 def seam_gradient(known: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Mean absolute difference between the two rows that meet at the seam.
-
-    Args:
-        known: (..., 3, h, w).
-        hidden: (..., 3, h, w), broadcast against `known`.
-
-    Returns:
-        (...), in the unit of the pixel values.
-    """
+    """Mean absolute difference (...) of the two rows at the seam of halves (..., 3, h, w)."""
     return (known[..., -1, :] - hidden[..., 0, :]).abs().mean(dim=(-2, -1))
 
 
 def seam_colour_difference(known: torch.Tensor, hidden: torch.Tensor, rows: int = SEAM_ROWS) -> torch.Tensor:
-    """How far colours shift across the seam: column by column, the mean of the rows above against those below.
-
-    Args:
-        known: (..., 3, h, w).
-        hidden: (..., 3, h, w), broadcast against `known`.
-        rows: Rows on each side.
-
-    Returns:
-        (...), the mean absolute difference over columns and channels, in the unit of the pixel values.
-
-    Raises:
-        ValueError: If a half has fewer rows.
-    """
+    """Mean absolute difference (...) per column between the mean colours of the rows above and below the seam."""
     if min(known.shape[-2], hidden.shape[-2]) < rows:
         raise ValueError(f"rows is {rows}; it must be at most the height of a half, {hidden.shape[-2]}")
     return (known[..., -rows:, :].mean(dim=-2) - hidden[..., :rows, :].mean(dim=-2)).abs().mean(dim=(-2, -1))
 
 
 def spread(hidden: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of each pixel among the completions of a half, root mean square over pixels and channels.
-
-    Args:
-        hidden: (N, K, 3, h, w), K at least 2.
-
-    Returns:
-        (N,), in the unit of the pixel values.
-
-    Raises:
-        ValueError: If there is one completion only.
-    """
+    """Standard deviation (N,) of a pixel among completions (N, K, 3, h, w), root mean square over pixels."""
     if hidden.shape[1] < 2:
         raise ValueError(f"num_completions is {hidden.shape[1]}; the spread needs at least 2")
     return hidden.var(dim=1).mean(dim=(-3, -2, -1)).sqrt()

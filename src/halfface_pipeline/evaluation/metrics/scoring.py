@@ -1,4 +1,4 @@
-"""Whether completions belong to their half and vary as they should: measures of K samples against one truth.
+"""Scoring rules and calibration of K completions against one truth.
 
 Features are (N, D) for the truths and (N, K, D) for K completions of each. Distances are Euclidean over sqrt(D): the
 root mean square difference of two feature vectors.
@@ -13,9 +13,9 @@ import torch
 class Distances:
     """Distances in feature space for N faces and K completions of each.
 
-    Attributes:
-        to_truth: (N, K), d(f(x_k), f(y)).
-        among: (N, K, K), d(f(x_i), f(x_j)).
+    Args:
+        to_truth: d(f(x_k), f(y)), (N, K).
+        among: d(f(x_i), f(x_j)), (N, K, K).
     """
 
     to_truth: torch.Tensor
@@ -25,18 +25,14 @@ class Distances:
     def pairwise(self) -> torch.Tensor:
         """Mean distance between two different completions, (N,); NaN for K = 1."""
         num = self.among.shape[-1]
-        return (
-            self.among.sum(dim=(1, 2)) / (num * (num - 1))
-            if num > 1
-            else self.among.new_full((len(self.among),), torch.nan)
-        )
+        return self.among.sum(dim=(1, 2)) / (num * (num - 1))  # 0 / 0 for K = 1
 
     @property
     def energy_score(self) -> torch.Tensor:
         """ES = mean_k d(x_k, y) - 1/2 mean_{i != j} d(x_i, x_j), (N,) (Gneiting and Raftery 2007, equation 21).
 
-        Its mean over faces is smallest for the true conditional distribution alone. Taking i != j keeps it unbiased at
-        any K (Ferro 2014); one completion counts as all of the probability, so that its second term is 0.
+        Its mean over faces is lowest for the true conditional distribution alone. Summing over i != j keeps it
+        unbiased at any K (Ferro 2014); for K = 1 the second term is 0.
         """
         return self.to_truth.mean(dim=1) - self.pairwise.nan_to_num(0.0) / 2
 
@@ -55,18 +51,7 @@ class Distances:
 
 
 def distances(truth: torch.Tensor, completed: torch.Tensor) -> Distances:
-    """All distances that the measures need.
-
-    Args:
-        truth: Features of the true faces, (N, D).
-        completed: Features of their completions, (N, K, D).
-
-    Returns:
-        The distances.
-
-    Raises:
-        ValueError: If the shapes do not fit, or a feature is not a finite number.
-    """
+    """Distances of truths (N, D) and completions (N, K, D); ValueError if these do not fit or are not finite."""
     if truth.ndim != 2 or completed.ndim != 3 or truth.shape != (completed.shape[0], completed.shape[2]):
         raise ValueError(
             f"features of completions have shape {tuple(completed.shape)} and those of truths {tuple(truth.shape)}; "
@@ -82,18 +67,9 @@ def distances(truth: torch.Tensor, completed: torch.Tensor) -> Distances:
 
 
 def truth_ranks(truth: torch.Tensor, completed: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Rank of each truth among its completions by some number; uniform on 0 .. K for a calibrated sampler.
+    """Ranks (N,) of truths (N,) among completions (N, K) by some number; uniform on 0 .. K for a calibrated sampler.
 
-    Ties are broken at random (Hamill 2001). Any number will do that treats the truth and the completions alike
-    (Gneiting, Stanberry, Grimit, Held and Johnson 2008): a colour, a noise level, the distance to the others.
-
-    Args:
-        truth: (N,).
-        completed: (N, K).
-        seed: Of the ties.
-
-    Returns:
-        (N,) whole numbers from 0 (the truth is smallest) to K.
+    Ties are broken at random (Hamill 2001). The number must treat truth and completions alike (Gneiting et al. 2008).
     """
     ties = (completed == truth[:, None]).sum(dim=1)
     share = torch.rand(len(truth), generator=torch.Generator().manual_seed(seed))

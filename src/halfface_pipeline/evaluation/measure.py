@@ -1,0 +1,279 @@
+"""Every metric of every face. Faces are measured a few at a time, and only numbers are kept."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..config.schema import DataConfig
+from ..data.images import ImageSet
+from ..inference.speed import return_freed_memory
+from ..remote_code.halves import join
+from .baselines import NearestTraining, mean_completion, mirrored, other_half
+from .cache import Completed
+from .config import EvaluationConfig
+from .dataset import EvaluationBatch, make_batch
+from .factors import CLASSES, draw_templates, labels_of, predict_factors
+from .features import FeatureNetwork
+from .metrics import pixel
+from .metrics.colour import colour_scores, lightness, lightness_above, procedural_regions, seam_regions, to_lab
+from .metrics.scoring import Distances, distances, truth_ranks
+from .probes import Probes
+
+FACES_AT_ONCE = 64
+"""Faces whose pixels are in memory at once."""
+Values = dict[str, torch.Tensor]
+"""(N,) values by metric."""
+Complete = Callable[[EvaluationBatch, int, int], Completed]
+"""Completes a batch, given the index of its first face and the seed."""
+
+
+@dataclass(eq=False)
+class Measurements:
+    """Numbers of N faces.
+
+    Args:
+        rows: By row (model, truth, exact, ...) and metric, (N,) each, means over completions and seeds.
+        by_seed: The same for the model, per seed.
+        ranks: By number of `RANKED`, (N,) ranks of the truth among the completions of the first seed.
+        seam_gradients: Of the truth and of the completions of the first seed, (N, 1 + K).
+        factors: Classes of the free factors by row and factor, (N, K or 1): predicted for `model` and `exact`, and for
+            the truth as drawn (`truth`) and as predicted (`truth_predicted`).
+        hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
+        features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
+        seed_features: Of the first completion of each face, (N, D) per seed.
+        known_features: Of the known halves completed by their mirror image, (N, D), where there are probes.
+        visible_kept: Whether all visible pixels are unchanged bit for bit, (N,).
+    """
+
+    rows: dict[str, Values] = field(default_factory=dict)
+    by_seed: list[Values] = field(default_factory=list)
+    ranks: Values = field(default_factory=dict)
+    seam_gradients: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    factors: dict[str, Values] = field(default_factory=dict)
+    hair_lightness: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    features: Values = field(default_factory=dict)
+    seed_features: list[torch.Tensor] = field(default_factory=list)
+    known_features: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    visible_kept: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+
+    @property
+    def floor(self) -> Values:
+        """Metrics of exact samples where they are known, otherwise of the truth."""
+        return self.rows.get("exact", self.rows["truth"])
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedBatch:
+    """A batch with what the metrics of all its halves share.
+
+    Args:
+        batch: n faces.
+        network: The feature network.
+        known_lab: Known halves in CIELAB, (n, 3, h, w).
+        truth_lab: Hidden halves in CIELAB, (n, 3, h, w).
+        truth_features: Of the whole faces, (n, D).
+        regions: Masks below the seam by name, (n, h, w).
+        hair_lightness: L* of the hair in the known half, (n,); NaN where none is visible.
+        probes: Probes of age and the like, or None.
+    """
+
+    batch: EvaluationBatch
+    network: FeatureNetwork
+    known_lab: torch.Tensor
+    truth_lab: torch.Tensor
+    truth_features: torch.Tensor
+    regions: dict[str, torch.Tensor]
+    hair_lightness: torch.Tensor
+    probes: Probes | None = None
+
+
+def measure_faces(
+    faces: ImageSet,
+    data: DataConfig,
+    hidden_half: str,
+    config: EvaluationConfig,
+    complete: Complete,
+    network: FeatureNetwork,
+    nearest: NearestTraining | None = None,
+    probes: Probes | None = None,
+    progress: bool = True,
+) -> Measurements:
+    """Computes every metric of every face, for the model and its baselines.
+
+    Args:
+        faces: The evaluation set.
+        data: Where it comes from.
+        hidden_half: The half that is hidden.
+        config: Numbers of faces, completions and seeds.
+        complete: Completes a batch.
+        network: The network in whose features distances are taken.
+        nearest: The training faces, or None to leave that baseline out.
+        probes: Probes of age and the like, or None.
+        progress: Show a bar.
+
+    Returns:
+        The numbers.
+    """
+    num_faces, at_once = config.sampling.num_faces, config.faces_at_once
+    step = max(1, FACES_AT_ONCE // at_once) * at_once
+    parts: list[Measurements] = []
+    with tqdm(total=num_faces * config.num_seeds, desc="completing", unit="face", disable=not progress) as bar:
+        for start in range(0, num_faces, step):
+            rows = range(start, min(start + step, num_faces))
+            batch = make_batch(faces, hidden_half, data, rows, config.sampling.num_completions)
+            completed = []
+            for seed in config.seeds:
+                pieces = []
+                for first in range(0, len(rows), at_once):
+                    piece = batch.part(range(first, min(first + at_once, len(rows))))
+                    pieces.append(complete(piece, start + first, seed))
+                    bar.update(len(piece.images))
+                hidden, kept = torch.cat([p.hidden for p in pieces]), torch.cat([p.visible_kept for p in pieces])
+                completed.append(Completed(hidden, kept))
+            baselines = {"other_face": other_half(faces, hidden_half, rows, num_faces)}
+            if nearest is not None:
+                baselines["nearest_training_face"] = nearest.half(batch.known)
+            parts.append(_measure(prepare(batch, network, probes), completed, baselines, start))
+            return_freed_memory()
+    names = [each.name for each in fields(Measurements)]
+    return Measurements(**{name: _concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
+def _concatenate(parts: Sequence[Any]) -> Any:
+    """Concatenates tensors, or nested dictionaries and lists of tensors, along the faces."""
+    if isinstance(parts[0], dict):
+        return {key: _concatenate([part[key] for part in parts]) for key in parts[0]}
+    if isinstance(parts[0], list):
+        return [_concatenate(each) for each in zip(*parts, strict=True)]
+    return torch.cat(list(parts))
+
+
+def prepare(batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> PreparedBatch:
+    """Colours, regions and features of the true faces of a batch."""
+    known_lab, truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
+    height, width = batch.images.shape[1:3]
+    if batch.factors is not None and batch.determined is not None:
+        regions = procedural_regions(batch.factors, batch.determined, height, width)
+        hair = lightness(batch.factors.hair)
+    else:
+        regions = seam_regions(known_lab, batch.truth.shape[-2], upright=batch.hidden_half == "bottom")
+        hair = lightness_above(known_lab, regions.get("hair_like"))
+    whole = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
+    return PreparedBatch(batch, network, known_lab, truth_lab, network(whole), regions, hair, probes)
+
+
+def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
+    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K; ValueError if shapes do not fit."""
+    if hidden.shape[0] != len(batch.truth) or hidden.shape[2:] != batch.truth.shape[1:]:
+        raise ValueError(
+            f"hidden has shape {tuple(hidden.shape)}; it must be (N, K, ...) for halves {tuple(batch.truth.shape)}"
+        )
+    halves, known, truth = hidden / 255, batch.known[:, None] / 255, batch.truth / 255
+    values = {}
+    if batch.determined is not None:
+        values["determined_pixel_error"] = pixel.determined_pixel_error(halves, truth, batch.determined).mean(dim=1)
+    values["residual_noise"] = pixel.residual_noise(halves).mean(dim=1)
+    values["seam_gradient"] = pixel.seam_gradient(known, halves).mean(dim=1)
+    values["seam_colour_difference"] = pixel.seam_colour_difference(known, halves).mean(dim=1)
+    if hidden.shape[1] > 1:
+        values["spread"] = pixel.spread(halves)
+    return values
+
+
+def scores(batch: EvaluationBatch, hidden: torch.Tensor) -> dict[str, float]:
+    """Means over the faces of `scores_per_face`."""
+    return {name: float(value.mean()) for name, value in scores_per_face(batch, hidden).items()}
+
+
+def measure_halves(prepared: PreparedBatch, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
+    """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
+
+    Also gives their distances in feature space, and the features (n, D) of the first of the K.
+    """
+    batch = prepared.batch
+    values = scores_per_face(batch, hidden)
+    values["sharpness"] = pixel.sharpness(hidden / 255).mean(dim=1)
+    known = batch.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
+    whole = join(known.flatten(0, 1), hidden.flatten(0, 1), batch.hidden_half)
+    features = prepared.network(whole).unflatten(0, hidden.shape[:2])
+    apart = distances(prepared.truth_features, features)
+    values |= {
+        "energy_score": apart.energy_score,
+        "distance_to_truth": apart.to_truth.mean(dim=1),
+        "best_of_k_distance": apart.best,
+    }
+    if hidden.shape[1] > 1:
+        values["pairwise_distance"] = apart.pairwise
+    if prepared.probes is not None:
+        values |= prepared.probes.shifts(features, prepared.truth_features)
+    lab = to_lab(hidden / 255)
+    values |= colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions)
+    return values, apart, features[:, 0].clone()
+
+
+def ranked_numbers(prepared: PreparedBatch, hidden: torch.Tensor, apart: Distances) -> Values:
+    """The numbers of `RANKED`, (n, 1 + K) each: of the truths, then of their completions (n, K, 3, h, w) uint8."""
+    members = torch.cat([prepared.batch.truth[:, None], hidden], dim=1) / 255
+    return {
+        "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),
+        "seam_gradient": pixel.seam_gradient(prepared.batch.known[:, None] / 255, members),
+        "sharpness": pixel.sharpness(members),
+        "distance_to_others": apart.eccentricity,
+    }
+
+
+def _measure(
+    prepared: PreparedBatch, completed: list[Completed], baselines: dict[str, torch.Tensor], start: int
+) -> Measurements:
+    """All numbers of a batch; completions per seed, and halves of baselines that the batch does not hold."""
+    batch, found = prepared.batch, Measurements(hair_lightness=prepared.hair_lightness)
+    for index, completions in enumerate(completed):
+        values, apart, features = measure_halves(prepared, completions.hidden)
+        found.by_seed.append(values)
+        found.seed_features.append(features)
+        if index == 0:
+            numbers = ranked_numbers(prepared, completions.hidden, apart)
+            found.ranks = {name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()}
+            found.seam_gradients = numbers["seam_gradient"]
+    found.rows["model"] = _mean(found.by_seed)
+    known = {"truth": batch.truth[:, None]} | ({} if batch.exact is None else {"exact": batch.exact})
+    for name, halves in (known | baselines).items():
+        found.rows[name], _, found.features[name] = measure_halves(prepared, halves)
+    means = [measure_halves(prepared, mean_completion(completions.hidden)) for completions in completed]
+    found.rows["mean_completion"] = _mean([values for values, _, _ in means])
+    found.features["mean_completion"] = means[0][2]
+    if prepared.probes is not None:
+        found.known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
+        found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
+    found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in completed]).all(dim=0)
+    if batch.factors is not None and batch.exact is not None:
+        height, width = batch.images.shape[1:3]
+        templates = draw_templates(batch.factors, height, width, seed=start)
+        hidden = torch.cat([completions.hidden for completions in completed], dim=1)
+        truth = labels_of(batch.factors)
+        found.factors = {
+            "model": predict_factors(templates, hidden),
+            "exact": predict_factors(templates, batch.exact),
+            "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
+            "truth_predicted": predict_factors(templates, batch.truth[:, None]),
+        }
+    return found
+
+
+def _mean(parts: list[Values]) -> Values:
+    return {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
+
+
+def _shifts_of_matched_truth(prepared: PreparedBatch, hidden: torch.Tensor, seed: int) -> Values:
+    """Shifts of the truth with the noise and blur of its completions, which only these artefacts cause."""
+    assert prepared.probes is not None
+    batch, completions = prepared.batch, hidden / 255
+    noisy = pixel.add_noise_to(batch.truth / 255, pixel.residual_noise(completions).mean(dim=1), seed)
+    matched = pixel.blur_to_sharpness(noisy, pixel.sharpness(completions).mean(dim=1))
+    halves = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
+    features = prepared.network(join(batch.known, halves, batch.hidden_half))
+    return prepared.probes.shifts(features[:, None], prepared.truth_features)

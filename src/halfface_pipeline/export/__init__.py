@@ -1,0 +1,1 @@
+"""Models in forms that run without Python: ONNX, and a static page that runs it in the browser."""

@@ -1,0 +1,288 @@
+"""`FacePriorPipeline`: any hidden part of a face from an unconditional model. Saved with every prior."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import numpy as np
+import PIL.Image
+import torch
+from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
+from diffusers.utils import BaseOutput
+from diffusers.utils.torch_utils import randn_tensor
+
+if __name__ == "diffusers_modules.local.pipeline":
+    # diffusers gives the code of every local model these module names: forget what another model imported.
+    for _name in [name for name in sys.modules if name.startswith("diffusers_modules.local.")]:
+        del sys.modules[_name]
+
+from .generators import Generators, generator_groups, step_generators
+from .halves import predict, size_multiple
+from .image_io import OutputType, Picture, check_range, postprocess, resize_to, to_signed, to_uint8, to_unit, upright
+from .masks import Mask, read_mask
+from .model_files import ModelFiles, check_weights, read_sources
+from .noise_levels import check_eta, prepare_scheduler
+from .posterior import DEFAULT_METHOD, METHODS, Diffusion, Draw, check_method, evaluations
+
+SOURCES = read_sources(__file__)
+
+
+@dataclass
+class FacePriorOutput(BaseOutput):
+    """Completed faces; completions of one input are consecutive, in the order of the inputs.
+
+    Args:
+        images: A list of PIL images, an array (N, H, W, C) or a tensor (N, C, H, W) in [0, 1]; with
+            `output_type="latent"` a tensor in [-1, 1].
+        num_evaluations: Evaluations of the network per completion.
+        effective_sample_size: Of `tds`, the smallest over the steps, (N,); None for other methods.
+    """
+
+    images: Any
+    num_evaluations: int
+    effective_sample_size: torch.Tensor | None
+
+
+class FacePriorPipeline(ModelFiles, DiffusionPipeline):
+    """Generates what a mask hides, given the rest, with an unconditional diffusion model (Ho et al. 2020).
+
+    Args:
+        unet: A `UNet2DModel` or `ReportNetwork` from C channels to C.
+        scheduler: The noise schedule that the network was trained under, or a sampler with its configuration.
+        height: Height of images in pixels; None takes the network's `sample_size`, as in a model of `DDPMPipeline`.
+        width: Width of images in pixels; None as for the height.
+
+    Raises:
+        ValueError: If the network is conditional, or the size is unknown.
+    """
+
+    model_cpu_offload_seq = "unet"
+    sources = SOURCES
+
+    def __init__(
+        self, unet: UNet2DModel, scheduler: SchedulerMixin, height: int | None = None, width: int | None = None
+    ) -> None:
+        super().__init__()
+        in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
+        if in_channels == 2 * out_channels:
+            raise ValueError(
+                f"unet maps {in_channels} channels to {out_channels}; it completes one half and needs the other: load "
+                "it with HalfFaceInpaintPipeline"
+            )
+        if in_channels != out_channels or out_channels not in (1, 3):
+            raise ValueError(f"unet maps {in_channels} channels to {out_channels}; it must map 3 to 3, or 1 to 1")
+        size = unet.config.sample_size
+        sides = (size, size) if isinstance(size, int) else size or (None, None)
+        height, width = height or sides[0], width or sides[1]
+        for name, value in (("height", height), ("width", width)):
+            if value is None:
+                raise ValueError(f"{name} is None; it must be the {name} of images, as in pipe.config.{name}")
+        check_weights(unet)
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(height=height, width=width)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return (self.unet.config.out_channels, self.config.height, self.config.width)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Picture | Sequence[Picture] | None = None,
+        mask: Mask | Sequence[Mask] = "bottom",
+        method: str | None = None,
+        num_completions: int = 1,
+        num_inference_steps: int = 50,
+        generator: Generators = None,
+        eta: float | None = None,
+        latents: torch.Tensor | None = None,
+        batch_size: int | None = None,
+        output_type: OutputType = "pil",
+        return_dict: bool = True,
+        **options: Any,
+    ) -> FacePriorOutput:
+        """Completes each image where its mask hides it.
+
+        Args:
+            image: An image, or a list or batch of them: PIL of any size (resized), NumPy (H, W, C) uint8 or float in
+                [0, 1], torch (C, H, W) in [0, 1]. Seen pixels are returned bit for bit; hidden ones are not used. None
+                with the mask `all`.
+            mask: What is hidden: `bottom`, `top`, `left`, `right`, `all` (unconditional), or PIL, NumPy or torch of
+                the image's size, 1 or white where hidden. A list has one per image.
+            method: `replace`, `repaint`, `dps`, `pigdm`, `tds` or `daps`, see `posterior.py`; None takes
+                `posterior.DEFAULT_METHOD`, or plain sampling where everything is hidden.
+            num_completions: Completions per image; with the mask `all`, images.
+            num_inference_steps: Denoising steps, at most the T the model was trained with.
+            generator: One, one per image, or one per completion, as in diffusers. A completion does not depend on the
+                batch it is computed in.
+            eta: Noise of a step, in [0, 1], for `DDIMScheduler` (Song et al. 2021, DDIM, equation 16).
+            latents: Standard normal noise to start from, (images * num_completions, *`image_shape`).
+            batch_size: Completions computed at once (`tds`: times its particles); None computes all at once.
+            output_type: `pil`, `np` in [0, 1], `pt` in [0, 1], or `latent` in [-1, 1].
+            return_dict: Return a `FacePriorOutput` instead of a tuple.
+            **options: Of the method: `jump_length` and `resamplings` (`repaint`), `guidance_scale` (`dps`),
+                `num_particles` (`tds`), `ode_steps` (`daps`).
+
+        Returns:
+            `FacePriorOutput`, or with `return_dict=False` the tuple (images, num_evaluations, effective_sample_size).
+
+        Raises:
+            ValueError: If an argument is out of range, does not fit the model, the method or the scheduler; or if the
+                result is not finite.
+        """
+        self.check_inputs(num_completions, num_inference_steps, eta, batch_size, output_type)
+        given, hidden = self.preprocess(image, mask)
+        method = self.check_method(method, hidden, num_inference_steps, eta, options)
+        total, device = len(given) * num_completions, self._execution_device
+        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
+        groups = generator_groups(generator, len(given), num_completions)
+        start = self.prepare_latents(total, groups, latents)
+        generators = step_generators(groups, total)
+        seen = (
+            torch.stack([to_signed(each).float() for each in given]).repeat_interleave(num_completions, 0).to(device)
+        )
+        hidden = hidden.repeat_interleave(num_completions, 0).to(device)
+
+        chunks = torch.arange(total).split(batch_size or total)
+        count = evaluations(method, len(scheduler.timesteps), options)
+        draws: list[Draw] = []
+        with self.progress_bar(total=total * count) as bar:
+            for chunk in chunks:
+                own = prepare_scheduler(self.scheduler, num_inference_steps, device, checked=True)
+                process = Diffusion(self.predict, own, [generators[i] for i in chunk.tolist()], eta, bar.update)
+                draws.append(METHODS[method](process, start[chunk], seen[chunk], hidden[chunk], **options))
+        self.maybe_free_model_hooks()
+        clean = torch.where(hidden, torch.cat([draw.clean for draw in draws]), seen).cpu()
+        images = self.postprocess(given, hidden.cpu(), clean, num_completions, output_type)
+        sizes = [draw.effective_sample_size for draw in draws if draw.effective_sample_size is not None]
+        output = FacePriorOutput(images, count, torch.cat(sizes) if sizes else None)
+        return output if return_dict else (output.images, count, output.effective_sample_size)  # type: ignore[return-value]
+
+    def predict(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+        """The network's prediction for noisy images (N, C, H, W) at one timestep, in their dtype."""
+        multiple = size_multiple(self.unet)
+        return predict(self.unet, x.to(self.unet.dtype), None, timestep, "mirrored", multiple).to(x.dtype)
+
+    def preprocess(
+        self, image: Picture | Sequence[Picture] | None, mask: Mask | Sequence[Mask]
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Every image as (C, H, W), uint8 or floating point in [0, 1], and what is hidden in it, (N, 1, H, W)."""
+        channels, height, width = self.image_shape
+        one = not isinstance(image, list | tuple) and getattr(image, "ndim", 3) <= 3
+        images: Sequence[Any] = [image] if one else image  # type: ignore[assignment]
+        if len(images) == 0:
+            raise ValueError("image is empty; give at least one image")
+        masks: Sequence[Any] = mask if isinstance(mask, list | tuple) else [mask] * len(images)
+        if len(masks) != len(images):
+            raise ValueError(f"mask is a list of {len(masks)}; it must have one per image, {len(images)}")
+        hidden = []
+        for each, own in zip(images, masks, strict=True):
+            photo = upright(each).size[::-1] if isinstance(each, PIL.Image.Image) else None
+            hidden.append(read_mask(own, height, width, photo))
+        everything = all(bool(each.all()) for each in hidden)
+        if image is None and not everything:
+            raise ValueError("image is None; give an image, or mask 'all' to generate whole ones")
+        nothing = torch.zeros(channels, height, width)
+        return [nothing if each is None else _read_image(each, self.image_shape) for each in images], torch.stack(
+            hidden
+        )
+
+    def check_method(
+        self,
+        method: str | None,
+        hidden: torch.Tensor,
+        num_inference_steps: int,
+        eta: float | None,
+        options: dict[str, Any],
+    ) -> str:
+        """The method to use; ValueError if it cannot be used here."""
+        everything = hidden.flatten(1).all(1)
+        if method not in (None, "replace") and bool(everything.any()):
+            raise ValueError(
+                f"method is {method!r} and mask hides everything; leave out method to sample whole images"
+            )
+        chosen = method or ("replace" if bool(everything.all()) else DEFAULT_METHOD)
+        check_method(chosen, self.scheduler, num_inference_steps, eta, options)
+        return chosen
+
+    def prepare_latents(
+        self, total: int, groups: Sequence[torch.Generator | None], latents: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Initial noise (total, *image_shape), consecutive completions from each generator."""
+        device, shape = self._execution_device, (total, *self.image_shape)
+        if latents is None:
+            each = (total // len(groups), *self.image_shape)
+            latents = torch.cat([randn_tensor(each, generator=source, device=device) for source in groups])
+        if tuple(latents.shape) != shape:
+            raise ValueError(f"latents has shape {tuple(latents.shape)}; it must be {shape}")
+        return latents.to(device, torch.float32)
+
+    def postprocess(
+        self,
+        given: list[torch.Tensor],
+        hidden: torch.Tensor,
+        clean: torch.Tensor,
+        num_completions: int,
+        output_type: OutputType,
+    ) -> Any:
+        """Completions (N, C, H, W) in [-1, 1] in the form asked for, seen pixels as given."""
+        if not bool(torch.isfinite(clean).all()):
+            name = type(self.scheduler).__name__
+            raise ValueError(
+                f"the completion has values that are not finite; check the weights of unet, or use another {name}"
+            )
+        clean = clean.clamp(-1, 1)
+        if output_type == "latent":
+            return clean
+        convert = to_uint8 if output_type == "pil" else to_unit
+        images = [
+            torch.where(own, convert((each + 1) / 2), convert(given[i // num_completions]))
+            for i, (own, each) in enumerate(zip(hidden, clean, strict=True))
+        ]
+        if output_type == "pil" and len(images[0]) == 1:
+            return [PIL.Image.fromarray(image[0].contiguous().numpy()) for image in images]
+        return postprocess(images, output_type)
+
+    def check_inputs(
+        self,
+        num_completions: int,
+        num_inference_steps: int,
+        eta: float | None,
+        batch_size: int | None,
+        output_type: str,
+    ) -> None:
+        """Raises ValueError for the first argument of a call that is out of range."""
+        if num_completions < 1:
+            raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
+        most = self.scheduler.config.num_train_timesteps
+        if not 1 <= num_inference_steps <= most:
+            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if output_type not in get_args(OutputType):
+            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(get_args(OutputType))}")
+        check_eta(self.scheduler, eta)
+
+
+def _read_image(image: Picture, shape: tuple[int, int, int]) -> torch.Tensor:
+    """One image as (C, H, W), uint8 or floating point in [0, 1]; ValueError if it does not fit."""
+    channels, height, width = shape
+    if isinstance(image, PIL.Image.Image):
+        resized = resize_to(image, height, width)
+        image = np.array(resized if channels == 3 else resized.convert("L"))
+    if isinstance(image, np.ndarray):
+        image = image[..., None] if image.ndim == 2 else image
+        _check_shape("an array", image.shape, (height, width, channels))
+        values = torch.tensor(image).permute(2, 0, 1)
+        return values if image.dtype == np.uint8 else check_range(values, "image")
+    if not isinstance(image, torch.Tensor):
+        raise ValueError(f"image is a {type(image).__name__}; it must be PIL, NumPy, torch or a list of these")
+    _check_shape("a tensor", tuple(image.shape), shape)
+    return check_range(image.detach().cpu(), "image")
+
+
+def _check_shape(kind: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    if shape != expected:
+        raise ValueError(f"image has shape {shape}; {kind} must be {expected}")
