@@ -199,6 +199,20 @@ def test_any_photo_is_completed_or_named(model, content):
     with tempfile.TemporaryDirectory() as name:
         photo, out = Path(name) / "any.jpg", Path(name) / "out"
         photo.write_bytes(content)
-        words = ["complete", photo, "--model", model, "-n", 1, "--steps", 1, "--out", out]
+        words = [
+            "complete",
+            "--crop",
+            "centre",
+            "--no-paste",
+            photo,
+            "--model",
+            model,
+            "-n",
+            1,
+            "--steps",
+            1,
+            "--out",
+            out,
+        ]
         status, lines = said(words, cli)
         assert status == 0 or (status == 2 and f"PHOTO is {str(photo)!r}" in lines and not out.exists()), lines

@@ -12,7 +12,9 @@ import PIL.Image
 import pytest
 import torch
 
+from halfface_pipeline.app.crop import frame
 from halfface_pipeline.cli.main import main
+from halfface_pipeline.photo.frame import frame_eyes
 
 gr = pytest.importorskip("gradio", reason="the extra `app` is not installed")
 
@@ -99,7 +101,7 @@ def test_a_stopped_request_leaves_no_file(handlers, photo, tmp_path, monkeypatch
         ({"seed": None}, "Seed is None"),
         ({"completions": 17}, "Completions is 17; it must be a whole number from 1 to 16"),
         ({"completions": True}, "Completions is True"),
-        ({"zoom": 6}, "Zoom is 6; it must be from 1 to 5"),
+        ({"zoom": 11}, "Zoom is 11; it must be from 1 to 10"),
         ({"sampler_name": "magic"}, "scheduler is 'magic'"),
     ],
 )
@@ -124,7 +126,8 @@ def test_a_network_of_nan_is_reported(handlers, photo, tmp_path, capsys):
     with pytest.raises(gr.Error, match="not finite"):
         list(handlers.complete({"path": str(photo)}, steps=1, completions=1))
     handlers.pipe.save_pretrained(tmp_path / "model")
-    assert main(["complete", str(photo), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]) == 2
+    words = ["--crop", "centre", "--model", str(tmp_path / "model"), "--out", str(tmp_path / "out")]
+    assert main(["complete", str(photo), *words]) == 2
     assert "not finite" in capsys.readouterr().err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
@@ -136,6 +139,21 @@ def test_the_frame_is_shown_for_photos_only(handlers, photo, tmp_path):
     (tmp_path / "page.png").write_text("<html>")
     shown, given, column = handlers.show_frame({"path": str(tmp_path / "page.png")}, 1, 0, 0)
     assert shown is given is None and not column.visible
+
+
+def test_the_frame_starts_around_the_face(handlers, tmp_path):
+    scene = PIL.Image.new("RGB", (1000, 900), "grey")
+    scene.paste(PIL.Image.open(Path(__file__).parents[1] / "photo" / "selfie.jpg"), (300, 200))
+    scene.save(tmp_path / "selfie.png")
+    preview, _, column, zoom, across, down = handlers.first_frame({"path": str(tmp_path / "selfie.png")})
+    assert column.visible and preview.size == (560, 504)
+    left, top, right, _ = frame(scene.size, (20, 16), zoom, across, down)
+    eyes = frame_eyes(handlers.pipe.config) * (right - left) / 16 + (left, top)
+    assert np.abs(eyes.mean(0) - (517, 396)).max() < 8  # between the irises
+    assert np.ptp(eyes[:, 0]) == pytest.approx(82.5, rel=0.05)
+    PIL.Image.new("RGB", (200, 300), "grey").save(tmp_path / "wall.png")
+    assert handlers.first_frame({"path": str(tmp_path / "wall.png")})[3:] == (1, 0, 0)
+    assert handlers.first_frame(None)[3:] == (1, 0, 0)
 
 
 def test_a_tap_moves_the_cut_line(handlers, photo):

@@ -172,7 +172,7 @@ def test_a_model_of_drawn_faces_warns_of_a_photo_and_a_cut_face(tiny_pipeline, s
     PIL.Image.open(selfie).crop((130, 150, 424, 632)).save(tmp_path / "cut.png")
     assert complete(tmp_path / "drawn", tmp_path / "cut.png", out=tmp_path / "out") == 0
     error = capsys.readouterr().err
-    assert "cut.png: the model was trained on drawn faces, and this is a photo" in error
+    assert "cut.png: the model was trained on drawn faces; in a photo" in error
     assert "of the half that is kept lies outside the photo" in error
 
 

@@ -3,16 +3,18 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
 from ..inference.load import open_photo
+from ..photo.frame import Similarity
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that are decoded; Pillow's other decoders are not reachable by uploads."""
 
 MOST_PIXELS = 60_000_000
-LARGEST_ZOOM = 5.0
+LARGEST_ZOOM = 10.0
 PREVIEW_SIDE = 560
 ACCENT = (255, 176, 32)
 LABEL = "hidden: will be generated"
@@ -89,6 +91,14 @@ def frame_around(
         place = 2 * (point[axis] - (box[axis] + box[axis + 2]) / 2) / side if side else 0.0
         places.append(round(max(-1.0, min(1.0, place)), 2))
     return places[0], places[1]
+
+
+def frame_of_face(size: tuple[int, int], shape: tuple[int, int], place: Similarity) -> tuple[float, float, float]:
+    """`zoom`, `across` and `down` of the upright box nearest to a model's frame around a face."""
+    largest = min(size[0] / shape[1], size[1] / shape[0])
+    zoom = round(min(max(largest / place.scale, 1.0), LARGEST_ZOOM), 2)
+    centre = place(np.array([shape[1] / 2, shape[0] / 2]))
+    return zoom, *frame_around(size, shape, zoom, (float(centre[0]), float(centre[1])))
 
 
 def preview_size(size: tuple[int, int]) -> tuple[int, int]:

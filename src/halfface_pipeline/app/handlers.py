@@ -19,10 +19,13 @@ import torch
 from ..config.samplers import SAMPLERS
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
 from ..inference.complete import model_metadata
+from ..inference.photos import frame_warnings
 from ..inference.png_metadata import save_png
+from ..photo.faces import can_find_faces, find_faces
+from ..photo.frame import frame_eyes, similarity
 from ..remote_code.image_io import known_halves, resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .crop import draw_frame, frame, frame_around, preview_size, read_upload
+from .crop import draw_frame, frame, frame_around, frame_of_face, preview_size, read_upload
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +87,22 @@ class Handlers:
             gr.Warning(str(error), title="This photo cannot be used")
             return None, None, gr.Column(visible=False)
         return draw_frame(picture, box, self.hidden), gr.skip(), gr.Column(visible=True)
+
+    def first_frame(self, photo: Photo) -> tuple[Any, ...]:
+        """As `show_frame`, and zoom and position of the frame: around the largest face, or the largest that fits."""
+        zoom, across, down = 1.0, 0.0, 0.0
+        if photo is not None and can_find_faces():
+            with contextlib.suppress(ValueError):  # `show_frame` reports what cannot be read
+                picture = read_upload(photo["path"])
+                faces = find_faces(picture)
+                if faces:
+                    place = similarity(frame_eyes(self.pipe.config), faces[0].eyes)
+                    zoom, across, down = frame_of_face(picture.size, self.shape, place)
+                    for line in frame_warnings(picture.size, place, self.pipe.config):
+                        gr.Warning(line, title="The completions may be bad")
+                elif picture.size != self.shape[::-1]:
+                    gr.Info("Move the frame so that the cut line goes through the face.", title="No face was found")
+        return *self.show_frame(photo, zoom, across, down), zoom, across, down
 
     def centre_frame(self, photo: Photo, zoom: float, event: gr.SelectData) -> tuple[Any, Any]:
         """Position of the frame whose cut line goes through the point that was clicked."""

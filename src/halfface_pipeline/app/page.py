@@ -1,5 +1,6 @@
 """The page of `halfface app`: its components, the handler that each event calls, and its server."""
 
+import html
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -8,6 +9,7 @@ from typing import Any
 import gradio as gr
 import PIL.Image
 
+from ..data.frames import DRAWN
 from ..data.procedural import faces
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS
 from ..remote_code.halves import KNOWN_HALF
@@ -78,10 +80,18 @@ def _introduction(handlers: Handlers) -> str:
     return (
         f'<div class="hf-intro"><h1>Show it half of a face</h1><p>It keeps the {KNOWN_HALF[hidden]} half of your '
         f"photo and generates {hidden} halves that could go with it. Model: {handlers.name}, {width} × {height} "
-        f'pixels.</p><div class="hf-note"><b>The {hidden} half is invented.</b> It shows what could be there, not '
-        "what is. It identifies nobody; do not use it to identify, verify or track people. Photos are deleted "
-        f"after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
+        f'pixels{_training(handlers)}.</p><div class="hf-note"><b>The {hidden} half is invented.</b> It shows what '
+        "could be there, not what is. It identifies nobody; do not use it to identify, verify or track people. Photos "
+        f"are deleted after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
     )
+
+
+def _training(handlers: Handlers) -> str:
+    """What the model was trained on, and what follows for photos."""
+    trained_on = handlers.pipe.config.get("trained_on")
+    if trained_on == DRAWN:
+        return ", trained on drawn faces: in a photo the half looks drawn"
+    return f", trained on {html.escape(trained_on)}" if trained_on else ""
 
 
 def _photo(handlers: Handlers) -> SimpleNamespace:
@@ -173,10 +183,8 @@ def _connect_photo(handlers: Handlers, photo: SimpleNamespace) -> None:
     shown = [photo.preview, photo.image, photo.framing]
     moved = [slider.change for slider in photo.place]
     gr.on(moved, handlers.show_frame, [photo.image, *photo.place], shown, **latest)
-    # One answer shows the frame and centres it: a second one could undo a quick visitor's move.
-    photo.image.change(
-        lambda image: (*handlers.show_frame(image, 1, 0, 0), 1, 0, 0), photo.image, [*shown, *photo.place], **latest
-    )
+    # One answer shows the frame and places it: a second one could undo a quick visitor's move.
+    photo.image.change(handlers.first_frame, photo.image, [*shown, *photo.place], **latest)
     photo.preview.select(handlers.centre_frame, [photo.image, photo.place[0]], photo.place[1:], **shared)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..app import serve
 from ..hub.space import export_space
 from ..inference.complete import model_name
-from ..inference.load import load_pipeline
+from ..inference.load import default_model, load_pipeline
 from ..inference.speed import prepare_for_sampling
 from .options import add_device, add_model, add_speed, model_on_device, output_folder
 
@@ -21,7 +21,7 @@ def add_app(commands: Any) -> None:
         description="Serve a web page that completes photos; needs the extra `app`.",
         example="halfface app --model runs/demo --port 7860",
     )
-    add_model(parser)
+    add_model(parser, required=False)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: local only)")
     parser.add_argument("--port", type=int, help="port to listen on (default: the first free one from 7860)")
     parser.add_argument(
@@ -43,6 +43,7 @@ def _app(options: argparse.Namespace) -> None:
     _check_host(options.host)
     if importlib.util.find_spec("gradio") is None:
         raise ValueError("gradio is not installed; the page needs it: pip install 'halfface-pipeline[app]'")
+    options.model = options.model or default_model()
     name = model_name(options.model)
     if options.export_space is not None:
         out = output_folder(options.export_space)

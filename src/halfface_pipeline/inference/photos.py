@@ -28,7 +28,7 @@ VIEW_SIDE = 320
 """Longest side in pixels of the part of a photo that a sheet shows."""
 LEAST_KNOWN = 0.9
 """Fraction of the known half that must lie in the photo for no warning."""
-DRAWN_WARNING = "the model was trained on drawn faces, and this is a photo: the half will look drawn"
+DRAWN_WARNING = "the model was trained on drawn faces; in a photo the half that it generates looks drawn"
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,7 +94,7 @@ def frame_photo(photo: PIL.Image.Image, config: Any, crop: Crop = None, face: in
     eyes = frame_eyes(config)
     places = tuple(similarity(eyes, each.eyes) for each in (faces if face is None else faces[face - 1 : face]))
     frames = tuple(cut_out(photo, place, height, width) for place in places)
-    warnings = [line for place in places for line in _warnings(photo.size, place, config)]
+    warnings = [line for place in places for line in frame_warnings(photo.size, place, config)]
     if config.get("trained_on") == DRAWN:
         warnings.append(DRAWN_WARNING)
     if face is not None and len(faces) > 1:
@@ -102,8 +102,8 @@ def frame_photo(photo: PIL.Image.Image, config: Any, crop: Crop = None, face: in
     return FramedPhoto(photo, frames, places, tuple(warnings))
 
 
-def _warnings(size: tuple[int, int], place: Similarity, config: Any) -> list[str]:
-    """What may make the completion of one face bad."""
+def frame_warnings(size: tuple[int, int], place: Similarity, config: Any) -> list[str]:
+    """What may make the completion of a face in a photo of (width, height) bad, one line each."""
     lines = []
     if place.scale < 0.5:
         lines.append(f"the face is small: the model sees it enlarged {1 / place.scale:.1f} times")
