@@ -5,8 +5,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from halfface_pipeline.data import procedural
+from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.data import ImageSet, load_images, procedural
 from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
+
+
+def read(data: DataConfig, split: str = "train") -> ImageSet:
+    """The prepared images of a split, without a progress bar."""
+    return load_images(data, split, progress=False)
 
 
 def write_celeba(folder: Path, num_per_split: int = 8) -> np.ndarray:

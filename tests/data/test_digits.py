@@ -6,8 +6,8 @@ import struct
 import numpy as np
 import pytest
 
-from halfface_pipeline.data import load_images
 from halfface_pipeline.data.sources import load_source
+from tests.fixtures import read
 
 
 def idx(values):
@@ -37,26 +37,26 @@ def test_mnist_files_come_back_as_they_were_written(config, tmp_path, packed):
     train, test = write_mnist(tmp_path / "mnist", 5, packed)
     data = mnist_of(config, tmp_path / "mnist")
     for split, written, part in (("train", train, "train"), ("eval", test, "t10k")):
-        images = load_images(data, split, progress=False)
+        images = read(data, split)
         assert images.images.shape == (len(written), 28, 28, 1)
         np.testing.assert_array_equal(images.images[..., 0], written)
         assert images.attributes["label"].tolist() == list(range(len(written)))
         assert images.names[1] == f"mnist-{part}-1"
-    few = load_images(mnist_of(config, tmp_path / "mnist", num_images=2), "train", progress=False)
+    few = read(mnist_of(config, tmp_path / "mnist", num_images=2))
     np.testing.assert_array_equal(few.images[..., 0], train[:2])
 
 
 def test_grey_and_colour_of_the_same_pictures_are_two_sets(config, tmp_path, pictures):
     train, _ = write_mnist(tmp_path / "mnist", 3)
-    grey = load_images(mnist_of(config, tmp_path / "mnist"), "train", progress=False)
-    colour = load_images(mnist_of(config, tmp_path / "mnist", channels=3), "train", progress=False)
+    grey = read(mnist_of(config, tmp_path / "mnist"))
+    colour = read(mnist_of(config, tmp_path / "mnist", channels=3))
     assert grey.fingerprint != colour.fingerprint
     assert colour.images.shape == (3, 28, 28, 3)
     np.testing.assert_array_equal(colour.images, np.repeat(train[..., None], 3, axis=-1))
     folder = pictures(["train/a.png", "test/b.png"])
-    luma = load_images(config("imagefolder", folder, channels=1), "train", progress=False)
+    luma = read(config("imagefolder", folder, channels=1))
     assert (luma.images == round(0.299 * 0 + 0.587 * 100 + 0.114 * 200)).all()
-    drawn = [load_images(config("procedural", num_images=3, channels=c), "train", progress=False) for c in (1, 3)]
+    drawn = [read(config("procedural", num_images=3, channels=c)) for c in (1, 3)]
     np.testing.assert_allclose(
         drawn[0].images[..., 0], drawn[1].images @ np.array([0.299, 0.587, 0.114]), rtol=0, atol=0.51
     )
@@ -92,7 +92,7 @@ def test_a_broken_archive_and_an_unknown_split_are_refused(config, tmp_path):
 def test_the_embedded_digits_are_scikit_learns_and_a_part_is_held_out(config):
     sklearn = pytest.importorskip("sklearn.datasets", reason="the extra `digits` is not installed")
     data = config("digits", channels=1, height=24, width=24, holdout=0.1)
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     rows = [int(name.removeprefix("digits-")) for name in (*train.names, *held_out.names)]
     assert sorted(rows) == list(range(1797)) and 120 < len(held_out) < 240
     pixels, labels = sklearn.load_digits(return_X_y=True)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfface_pipeline.data import load_images
 from halfface_pipeline.data.images import overlap
 from halfface_pipeline.data.sources import load_source
 from halfface_pipeline.remote_code.image_io import preprocess
+from tests.fixtures import read
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_every_extension_of_pillow_is_read(config, tmp_path):
     (folder / "f.heic").write_bytes(b"unknown to Pillow")
     (folder / "labels.h5").write_bytes(b"no picture")
     with pytest.warns(UserWarning, match=r"left out pictures of .*: 1 in \*\.heic$"):
-        images = load_images(config("imagefolder", tmp_path / "pictures"), "train", progress=False)
+        images = read(config("imagefolder", tmp_path / "pictures"))
     assert images.names == ("a.jfif", "b.jpe", "c.JP2", "d.tga", "e.ppm")
     assert np.abs(images.images.astype(int) - (90, 100, 200)).max() <= 3
 
@@ -99,7 +99,7 @@ def test_metadata_names_are_matched_in_other_spellings(config, pictures):
     root = pictures(["train/a.png", "train/sub/b.png", f"train/{accented}", "test/d.png"])
     rows = ["A.PNG,1", "sub\\b.png,2", unicodedata.normalize("NFC", "zoë.png") + ",3"]
     (root / "train" / "metadata.csv").write_text("file_name,age\n" + "\n".join(rows) + "\n")
-    images = load_images(config("imagefolder", root), "train", progress=False)
+    images = read(config("imagefolder", root))
     assert dict(zip(images.names, images.attributes["age"], strict=True)) == {"a.png": 1, "sub/b.png": 2, accented: 3}
 
 
@@ -111,7 +111,7 @@ def test_metadata_of_half_the_pictures_is_taken(config, pictures):
     for seed in range(4):
         data = config("imagefolder", root, holdout=0.01, seed=seed)
         with pytest.warns(UserWarning, match="0 of 20 rows match no picture, 20 of 40 pictures have no row"):
-            held_out = load_images(data, "eval", progress=False)
+            held_out = read(data, "eval")
         number = int(held_out.names[0][:2])
         np.testing.assert_array_equal(held_out.attributes["age"][0], number if number < 20 else np.nan)
 
@@ -120,7 +120,7 @@ def test_metadata_that_mostly_fits_no_picture_is_refused(config, pictures):
     root = pictures([f"train/{letter}.png" for letter in "abcd"] + ["test/e.png"])
     (root / "train" / "metadata.csv").write_text("file_name,age\na.png,1\nv.png,2\nw.png,3\nx.png,4\n")
     with pytest.raises(ValueError, match="has 4 rows, of which 1 name one of the 4 pictures"):
-        load_images(config("imagefolder", root), "train", progress=False)
+        read(config("imagefolder", root))
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_metadata_with_unusable_columns_is_refused(config, pictures, name, text,
     root = pictures(["train/a.png", "test/b.png"])
     (root / "train" / name).write_text(text)
     with pytest.raises(ValueError, match=message):
-        load_images(config("imagefolder", root), "train", progress=False)
+        read(config("imagefolder", root))
 
 
 # ------------------------------------------------------------------------------------------------- pictures and rows
@@ -145,10 +145,10 @@ def test_overlap_compares_pixels_not_names(config, pictures):
     root = pictures(["train/a.png", "train/b.png", "train/c.png", "test/d.png"])
     shutil.copy(root / "train" / "b.png", root / "test" / "other.png")
     data = config("imagefolder", root)
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     assert overlap(held_out, train) == ("other.png",)
     assert overlap(train, held_out) == ("b.png",)
-    larger = load_images(config("imagefolder", root, height=18), "eval", progress=False)
+    larger = read(config("imagefolder", root, height=18), "eval")
     with pytest.raises(ValueError, match="of one size"):
         overlap(larger, train)
 
@@ -158,7 +158,7 @@ def test_a_picture_with_broken_exif_is_read(config, tmp_path):
         place = tmp_path / "pictures" / name
         place.parent.mkdir(parents=True)
         Image.new("RGB", (20, 20), (90, 100, 200)).save(place, exif=b"Exif\x00\x00no TIFF header")
-    images = load_images(config("imagefolder", tmp_path / "pictures"), "train", progress=False)
+    images = read(config("imagefolder", tmp_path / "pictures"))
     assert np.abs(images.images.astype(int) - (90, 100, 200)).max() <= 3
     with Image.open(tmp_path / "pictures" / "test" / "b.jpg") as half:
         assert preprocess(half, 10, 10, (20, 10)).shape == (3, 10, 10)
@@ -183,11 +183,11 @@ def test_hub_paths_are_read_again_when_files_change(config, pictures, tmp_path, 
         table = datasets.Dataset.from_dict({"image": rows}, features=features)
     datasets.DatasetDict({"train": table, "test": table}).save_to_disk(tmp_path / "set")
     data = config("hub", tmp_path / "set")
-    before = load_images(data, "train", progress=False)
+    before = read(data)
     assert before.images[0, 0, 0].tolist() == [0, 100, 200]
-    assert load_images(data, "train", progress=False).fingerprint == before.fingerprint
+    assert read(data).fingerprint == before.fingerprint
     Image.new("RGB", (20, 20), (250, 0, 0)).save(folder / "0.png")
-    assert load_images(data, "train", progress=False).images[0, 0, 0].tolist() == [250, 0, 0]
+    assert read(data).images[0, 0, 0].tolist() == [250, 0, 0]
 
 
 @pytest.mark.parametrize("form", ["numpy", "pandas", "arrow"])
@@ -195,7 +195,7 @@ def test_hub_sets_saved_with_a_format_are_read(config, pictures, tmp_path, form)
     table = _table(pictures([f"{number}.png" for number in range(4)]))
     table.with_format(form, columns=["age"]).save_to_disk(tmp_path / "set")
     data = config("hub", tmp_path / "set", holdout=0.01)
-    images = load_images(data, "train", progress=False)
+    images = read(data)
     np.testing.assert_array_equal(images.images[:, 0, 0, 0], images.attributes["age"])
 
 
@@ -208,7 +208,7 @@ def test_hub_large_columns_are_read(config, pictures, tmp_path, kind):
     values = [Path(file).read_bytes() for file in files] if kind == "large_binary" else files
     features = datasets.Features({"image": datasets.Value(kind)})
     datasets.Dataset.from_dict({"image": values}, features=features).save_to_disk(tmp_path / "set")
-    images = load_images(config("hub", tmp_path / "set", holdout=0.01), "train", progress=False)
+    images = read(config("hub", tmp_path / "set", holdout=0.01))
     assert images.images[:, 0, 0, 0].tolist() == [int(name.split("-")[1]) for name in images.names]
 
 

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from halfface_pipeline.data import load_images, procedural
+from halfface_pipeline.data import procedural
 from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
 from halfface_pipeline.data.sources import load_source
+from tests.fixtures import read
 
 NAMES = [f"{number:02d}.png" for number in range(20)]
 
@@ -24,7 +25,7 @@ def reds(images):
 
 def test_procedural_gives_the_faces_of_its_seed_and_never_the_same_in_both_parts(config):
     data = config("procedural", num_images=300, num_eval_images=3, seed=5)
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     images, factors = procedural.faces(300, 16, 16, seed=5)
     np.testing.assert_array_equal(train.images, images)
     np.testing.assert_array_equal(held_out.images, procedural.faces(3, 16, 16, seed=5, start=10_000_000)[0])
@@ -60,7 +61,7 @@ def test_imagefolder_takes_every_picture_in_order_and_nothing_else(config, pictu
 
 def test_imagefolder_with_both_folders_holds_nothing_out(config, pictures):
     data = config("imagefolder", pictures(["train/a.png", "train/b.png", "test/c.png", "other/d.png"]))
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     assert (train.names, reds(train)) == (("a.png", "b.png"), [0, 1])
     assert (held_out.names, reds(held_out)) == (("c.png",), [2])
 
@@ -108,7 +109,7 @@ def test_metadata_is_matched_by_file_name(config, pictures, place):
     text = "file_name,age,glad,caption\n" + "\n".join(rows) + "\n"
     (root / ("train" if place == "folder" else "") / "metadata.csv").write_text(text)
     with pytest.warns(UserWarning, match="metadata.csv: 1 of 3 rows match no picture"):
-        images = load_images(config("imagefolder", root), "train", progress=False)
+        images = read(config("imagefolder", root))
     assert images.names == ("a.png", "c.png", "sub/b.png")
     assert list(images.attributes) == ["age", "glad"]
     np.testing.assert_array_equal(images.attributes["age"], np.float32([np.nan, np.nan, 2.5]))
@@ -119,7 +120,7 @@ def test_metadata_may_be_json_lines_and_columns_may_be_chosen(config, pictures):
     root = pictures(["train/a.png", "train/b.png", "test/d.png"])
     rows = [{"file_name": "b.png", "age": 1, "size": 3}, {"file_name": "a.png", "age": 2, "size": 4}]
     (root / "train" / "metadata.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    images = load_images(config("imagefolder", root, attribute_columns=("size",)), "train", progress=False)
+    images = read(config("imagefolder", root, attribute_columns=("size",)))
     assert {name: values.tolist() for name, values in images.attributes.items()} == {"size": [4, 3]}
 
 
@@ -139,23 +140,24 @@ def test_metadata_that_does_not_fit_is_named(config, pictures, text, columns, me
     if text is not None:
         (root / "train" / "metadata.csv").write_text(text)
     with pytest.raises(ValueError, match=message):
-        load_images(config("imagefolder", root, attribute_columns=columns), "train", progress=False)
+        read(config("imagefolder", root, attribute_columns=columns))
 
 
-def test_folders_that_cannot_be_used_are_named(config, pictures, tmp_path):
-    folder = pictures(["notes.txt", "one/a.png", "odd/test/a.png"])
-    with pytest.raises(ValueError, match=r"data\.path is .*does not exist"):
-        load_source(config("imagefolder", tmp_path / "none"), "train")
-    with pytest.raises(ValueError, match=r"data\.path is .*is a file"):
-        load_source(config("imagefolder", folder / "notes.txt"), "train")
-    with pytest.raises(ValueError, match=r"data\.path is .*holds no picture"):
-        load_source(config("imagefolder", pictures(["notes.txt"], "empty")), "train")
-    with pytest.raises(ValueError, match=r"data\.path is .*needs at least 2, and it has 1"):
-        load_source(config("imagefolder", folder / "one"), "train")
-    with pytest.raises(ValueError, match=r"data\.train_split is 'train'"):
-        load_source(config("imagefolder", folder / "odd"), "train")
-    with pytest.raises(ValueError, match=r"data\.eval_split is 'train'; it must not be data\.train_split"):
-        load_source(config("imagefolder", folder, eval_split="train"), "train")
+@pytest.mark.parametrize(
+    ("place", "changes", "message"),
+    [
+        ("none", {}, r"data\.path is .*does not exist"),
+        ("notes.txt", {}, r"data\.path is .*is a file"),
+        ("empty", {}, r"data\.path is .*holds no picture"),
+        ("one", {}, r"data\.path is .*needs at least 2, and it has 1"),
+        ("odd", {}, r"data\.train_split is 'train'"),
+        ("", {"eval_split": "train"}, r"data\.eval_split is 'train'; it must not be data\.train_split"),
+    ],
+)
+def test_folders_that_cannot_be_used_are_named(config, pictures, place, changes, message):
+    folder = pictures(["notes.txt", "one/a.png", "odd/test/a.png", "empty/notes.txt"])
+    with pytest.raises(ValueError, match=message):
+        load_source(config("imagefolder", folder / place, **changes), "train")
 
 
 # ----------------------------------------------------------------------------------------------------------- celeba
@@ -164,8 +166,8 @@ def test_folders_that_cannot_be_used_are_named(config, pictures, tmp_path):
 def test_celeba_follows_the_partition_and_gives_attributes_as_0_and_1(config, celeba):
     folder, written = celeba
     data = config("celeba", folder, height=108, width=88)
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
-    valid = load_images(config("celeba", folder, eval_split="val"), "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
+    valid = read(config("celeba", folder, eval_split="val"), "eval")
     assert train.names == tuple(f"{number:06d}.jpg" for number in range(1, 9))
     assert valid.names == tuple(f"{number:06d}.jpg" for number in range(9, 17))
     assert held_out.names == tuple(f"{number:06d}.jpg" for number in range(17, 25))
@@ -187,8 +189,8 @@ def test_celeba_as_kaggle_packs_it_gives_the_same(config, celeba, tmp_path):
     table = [",".join(line.split()) for line in ["image_id " + lines[0], *lines[1:]]]
     (copy / "list_attr_celeba.csv").write_text("\n".join(table) + "\n")
     choice = ("Young", "Male")
-    official = load_images(config("celeba", folder, attribute_columns=choice), "eval", progress=False)
-    kaggle = load_images(config("celeba", copy, attribute_columns=choice), "eval", progress=False)
+    official = read(config("celeba", folder, attribute_columns=choice), "eval")
+    kaggle = read(config("celeba", copy, attribute_columns=choice), "eval")
     np.testing.assert_array_equal(official.images, kaggle.images)
     assert official.names == kaggle.names and list(kaggle.attributes) == ["Young", "Male"]
     for name in choice:
@@ -211,16 +213,16 @@ def test_celeba_with_damage_says_where(config, celeba, tmp_path):
     with pytest.raises(ValueError, match=r"lacks 1 of the 8 pictures of 'train', 000002\.jpg first"):
         load_source(config("celeba", copy), "train")
     with pytest.warns(UserWarning, match=r"left out 1 of 8 train pictures .*000002\.jpg"):
-        images = load_images(config("celeba", copy, on_bad_image="skip"), "train", progress=False)
+        images = read(config("celeba", copy, on_bad_image="skip"))
     assert len(images) == len(images.attributes["Young"]) == 7
     np.testing.assert_array_equal(images.attributes["Young"], (np.delete(celeba[1][:8, -1], 1) + 1) / 2)
     lines = (copy / "list_attr_celeba.txt").read_text().splitlines()
     (copy / "list_attr_celeba.txt").write_text("\n".join(lines[:-1]))
     with pytest.raises(ValueError, match=r"has no row for 1 pictures, 000024\.jpg first"):
-        load_images(config("celeba", copy), "eval", progress=False)
+        read(config("celeba", copy), "eval")
     (copy / "list_attr_celeba.txt").write_text("\n".join([*lines[:-1], "000024.jpg 1 -1"]))
     with pytest.raises(ValueError, match="is not a list of -1 and 1 for 40 attributes"):
-        load_images(config("celeba", copy), "eval", progress=False)
+        read(config("celeba", copy), "eval")
     (copy / "list_eval_partition.txt").write_text("000001.jpg 1\n")
     with pytest.raises(ValueError, match="lists no picture of 'train'"):
         load_source(config("celeba", copy), "train")
@@ -273,7 +275,7 @@ def hub(table, tmp_path, monkeypatch):
 @pytest.mark.parametrize("form", ["parquet", "saved"])
 def test_hub_reads_splits_pictures_and_every_column_of_numbers(config, hub, form):
     data = config("hub", hub / form, image_column="picture")
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     assert reds(train) == list(range(8)) and reds(held_out) == list(range(8, 12))
     assert train.names == tuple(f"train-{row}" for row in range(8)) and held_out.names[0] == "test-0"
     assert list(train.attributes) == ["age", "glad", "box_0", "box_1", *CELEBA_ATTRIBUTES]
@@ -285,7 +287,7 @@ def test_hub_reads_splits_pictures_and_every_column_of_numbers(config, hub, form
 
 def test_hub_without_the_eval_split_holds_out_rows(config, hub):
     data = config("hub", hub / "single", image_column="picture", holdout=0.4, attribute_columns=("age",))
-    train, held_out = load_images(data, "train", progress=False), load_images(data, "eval", progress=False)
+    train, held_out = read(data), read(data, "eval")
     assert sorted(reds(train) + reds(held_out)) == list(range(12)) and 1 <= len(held_out) <= 9
     for images in (train, held_out):
         rows = reds(images)
@@ -311,7 +313,7 @@ def test_hub_without_the_eval_split_holds_out_rows(config, hub):
 )
 def test_hub_names_the_column_or_split_that_is_not_there(config, hub, changes, message):
     with pytest.raises(ValueError, match=message):
-        load_images(config("hub", hub / "saved", **({"image_column": "picture"} | changes)), "train", progress=False)
+        read(config("hub", hub / "saved", **({"image_column": "picture"} | changes)))
 
 
 def test_hub_row_without_a_picture_is_a_bad_picture(config, table, tmp_path):
@@ -322,7 +324,7 @@ def test_hub_row_without_a_picture_is_a_bad_picture(config, table, tmp_path):
     datasets.concatenate_datasets([table, empty]).save_to_disk(tmp_path / "gap")
     data = config("hub", tmp_path / "gap", image_column="picture", on_bad_image="skip", holdout=0.0001)
     with pytest.warns(UserWarning, match="left out 1 of 12 train pictures .*: train-12: the row holds no picture"):
-        assert len(load_images(data, "train", progress=False)) == 11
+        assert len(read(data)) == 11
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
@@ -344,7 +346,7 @@ def test_hub_says_when_a_data_set_cannot_be_had(config, celeba, tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("encoding", "written", "read"),
+    ("encoding", "written", "expected"),
     [
         ("number", ["-3.5", "7", ""], [-3.5, 7, np.nan]),
         ("binary", ["0", "1", ""], [0, 1, np.nan]),
@@ -352,12 +354,12 @@ def test_hub_says_when_a_data_set_cannot_be_had(config, celeba, tmp_path, monkey
         ("signed", ["-1", "1", ""], [0, 1, np.nan]),
     ],
 )
-def test_attribute_encodings(config, pictures, encoding, written, read):
+def test_attribute_encodings(config, pictures, encoding, written, expected):
     root = pictures(["train/a.png", "train/b.png", "train/c.png", "test/d.png"])
     rows = [f"{name}.png,{value}\n" for name, value in zip("abc", written, strict=True)]
     (root / "train" / "metadata.csv").write_text("file_name,x\n" + "".join(rows))
-    images = load_images(config("imagefolder", root, attribute_encoding=encoding), "train", progress=False)
-    np.testing.assert_array_equal(images.attributes["x"], np.float32(read))
+    images = read(config("imagefolder", root, attribute_encoding=encoding))
+    np.testing.assert_array_equal(images.attributes["x"], np.float32(expected))
     assert images.attributes["x"].dtype == np.float32
 
 
@@ -368,7 +370,7 @@ def test_an_attribute_outside_its_encoding_is_named(config, pictures, encoding, 
     root = pictures(["train/a.png", "train/b.png", "test/d.png"])
     (root / "train" / "metadata.csv").write_text(f"file_name,x\na.png,1\nb.png,{value}\n")
     with pytest.raises(ValueError, match=rf"data\.attribute_encoding is '{encoding}'; x is {value}, where it must be"):
-        load_images(config("imagefolder", root, attribute_encoding=encoding), "train", progress=False)
+        read(config("imagefolder", root, attribute_encoding=encoding))
 
 
 def test_pictures_are_opened_from_their_own_folder(config, pictures):

@@ -24,7 +24,7 @@ def add_export(commands: Any) -> None:
         "that completes photos in the visitor's browser, on any host of files; needs the extra export.",
         example="halfface export runs/demo --page page && python -m http.server -d page",
     )
-    parser.add_argument("run", metavar="RUN_OR_ID", help="run folder or Hub id")
+    parser.add_argument("run", metavar="RUN_OR_ID", help="run folder, packaged model (photo, drawn) or Hub id")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--onnx", metavar="FILE", help="write the network to this .onnx file, and a .json beside it")
     what.add_argument("--page", metavar="DIR", help="write the page to this folder")

@@ -82,6 +82,8 @@ def export_page(
         raise ValueError(f"--page is {str(out)!r}; there is another index.html in it: name a new folder")
     if torch.Size(pipe.latent_shape).numel() < CHECK_VALUES:
         raise ValueError(f"a half of {pipe.half_size} is too small for the page; it must have 16 values or more")
+    if pipe.latent_shape[0] != 3:
+        raise ValueError(f"the model has {pipe.latent_shape[0]} channels; the page needs a model of 3, for RGB")
     plan = sampling_plan(pipe, num_inference_steps)
     network, error = export_network(pipe, weights)
     files = onnxruntime_web.runtime_files(runtime)

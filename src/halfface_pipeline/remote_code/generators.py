@@ -8,19 +8,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def generator_groups(generator: Generators, inputs: int, num_completions: int) -> list[torch.Generator | None]:
-    """The generators of a call: one, one per input, or one per completion.
-
-    Args:
-        generator: What the caller gave.
-        inputs: Number of inputs.
-        num_completions: Completions of each.
-
-    Returns:
-        Generators that each serve as many consecutive completions.
-
-    Raises:
-        ValueError: If `generator` is something else, or a list of another length.
-    """
+    """One generator, one per input or one per completion, each for consecutive completions; else ValueError."""
     sources = [generator] if generator is None or isinstance(generator, torch.Generator) else generator
     if not isinstance(sources, list | tuple) or not all(isinstance(g, torch.Generator | None) for g in sources):
         raise ValueError(f"generator is {generator!r}; it must be a torch.Generator, a list of them, or None")

@@ -150,14 +150,9 @@ class ModelFiles:
 
 
 def save_component_code(pipe: DiffusionPipeline, folder: str | Path) -> None:
-    """Copies the code of components that diffusers lacks beside their weights, and names it in model_index.json.
+    """Copies the code of components that diffusers lacks next to their weights, and names it in model_index.json.
 
-    diffusers executes `unet/report_network.py` for `"unet": ["report_network", "ReportNetwork"]` if
-    `trust_remote_code=True`.
-
-    Args:
-        pipe: The pipeline.
-        folder: Where it has been saved.
+    With `trust_remote_code=True`, `"unet": ["report_network", "ReportNetwork"]` executes `unet/report_network.py`.
     """
     index_file = Path(folder, "model_index.json")
     index = json.loads(index_file.read_text())

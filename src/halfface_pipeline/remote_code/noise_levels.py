@@ -33,18 +33,8 @@ def prepare_scheduler(
 ) -> SchedulerMixin:
     """A copy of a scheduler with its timesteps set; schedulers hold state, and threads may share the original.
 
-    Args:
-        scheduler: The pipeline's scheduler.
-        num_inference_steps: Denoising steps.
-        device: Device of the timesteps.
-        checked: Skip the check, for a further copy in the same call.
-        trained: Configuration of the scheduler that the network was trained with; None takes the scheduler's own.
-
-    Returns:
-        The copy.
-
-    Raises:
-        ValueError: If the scheduler cannot take so many steps, or does not sample exactly with an exact denoiser.
+    Unless `checked`, a scheduler that does not fit the one the network was trained with (its configuration `trained`,
+    or the scheduler's own) is refused by a ValueError; so is a number of steps that it cannot take.
     """
     if not checked:
         check_scheduler(scheduler, num_inference_steps, scheduler.config if trained is None else trained)

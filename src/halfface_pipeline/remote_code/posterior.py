@@ -280,7 +280,7 @@ METHODS: dict[str, Callable[..., Draw]] = {
     "tds": tds,
     "daps": daps,
 }
-DEFAULT_METHOD = "repaint"
+DEFAULT_METHOD = "pigdm"
 LEAST = {"jump_length": 1, "resamplings": 1, "guidance_scale": 0, "num_particles": 1, "ode_steps": 1}
 """The smallest value of each option."""
 
