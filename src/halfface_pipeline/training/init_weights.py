@@ -1,6 +1,5 @@
 """Weights of another model to start a training from (fine-tuning)."""
 
-import json
 from pathlib import Path
 
 import torch
@@ -60,7 +59,7 @@ def _load(source: str) -> tuple[dict[str, torch.Tensor], str]:
     """Weights of a model, whole images or halves, and what it predicts."""
     index = Path(source, "model_index.json")
     pipe = None
-    if index.is_file() and json.loads(index.read_text()).get("_class_name") == "DDPMPipeline":
+    if index.is_file() and "HalfFaceInpaintPipeline" not in index.read_text():  # a model of whole images
         pipe = DDPMPipeline.from_pretrained(source)
     try:
         pipe = pipe or load_pipeline(source)
