@@ -65,7 +65,7 @@ def add_experiments(commands: Any) -> None:
     text = "loss and learning rate of runs, with a count of spikes (figures 5 to 9)"
     curves = add("training", _training, text, "--model runs/demo")
     text = "a generative prior under every method compared with a conditional model"
-    both = add("prior", _prior, text, "--prior runs/prior_demo --model runs/prior_demo_bottom")
+    both = add("prior", _prior, text, "--prior runs/prior --model runs/bottom")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")

@@ -22,7 +22,7 @@ def add_export(commands: Any) -> None:
         help="write a model as ONNX, or as a static page that runs it in the browser",
         description="Write a model as ONNX with the sampler's coefficients beside it, or as a folder of plain files "
         "that completes photos in the visitor's browser, on any host of files; needs the extra export.",
-        example="halfface export runs/demo --page page && python -m http.server -d page",
+        example="halfface export runs/demo --page page",
     )
     parser.add_argument("run", metavar="RUN_OR_ID", help="run folder, packaged model (photo, drawn) or Hub id")
     what = parser.add_mutually_exclusive_group(required=True)

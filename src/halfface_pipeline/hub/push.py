@@ -86,7 +86,8 @@ def _model_files(folder: Path) -> dict[str, Path]:
     if not (folder / INDEX).is_file():
         raise ValueError(f"{folder.name} is not a saved model: {INDEX} is missing")
     index = json.loads((folder / INDEX).read_text())
-    components = {name: value[0] for name, value in index.items() if isinstance(value, list) and value[0]}
+    listed = {name: value[0] for name, value in index.items() if isinstance(value, list)}
+    components = {name: module for name, module in listed.items() if isinstance(module, str)}
     required = ["unet/*.safetensors", *(f"{name}/*config.json" for name in components)]
     required += [f"{name}/{module}.py" for name, module in components.items() if module != "diffusers"]
     if index.get("_class_name") == "HalfFaceInpaintPipeline":
