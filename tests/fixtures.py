@@ -9,6 +9,9 @@ from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data import ImageSet, load_images, procedural
 from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
 
+AS_IT_IS = ("--crop", "centre", "--no-paste")
+"""Arguments of `halfface complete` for a picture that is a face already."""
+
 
 def read(data: DataConfig, split: str = "train") -> ImageSet:
     """The prepared images of a split, without a progress bar."""

@@ -22,6 +22,7 @@ from halfface_pipeline.cli.main import main as cli
 from halfface_pipeline.config.files import SECTIONS
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data import load_images
+from tests.fixtures import AS_IT_IS
 from train_halfface import main
 
 pytestmark = pytest.mark.slow
@@ -199,20 +200,6 @@ def test_any_photo_is_completed_or_named(model, content):
     with tempfile.TemporaryDirectory() as name:
         photo, out = Path(name) / "any.jpg", Path(name) / "out"
         photo.write_bytes(content)
-        words = [
-            "complete",
-            "--crop",
-            "centre",
-            "--no-paste",
-            photo,
-            "--model",
-            model,
-            "-n",
-            1,
-            "--steps",
-            1,
-            "--out",
-            out,
-        ]
+        words = ["complete", *AS_IT_IS, photo, "--model", model, "-n", 1, "--steps", 1, "--out", out]
         status, lines = said(words, cli)
         assert status == 0 or (status == 2 and f"PHOTO is {str(photo)!r}" in lines and not out.exists()), lines

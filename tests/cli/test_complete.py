@@ -9,6 +9,7 @@ import pytest
 
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.inference.png_metadata import read_png, save_png
+from tests.fixtures import AS_IT_IS
 
 
 def picture(file, colour, size=(32, 40)):
@@ -22,10 +23,6 @@ def complete(model, *arguments, out):
     return main([str(word) for word in ["complete", *quick, *arguments]])
 
 
-CENTRE = ("--crop", "centre", "--no-paste")
-"""As the model's own picture, without a search for faces."""
-
-
 def contents(folder):
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
 
@@ -35,19 +32,19 @@ def test_a_foreign_file_is_never_overwritten(model, tmp_path, capsys):
     for name in ("face-1.png", "face-sheet.png"):
         theirs = picture(tmp_path / "in" / name, "green")
         before = contents(tmp_path / "in")
-        assert complete(model, face, *CENTRE, out=tmp_path / "in") == 2
+        assert complete(model, face, *AS_IT_IS, out=tmp_path / "in") == 2
         assert f"it would overwrite {theirs}" in capsys.readouterr().err
         assert contents(tmp_path / "in") == before
         theirs.unlink()
     for _ in range(2):  # its own files it may write again
-        assert complete(model, face, *CENTRE, out=tmp_path / "in") == 0
+        assert complete(model, face, *AS_IT_IS, out=tmp_path / "in") == 0
     assert set(contents(tmp_path / "in")) == {"face.png", "face-1.png", "face-sheet.png"}
 
 
 def test_photos_of_one_name_are_numbered(model, tmp_path):
     for folder, colour in (("a", "red"), ("b", "blue"), ("a", "red")):
         photo = picture(tmp_path / folder / "me.png", colour)
-        assert complete(model, photo, *CENTRE, out=tmp_path / "out") == 0
+        assert complete(model, photo, *AS_IT_IS, out=tmp_path / "out") == 0
     assert set(contents(tmp_path / "out")) == {"me-1.png", "me-sheet.png", "me_2-1.png", "me_2-sheet.png"}
     for name, colour in (("me-1.png", (255, 0, 0)), ("me_2-1.png", (0, 0, 255))):
         assert (np.array(PIL.Image.open(tmp_path / "out" / name))[:10] == colour).all()
@@ -58,12 +55,12 @@ def test_a_folder_is_completed_despite_bad_files(model, tmp_path, capsys):
         picture(tmp_path / "in" / name, "red")
     (tmp_path / "in" / "b.png").write_text("no picture")
     (tmp_path / "in" / "notes.txt").write_text("no picture either")
-    assert complete(model, tmp_path / "in", *CENTRE, out=tmp_path / "out") == 2
+    assert complete(model, tmp_path / "in", *AS_IT_IS, out=tmp_path / "out") == 2
     error = capsys.readouterr().err
     assert "skipped: PHOTO is" in error and "b.png" in error
     assert error.splitlines()[-1] == "halfface complete: error: 1 of 3 photos were not completed, see above"
     assert {"a-1.png", "c-1.png"} <= set(contents(tmp_path / "out")) and len(contents(tmp_path / "out")) == 4
-    assert complete(model, tmp_path / "out", *CENTRE, out=tmp_path / "again") == 2  # completions are no photos
+    assert complete(model, tmp_path / "out", *AS_IT_IS, out=tmp_path / "again") == 2  # completions are no photos
     assert "the folder holds no photo" in capsys.readouterr().err
 
 
@@ -191,7 +188,7 @@ def test_without_a_model_the_packaged_one_is_taken(tiny_pipeline, model, selfie,
 
 
 def test_redraw_bounds_what_a_picture_says(model, tmp_path, capsys):
-    complete(model, picture(tmp_path / "me.png", "red"), *CENTRE, out=tmp_path / "out")
+    complete(model, picture(tmp_path / "me.png", "red"), *AS_IT_IS, out=tmp_path / "out")
     facts = {key: value for key, value in read_png(tmp_path / "out" / "me-1.png").items() if key != "Software"}
     comment = facts.pop("Comment")
     with PIL.Image.open(tmp_path / "out" / "me-1.png") as image:

@@ -13,6 +13,7 @@ from halfface_pipeline.config.schema import ModelConfig, NoiseConfig
 from halfface_pipeline.data.procedural import faces
 from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import training_scheduler
+from tests.fixtures import AS_IT_IS
 
 
 @pytest.fixture
@@ -30,10 +31,7 @@ def run(*words):
 
 def test_complete_writes_n_faces_and_a_sheet_and_keeps_the_visible_half(model, photo, tmp_path, capsys):
     out = tmp_path / "out"
-    assert (
-        run("complete", "--crop", "centre", "--no-paste", photo, "--model", model, "-n", 3, "--steps", 2, "--out", out)
-        == 0
-    )
+    assert run("complete", *AS_IT_IS, photo, "--model", model, "-n", 3, "--steps", 2, "--out", out) == 0
     assert sorted(path.name for path in out.iterdir()) == ["me-1.png", "me-2.png", "me-3.png", "me-sheet.png"]
     face = np.array(PIL.Image.open(out / "me-1.png"))
     assert face.shape == (20, 16, 3)
@@ -56,21 +54,7 @@ def test_halves_and_crops(model, photo, tmp_path):
     PIL.Image.new("RGB", (32, 20), "lime").save(half)
     assert run("complete", half, "--half", "--model", model, "-n", 1, "--steps", 1, "--out", tmp_path / "h") == 0
     assert (np.array(PIL.Image.open(tmp_path / "h" / "half-1.png"))[:10] == (0, 255, 0)).all()
-    words = [
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        photo,
-        "--model",
-        model,
-        "-n",
-        1,
-        "--steps",
-        1,
-        "--out",
-        tmp_path / "c",
-    ]
+    words = ["complete", *AS_IT_IS, photo, "--model", model, "-n", 1, "--steps", 1, "--out", tmp_path / "c"]
     assert run(*words, "--crop", "0,20,16,40") == 0
     assert (np.array(PIL.Image.open(tmp_path / "c" / "me-1.png"))[:10] == (0, 0, 255)).all()
 
@@ -82,19 +66,7 @@ def test_photos_are_turned_upright(model, tmp_path):
     exif[0x0112] = 6
     sideways.save(tmp_path / "phone.png", exif=exif)
     run(
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        tmp_path / "phone.png",
-        "--model",
-        model,
-        "-n",
-        1,
-        "--steps",
-        1,
-        "--out",
-        tmp_path / "o",
+        "complete", *AS_IT_IS, tmp_path / "phone.png", "--model", model, "-n", 1, "--steps", 1, "--out", tmp_path / "o"
     )
     assert (np.array(PIL.Image.open(tmp_path / "o" / "phone-1.png"))[:6] == (255, 0, 0)).all()
 
@@ -129,7 +101,7 @@ def test_evaluate_on_photos_the_model_never_saw_takes_them_all(tiny_pipeline, tm
 
 def test_out_that_is_a_file_is_refused_before_the_work(model, photo, capsys):
     for words in (
-        ["complete", "--crop", "centre", "--no-paste", photo, "--model", model],
+        ["complete", *AS_IT_IS, photo, "--model", model],
         ["faces", 2],
         ["evaluate", "--model", model, "--data", "procedural"],
     ):
@@ -150,29 +122,9 @@ def test_evaluate_on_a_folder_takes_its_held_out_part(tiny_pipeline, tmp_path, c
 
 
 BAD = {
-    "-n is 0": ["complete", "--crop", "centre", "--no-paste", "PHOTO", "--model", "MODEL", "-n", 0],
-    "num_inference_steps is 1001": [
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        "PHOTO",
-        "--model",
-        "MODEL",
-        "--steps",
-        1001,
-    ],
-    "scheduler is 'edm'": [
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        "PHOTO",
-        "--model",
-        "MODEL",
-        "--scheduler",
-        "edm",
-    ],
+    "-n is 0": ["complete", *AS_IT_IS, "PHOTO", "--model", "MODEL", "-n", 0],
+    "num_inference_steps is 1001": ["complete", *AS_IT_IS, "PHOTO", "--model", "MODEL", "--steps", 1001],
+    "scheduler is 'edm'": ["complete", *AS_IT_IS, "PHOTO", "--model", "MODEL", "--scheduler", "edm"],
     "PHOTO is": ["complete", "missing.png", "--model", "MODEL"],
     "must be a picture that can be read": ["complete", "TEXT", "--model", "MODEL"],
     "--crop is '1,2'": ["complete", "PHOTO", "--crop", "1,2", "--model", "MODEL"],
@@ -185,17 +137,7 @@ BAD = {
     "each side must be at most 4096": ["faces", 1, "--size", "99999998x40"],
     "the folder holds no photo": ["complete", "FOLDER", "--model", "MODEL"],
     "this is the shape of a whole face": ["complete", "PHOTO", "--half", "--model", "MODEL"],
-    "--device is 'cuda:99', which cannot": [
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        "PHOTO",
-        "--device",
-        "cuda:99",
-        "--model",
-        "MODEL",
-    ],
+    "--device is 'cuda:99', which cannot": ["complete", *AS_IT_IS, "PHOTO", "--device", "cuda:99", "--model", "MODEL"],
     "--batch-size is 200000": ["complete", "PHOTO", "--batch-size", 200000, "--model", "MODEL"],
     "--steps is 0": ["evaluate", "--model", "MODEL", "--data", "procedural", "--steps", 0],
     "batch_size is -3": ["evaluate", "--model", "MODEL", "--data", "procedural", "--batch-size", -3],

@@ -14,6 +14,7 @@ from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.inference.complete import complete_halves, model_name, reproduce
 from halfface_pipeline.inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, fingerprint, read_png, save_png
 from halfface_pipeline.inference.speed import use_dtype
+from tests.fixtures import AS_IT_IS
 
 
 def run(*words):
@@ -80,7 +81,7 @@ def test_each_completion_is_drawn_again_to_the_same_bytes_from_its_png_alone(
     out, again = tmp_path / "out", tmp_path / "again"
     words = ["--model", model, "--scheduler", name, "--steps", 5, "--seed", 7, "--batch-size", 4, "--speed", speed]
     words += ["--out", out]
-    assert run("complete", "--crop", "centre", "--no-paste", *photos, "-n", 3, *words) == 0
+    assert run("complete", *AS_IT_IS, *photos, "-n", 3, *words) == 0
     # Batches of four and two: the third of `me` and the first of `you` were computed together.
     assert [read_png(out / f"{face}.png")["batch"] for face in ("me-1", "you-1", "you-2")] == [4, 4, 2]
     assert [read_png(out / f"{face}.png")["seed"] for face in ("me-1", "me-3", "you-3")] == [7, 9, 9]
@@ -93,8 +94,8 @@ def test_each_completion_is_drawn_again_to_the_same_bytes_from_its_png_alone(
 
 def test_a_seed_draws_one_completion_whatever_it_was_drawn_among(model, photos, tmp_path):
     words = ["--steps", 3, "--speed", "safe", "--model", model, "--out"]
-    run("complete", "--crop", "centre", "--no-paste", photos[0], "-n", 4, "--seed", 2, *words, tmp_path / "four")
-    run("complete", "--crop", "centre", "--no-paste", photos[0], "-n", 1, "--seed", 4, *words, tmp_path / "one")
+    run("complete", *AS_IT_IS, photos[0], "-n", 4, "--seed", 2, *words, tmp_path / "four")
+    run("complete", *AS_IT_IS, photos[0], "-n", 1, "--seed", 4, *words, tmp_path / "one")
     four, one = (np.array(PIL.Image.open(tmp_path / name)).astype(int) for name in ("four/me-3.png", "one/me-1.png"))
     assert np.abs(four - one).max() <= 1
     other = np.array(PIL.Image.open(tmp_path / "four" / "me-2.png")).astype(int)
@@ -102,21 +103,7 @@ def test_a_seed_draws_one_completion_whatever_it_was_drawn_among(model, photos, 
 
 
 def test_a_redraw_that_differs_or_cannot_be_ends_in_one_line(model, photos, tmp_path, tiny_pipeline, capsys):
-    run(
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        photos[0],
-        "-n",
-        1,
-        "--steps",
-        3,
-        "--model",
-        model,
-        "--out",
-        tmp_path,
-    )
+    run("complete", *AS_IT_IS, photos[0], "-n", 1, "--steps", 3, "--model", model, "--out", tmp_path)
     face = tmp_path / "me-1.png"
     told = {key: value for key, value in read_png(face).items() if key not in ("Comment", "Software", "seed")}
     with PIL.Image.open(face) as image:
@@ -137,21 +124,7 @@ def test_a_redraw_that_differs_or_cannot_be_ends_in_one_line(model, photos, tmp_
 
 
 def test_nothing_a_picture_says_tells_where_files_lie(model, photos, tmp_path):
-    run(
-        "complete",
-        "--crop",
-        "centre",
-        "--no-paste",
-        photos[0],
-        "-n",
-        1,
-        "--steps",
-        1,
-        "--model",
-        model,
-        "--out",
-        tmp_path / "out",
-    )
+    run("complete", *AS_IT_IS, photos[0], "-n", 1, "--steps", 1, "--model", model, "--out", tmp_path / "out")
     for name in ("me-1.png", "me-sheet.png"):
         assert str(tmp_path).encode() not in (tmp_path / "out" / name).read_bytes()
         assert read_png(tmp_path / "out" / name)["model"] == "model"
