@@ -1,14 +1,16 @@
-"""Schedulers checked before sampling: do they work on the noise levels that the network was trained on?"""
+"""A call checked before sampling: its arguments, and whether its scheduler works on the trained noise levels."""
 
 import copy
 import inspect
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
+
+from .image_io import OutputType
 
 VISIBLE_NOISE = 0.02
 """Standard deviation, on the scale of [-1, 1], from which noise left in a sample can be seen."""
@@ -137,8 +139,24 @@ def step_arguments(
     return ({} if eta is None else {"eta": eta}) | ({"generator": list(generators)} if "generator" in takes else {})
 
 
-def check_eta(scheduler: SchedulerMixin, eta: float | None) -> None:
-    """Raises ValueError if eta is outside [0, 1] or the scheduler does not take it."""
+def check_call(
+    scheduler: SchedulerMixin,
+    num_completions: int,
+    num_inference_steps: int,
+    eta: float | None,
+    batch_size: int | None,
+    output_type: str,
+) -> None:
+    """Raises ValueError for the first argument of a pipeline's call that is out of range."""
+    if num_completions < 1:
+        raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= num_inference_steps <= most:
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    if output_type not in get_args(OutputType):
+        raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(get_args(OutputType))}")
     if eta is None:
         return
     if "eta" not in inspect.signature(scheduler.step).parameters:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
@@ -28,7 +28,7 @@ from .halves import (
 )
 from .image_io import OutputType, Picture, postprocess, preprocess, to_signed, to_uint8, to_unit
 from .model_files import ModelFiles, check_weights, read_sources
-from .noise_levels import check_eta, prepare_scheduler, step_arguments, use_next_timestep
+from .noise_levels import check_call, prepare_scheduler, step_arguments, use_next_timestep
 
 SOURCES = read_sources(__file__)
 
@@ -168,7 +168,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         """
         given = self.preprocess(top_half)
         total = len(given) * num_completions
-        self.check_inputs(num_completions, num_inference_steps, eta, batch_size, output_type)
+        check_call(self.scheduler, num_completions, num_inference_steps, eta, batch_size, output_type)
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
@@ -264,23 +264,3 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
             images = [join(to_unit(a), b, half) for a, b in zip(known, unit, strict=True)]
         halves = list(from_canonical(unit, half))
         return HalfFaceOutput(images=postprocess(images, output_type), hidden_halves=postprocess(halves, output_type))
-
-    def check_inputs(
-        self,
-        num_completions: int,
-        num_inference_steps: int,
-        eta: float | None,
-        batch_size: int | None,
-        output_type: str,
-    ) -> None:
-        """Raises ValueError for the first argument of a call that is out of range."""
-        if num_completions < 1:
-            raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
-        most = self.scheduler.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if output_type not in get_args(OutputType):
-            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(get_args(OutputType))}")
-        check_eta(self.scheduler, eta)

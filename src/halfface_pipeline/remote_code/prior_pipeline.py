@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -22,7 +22,7 @@ from .halves import predict, size_multiple
 from .image_io import OutputType, Picture, check_range, postprocess, resize_to, to_signed, to_uint8, to_unit, upright
 from .masks import Mask, read_mask
 from .model_files import ModelFiles, check_weights, read_sources
-from .noise_levels import check_eta, prepare_scheduler
+from .noise_levels import check_call, prepare_scheduler
 from .posterior import DEFAULT_METHOD, METHODS, Diffusion, Draw, check_method, evaluations
 
 SOURCES = read_sources(__file__)
@@ -132,7 +132,7 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
             ValueError: If an argument is out of range, does not fit the model, the method or the scheduler; or if the
                 result is not finite.
         """
-        self.check_inputs(num_completions, num_inference_steps, eta, batch_size, output_type)
+        check_call(self.scheduler, num_completions, num_inference_steps, eta, batch_size, output_type)
         given, hidden = self.preprocess(image, mask)
         method = self.check_method(method, hidden, num_inference_steps, eta, options)
         total, device = len(given) * num_completions, self._execution_device
@@ -244,26 +244,6 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         if output_type == "pil" and len(images[0]) == 1:
             return [PIL.Image.fromarray(image[0].contiguous().numpy()) for image in images]
         return postprocess(images, output_type)
-
-    def check_inputs(
-        self,
-        num_completions: int,
-        num_inference_steps: int,
-        eta: float | None,
-        batch_size: int | None,
-        output_type: str,
-    ) -> None:
-        """Raises ValueError for the first argument of a call that is out of range."""
-        if num_completions < 1:
-            raise ValueError(f"num_completions is {num_completions}; it must be at least 1")
-        most = self.scheduler.config.num_train_timesteps
-        if not 1 <= num_inference_steps <= most:
-            raise ValueError(f"num_inference_steps is {num_inference_steps}; it must be from 1 to {most}")
-        if batch_size is not None and batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if output_type not in get_args(OutputType):
-            raise ValueError(f"output_type is {output_type!r}; it must be one of {', '.join(get_args(OutputType))}")
-        check_eta(self.scheduler, eta)
 
 
 def _read_image(image: Picture, shape: tuple[int, int, int]) -> torch.Tensor:
