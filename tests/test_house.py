@@ -4,6 +4,7 @@ import ast
 import fnmatch
 import importlib
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -209,3 +210,12 @@ def test_the_tests_that_a_page_names_are_there(page):
         name for name, cut in named if name not in defined and not (cut and any(d.startswith(name) for d in defined))
     ]
     assert not missing
+
+
+def test_the_commands_start_without_any_extra():
+    """`make demo` installs the core alone."""
+    extras = ("mtcnn", "lz4", "joblib", "onnx", "onnxscript", "onnxruntime", "sklearn", "gradio", "transformers")
+    blocked = "; ".join(f"sys.modules[{name!r}] = None" for name in extras)
+    script = f"import sys; {blocked}; from halfface_pipeline.cli.main import command_line; command_line()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -9,7 +9,6 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-import joblib
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -34,6 +33,8 @@ def networks() -> tuple[Network, Network, Network]:
     Raises:
         ModuleNotFoundError: If the package `mtcnn` is not installed.
     """
+    import joblib
+
     package = find_spec("mtcnn")
     if package is None or package.origin is None:
         raise ModuleNotFoundError("No module named 'mtcnn'")
