@@ -12,7 +12,7 @@ from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.config.samplers import PREDICTION_TYPES, SAMPLERS
 from halfface_pipeline.config.schema import NoiseConfig
 from halfface_pipeline.diffusion.samplers import check_sampling, make_sampler, training_scheduler
-from halfface_pipeline.remote_code.noise_levels import check_scheduler, prepare_scheduler
+from halfface_pipeline.remote_code.noise_levels import check_scheduler, noise_schedule, prepare_scheduler
 from tests.oracles import GaussianDenoiser
 
 HALF = torch.zeros(3, 10, 16)
@@ -82,7 +82,7 @@ def test_gaussian_data_keep_their_mean_and_deviation(tiny_pipeline, name):
 
 def refusal(scheduler, trained, steps):
     try:
-        check_scheduler(scheduler, steps, trained.config)
+        check_scheduler(scheduler, steps, noise_schedule(trained))
     except ValueError as error:
         return str(error)
     return None
@@ -197,9 +197,9 @@ def test_every_number_of_steps_has_its_timesteps(name, num_train_timesteps, coun
     for steps in counts:
         if name == "dpm++-single" and steps == num_train_timesteps:  # repeats a timestep
             with pytest.raises(ValueError, match="each once; use other steps"):
-                check_scheduler(sampler, steps, sampler.config)
+                check_scheduler(sampler, steps, noise_schedule(sampler))
             continue
-        timesteps = prepare_scheduler(sampler, steps, "cpu", checked=True).timesteps.double()
+        timesteps = prepare_scheduler(sampler, steps, "cpu").timesteps.double()
         assert len(timesteps) == (2 * steps - 1 if SAMPLERS[name].second_order else steps), steps
         main = timesteps[::2] if SAMPLERS[name].second_order else timesteps
         assert bool((main.diff() < 0).all()) and float(timesteps.min()) >= 0, steps

@@ -34,13 +34,12 @@ from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.hub.push import keep_license, refresh_card, run_files
 from halfface_pipeline.inference.png_metadata import read_png
 from halfface_pipeline.remote_code.model_files import readdress
-from halfface_pipeline.remote_code.pipeline import SOURCES
 from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
 
 pytestmark = pytest.mark.slow  # several processes
-CODE = {Path(file).name for file in SOURCES}
+CODE = {Path(file).name for file in HalfFaceInpaintPipeline.sources}
 
 
 def tiny(model):

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, LCMScheduler, SchedulerMixin
 
 from ..config.samplers import DISTILLED, SAMPLERS, PredictionType
 from ..config.schema import NoiseConfig
-from ..remote_code.noise_levels import check_scheduler
+from ..remote_code.noise_levels import check_scheduler, noise_schedule
 
 FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
 """What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
@@ -52,6 +52,12 @@ def thorough(saved: SchedulerMixin) -> tuple[str, int]:
 
 def _distilled(saved: SchedulerMixin) -> tuple[str, int] | None:
     return (DISTILLED, int(saved.config.original_inference_steps)) if isinstance(saved, LCMScheduler) else None
+
+
+def distilled_steps(saved: SchedulerMixin) -> list[int] | None:
+    """The numbers of steps that a model was distilled for, by the scheduler saved with it; None if it was not."""
+    distilled = _distilled(saved)
+    return None if distilled is None else list(range(1, distilled[1] + 1))
 
 
 def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
@@ -102,7 +108,8 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config)
+    sampler = make_sampler(name, trained)
+    check_scheduler(sampler, num_inference_steps, noise_schedule(trained), distilled_steps(trained))
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

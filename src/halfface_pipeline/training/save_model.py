@@ -12,12 +12,12 @@ from safetensors import SafetensorError
 from ..config.schema import Config
 from ..data.frames import training_frame
 from ..data.images import ImageSet
+from ..diffusion.halves import known_halves
 from ..diffusion.networks import num_parameters
-from ..diffusion.samplers import make_sampler
+from ..diffusion.samplers import distilled_steps, make_sampler
 from ..hub.card import write_card
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
-from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.prior_pipeline import FacePriorPipeline
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
@@ -62,7 +62,14 @@ def save_model(
         pipe = FacePriorPipeline(network, saved, height, width)
     else:
         pipe = HalfFaceInpaintPipeline(
-            network, saved, height, width, hidden, config.model.known_layout, **training_frame(config.data)
+            network,
+            saved,
+            height,
+            width,
+            hidden,
+            config.model.known_layout,
+            distilled_steps=distilled_steps(saved),
+            **training_frame(config.data),
         )
     _replace_model(pipe, run)
 
