@@ -128,12 +128,7 @@ def _sample_exact_denoiser(
 
 
 def step(
-    scheduler: SchedulerMixin,
-    index: int,
-    prediction: torch.Tensor,
-    sample: torch.Tensor,
-    eta: float | None,
-    generators: Sequence[torch.Generator],
+    scheduler: Any, index: int, prediction: torch.Tensor, sample: torch.Tensor, eta: Any, generators: Sequence[Any]
 ) -> torch.Tensor:
     """The sample at the next timestep of the list; the generators also seed a scheduler with noise of its own."""
     timesteps, takes = scheduler.timesteps, inspect.signature(scheduler.step).parameters
