@@ -51,13 +51,13 @@ def thorough(saved: SchedulerMixin) -> tuple[str, int]:
 
 
 def _distilled(saved: SchedulerMixin) -> tuple[str, int] | None:
-    return (DISTILLED, int(saved.config.original_inference_steps)) if isinstance(saved, LCMScheduler) else None
+    steps = distilled_steps(saved)
+    return (DISTILLED, steps[-1]) if steps else None
 
 
 def distilled_steps(saved: SchedulerMixin) -> list[int] | None:
-    """The numbers of steps that a model was distilled for, by the scheduler saved with it; None if it was not."""
-    distilled = _distilled(saved)
-    return None if distilled is None else list(range(1, distilled[1] + 1))
+    """Numbers of steps that a model was distilled for, by the scheduler saved with it; None if it was not."""
+    return list(range(1, saved.config.original_inference_steps + 1)) if isinstance(saved, LCMScheduler) else None
 
 
 def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
