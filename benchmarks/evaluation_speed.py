@@ -15,6 +15,7 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.images import ImageSet, load_images
+from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.evaluation.baselines import NearestTraining
 from halfface_pipeline.evaluation.cache import Completed
 from halfface_pipeline.evaluation.config import EvaluationConfig
@@ -26,7 +27,6 @@ from halfface_pipeline.evaluation.probes import Probes, evaluate_probes
 from halfface_pipeline.evaluation.report import summarise
 from halfface_pipeline.evaluation.slices import audit, columns_of
 from halfface_pipeline.inference.speed import keep_freed_memory
-from halfface_pipeline.remote_code.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
 READ = ("beard", "hair_end", "mouth_gap", "yaw", "hair_volume", "light_x", "lipstick", "head_width", "jaw")

@@ -8,10 +8,10 @@ import torch
 
 from halfface_pipeline import FacePriorPipeline
 from halfface_pipeline.config.schema import NoiseConfig
+from halfface_pipeline.diffusion.halves import known_halves
 from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.inference.prior import PriorOfHalf
-from halfface_pipeline.remote_code.image_io import known_halves
 from tests.conftest import TINY_MODEL
 
 

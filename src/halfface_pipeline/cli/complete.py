@@ -13,6 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ..diffusion.halves import known_halves
 from ..diffusion.samplers import few_steps, make_sampler
 from ..inference.complete import Completion, complete_halves, model_name, reproduce
 from ..inference.load import check_crop, open_photo
@@ -23,7 +24,7 @@ from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..photo.frame import bounds
 from ..remote_code.halves import join, to_canonical
-from ..remote_code.image_io import known_halves, resize_to
+from ..remote_code.image_io import resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .complete_prior import add_mask, complete_prior
 from .options import (

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from diffusers import DDPMScheduler, DPMSolverMultistepScheduler, LCMScheduler
 
 from ..config.schema import DistillationConfig, ModelConfig
-from ..remote_code.halves import predict, size_multiple, split
+from ..remote_code.halves import predict, size_multiple
+from .halves import split
 from .parameterization import noise_and_clean
 
 MEMBERS = 2

@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from ..data.images import ImageSet
+from ..diffusion.halves import split as split_halves
 from ..remote_code.halves import join
-from ..remote_code.halves import split as split_halves
 from .features import FeatureNetwork
 
 SEARCH_SIZE = (14, 22)

@@ -14,10 +14,10 @@ import torch
 from tqdm.auto import tqdm
 
 from ..config.schema import SamplingConfig
+from ..diffusion.halves import known_halves
+from ..diffusion.halves import split as split_halves
 from ..inference.png_metadata import weights_sha256
-from ..remote_code.halves import split as split_halves
 from ..remote_code.halves import to_canonical
-from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.files import atomic_write
 from .dataset import EvaluationBatch

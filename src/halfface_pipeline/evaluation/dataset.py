@@ -14,7 +14,7 @@ from ..data.images import ImageSet, load_images, overlap
 from ..data.procedural import render
 from ..data.procedural.factors import Factors, draw_factors, redraw
 from ..data.sources import PROCEDURAL_EVAL_START, Split
-from ..remote_code.halves import split as split_halves
+from ..diffusion.halves import split as split_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.log import CONFIG_FILE
 from .metrics.pixel import determined_pixels

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..inference.sheets import sheet
-from ..remote_code.image_io import to_signed, to_uint8
+from ..remote_code.image_io import to_signed
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler, ReverseSteps
 from .results import Result, Row
 
@@ -38,7 +38,7 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
     timesteps = torch.linspace(0, len(scheduler) - 1, num_pictures).round().long()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
     noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
-    shown = to_uint8((noisy.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
+    shown = ((noisy.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     abar = scheduler.trained_alphas_cumprod[timesteps]
     rows = [
         {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}

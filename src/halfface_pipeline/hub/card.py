@@ -10,8 +10,9 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from ..config.samplers import SAMPLERS
 from ..config.schema import Config, DataConfig
+from ..diffusion.halves import KNOWN_HALF, known_box
 from ..diffusion.networks import training_cost
-from ..remote_code.halves import KNOWN_HALF, half_size, known_box
+from ..remote_code.halves import half_size
 from ..run_folder.files import atomic_write_text
 from ..run_folder.tables import markdown_table
 from .card_metrics import eval_results, read_evaluation, read_samplers, training_cost_words

@@ -1,5 +1,6 @@
 """Pushes a run folder to the Hub: which of its files, and the card."""
 
+import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -10,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabl
 
 from ..config.files import from_yaml, to_dict
 from ..diffusion.networks import training_cost
-from ..remote_code.model_files import CARD_PICTURE, readdress, short_card
+from ..remote_code.model_files import CARD_PICTURE, readdress
 from ..run_folder.files import atomic_write_text
 from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
 from .card import data_license, is_as_rendered, local_id, render_card
@@ -78,7 +79,8 @@ def _card(run: Path, repo_id: str, model_license: str | None) -> str:
     settings = json.loads((run / INDEX).read_text())
     if "height" not in settings:
         raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
-    return short_card(repo_id, settings)
+    template = importlib.resources.files("halfface_pipeline.remote_code") / f"{settings['_class_name']}.md"
+    return template.read_text().format(**settings)
 
 
 def _model_files(folder: Path) -> dict[str, Path]:

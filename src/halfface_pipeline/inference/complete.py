@@ -10,7 +10,8 @@ import PIL.Image
 import torch
 
 from ..config.schema import SamplingConfig
-from ..remote_code.image_io import Picture, known_halves
+from ..diffusion.halves import known_halves
+from ..remote_code.image_io import Picture
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .png_metadata import fingerprint
 

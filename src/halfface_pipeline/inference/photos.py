@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 
 from ..data.frames import DRAWN
+from ..diffusion.halves import known_box
 from ..photo.faces import find_faces
 from ..photo.frame import (
     Box,
@@ -20,7 +21,6 @@ from ..photo.frame import (
     paste,
     similarity,
 )
-from ..remote_code.halves import known_box
 from ..remote_code.image_io import resize_to
 
 Crop = Box | Literal["centre"] | None

@@ -11,10 +11,11 @@ import torch
 from diffusers.configuration_utils import FrozenDict
 
 from ..config.schema import SamplingConfig
-from ..remote_code.generators import Generators
-from ..remote_code.halves import cut, half_size, join, to_canonical
+from ..diffusion.halves import cut
+from ..remote_code.halves import half_size, join, to_canonical
 from ..remote_code.image_io import OutputType, Picture
 from ..remote_code.masks import Mask
+from ..remote_code.noise_levels import Generators
 from ..remote_code.pipeline import HalfFaceOutput
 from ..remote_code.posterior import DEFAULT_METHOD
 from ..remote_code.prior_pipeline import FacePriorPipeline

@@ -11,13 +11,13 @@ from safetensors import SafetensorError
 
 from ..config.schema import Config
 from ..data.images import ImageSet
+from ..diffusion.halves import known_halves
 from ..diffusion.networks import num_parameters
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
 from ..inference.load import trained_pipeline
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
-from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.prior_pipeline import FacePriorPipeline
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
