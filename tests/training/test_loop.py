@@ -10,7 +10,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from diffusers import DDPMPipeline
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -24,17 +23,8 @@ from halfface_pipeline.training.batches import sample_batch
 from halfface_pipeline.training.distributed import TrainingStopped, stop_signals
 from halfface_pipeline.training.loop import train
 from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
+from tests.fixtures import changed
 from tests.oracles import GaussianDenoiser
-
-
-@pytest.fixture(autouse=True)
-def new_accelerator():
-    """accelerate keeps one state a process; each run here starts with a new one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def interrupt_at(monkeypatch, step):
