@@ -3,8 +3,10 @@
 import contextlib
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from diffusers import DDPMScheduler
@@ -83,12 +85,13 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
 
     shape = sample_shape(config.model, data.height, data.width, data.channels)
     batches = Batches(
-        images=train_set.images,
+        images=_training_pixels(config, train_set, accelerator),
         seed=training.seed,
         batch_size=training.batch_size,
         num_timesteps=config.noise.num_train_timesteps,
         shape=shape,
         flip=data.horizontal_flip,
+        augment=training.augment,
         device=device,
         rows=rows,
         num_parts=training.gradient_accumulation_steps,
@@ -162,6 +165,15 @@ def _load_data(
         lock.enter_context(lock_run(run, config, train_set, eval_set))
     accelerator.wait_for_everyone()
     return train_set, eval_set
+
+
+def _training_pixels(config: Config, train_set: ImageSet, accelerator: Accelerator) -> np.ndarray:
+    """The training images, at twice their size where they are augmented, so that no change blurs them."""
+    if not config.training.augment:
+        return train_set.images
+    data = replace(config.data, height=2 * config.data.height, width=2 * config.data.width)
+    with accelerator.local_main_process_first():
+        return load_images(data, "train", progress=accelerator.is_main_process).images
 
 
 def _check_resumed(run: Path, state: TrainingState, total_steps: int) -> None:
