@@ -24,17 +24,8 @@ training: {steps: 4, batch_size: 4, log_every: 1, checkpoint_every: 2}
 sampling: {num_inference_steps: 2, num_faces: 2, num_completions: 2}
 output: {tracker: none}
 """
-TWO = [
-    "--multi_gpu",
-    "--num_processes",
-    "2",
-    "--num_machines",
-    "1",
-    "--mixed_precision",
-    "no",
-    "--dynamo_backend",
-    "no",
-]
+NEITHER = ["--mixed_precision", "no", "--dynamo_backend", "no"]
+TWO = ["--multi_gpu", "--num_processes", "2", "--num_machines", "1", *NEITHER]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
 
 
@@ -54,11 +45,10 @@ def running(*words):
 
 @pytest.mark.slow
 def test_two_launched_processes_train_a_model_that_completes(config, tmp_path):
-    command = [sys.executable, "-m", "accelerate.commands.launch", *TWO, ROOT / "train_halfface.py"]
-    words = ["--config", config, "--output.dir", "run"]
-    result = subprocess.run(
-        [*command, *words], capture_output=True, text=True, timeout=240, env=ENVIRONMENT, cwd=tmp_path
-    )
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", *TWO]
+    command = [*launcher, ROOT / "train_halfface.py", "--config", config, "--output.dir", "run"]
+    how = {"capture_output": True, "text": True, "timeout": 240, "env": ENVIRONMENT, "cwd": tmp_path}
+    result = subprocess.run(command, **how)
     assert result.returncode == 0, result.stderr
     assert "on 2 x cpu" in result.stdout and "model saved in run" in result.stdout
     pipe = HalfFaceInpaintPipeline.from_pretrained(tmp_path / "run")
