@@ -9,7 +9,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import pytest
 import torch
 
-from halfface_pipeline import HalfFaceInpaintPipeline
+from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline
 from halfface_pipeline.config.schema import (
     Config,
     DataConfig,
@@ -70,6 +70,22 @@ def tiny_pipeline():
         return pipe
 
     return make
+
+
+@pytest.fixture
+def model(tiny_pipeline, tmp_path):
+    """The folder of a saved tiny model, 20x16, as --model takes it."""
+    tiny_pipeline().save_pretrained(tmp_path / "model")
+    return str(tmp_path / "model")
+
+
+def tiny_prior(model=TINY_MODEL, channels=3, prediction_type="v_prediction"):
+    """A pipeline of whole images around a tiny random network, 20x16."""
+    torch.manual_seed(0)
+    network = build_network(dataclasses.replace(model, hidden_half="all"), 20, 16, channels).eval()
+    pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), prediction_type), 20, 16)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.fixture(scope="session")
