@@ -58,7 +58,7 @@ def imported_modules_are_not_searched_for_garbage():
     gc.freeze()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_pipeline():
     """Makes a pipeline around a tiny random UNet."""
 
