@@ -26,6 +26,7 @@ from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.training.loop import train
 from tests.fixtures import changed
 
+pytest_plugins = ["tests.browser"]
 TINY_MODEL = ModelConfig(block_out_channels=(8, 16), layers_per_block=1, norm_num_groups=4, attention_head_dim=8)
 TINY_REPORT_MODEL = ModelConfig(
     family="report", block_out_channels=(8, 16), attention_levels=(1,), time_embedding="input", num_raa_blocks=1
