@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..diffusion.samplers import few_steps, make_sampler
 from ..inference.complete import Completion, complete_halves, model_name, reproduce
 from ..inference.load import check_crop, open_photo
 from ..inference.photos import Crop, FramedPhoto, frame_photo
@@ -67,8 +67,7 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("--face", default="1", metavar="N|all", help="which face, the largest is 1 (default 1)")
     parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
     add_model(parser, required=False)
-    add_sampling(parser, n=8, steps=FEW_STEPS, scheduler=FEW_STEP_SAMPLER)
-    parser.set_defaults(steps=None, scheduler=None)  # a prior has others
+    add_sampling(parser, n=8)
     add_mask(parser)
     add_speed(parser)
     add_device(parser)
@@ -101,9 +100,6 @@ def _complete(options: argparse.Namespace) -> None:
     for name in ("mask", "method"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
-    options.scheduler = options.scheduler or FEW_STEP_SAMPLER
-    options.steps = FEW_STEPS if options.steps is None else options.steps
-    sampling = sampling_config(options)
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
@@ -111,6 +107,7 @@ def _complete(options: argparse.Namespace) -> None:
     files = photo_files(options.photos)
     out = output_folder(options.out)
     pipe = prepare_for_sampling(model_on_device(options), options.speed)
+    sampling = sampling_config(options, few_steps(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     hidden = pipe.config.hidden_half
 

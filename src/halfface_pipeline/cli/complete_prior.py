@@ -48,9 +48,7 @@ def complete_prior(options: argparse.Namespace) -> None:
     if options.device is not None:
         pipe.to(options.device)
     pipe.set_progress_bar_config(disable=None, unit="evaluation")
-    options.scheduler = options.scheduler or "ddpm"
-    options.steps = STEPS if options.steps is None else options.steps
-    sampling = sampling_config(options)
+    sampling = sampling_config(options, ("ddpm", STEPS))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     photos = [open_photo(file, crop) for file in files]
     for photo in photos:

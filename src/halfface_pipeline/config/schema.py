@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from .samplers import SAMPLERS, PredictionType
+from .samplers import DISTILLED, SAMPLERS, PredictionType
 
 HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
 KnownLayout = Literal["stacked", "mirrored"]
@@ -356,7 +356,8 @@ class SamplingConfig:
     """How completions are sampled: those of a training's sample sheets, of commands and of experiments.
 
     Args:
-        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`.
+        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`, or `lcm`, which samples
+            distilled models alone.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
         num_completions: Completions per face.
@@ -372,8 +373,26 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         counts = ("num_inference_steps", "num_faces", "num_completions")
         check_ranges("sampling", self, **dict.fromkeys(counts, "[1, inf)"))
-        require(self.scheduler in SAMPLERS, "sampling.scheduler", self.scheduler, f"one of {', '.join(SAMPLERS)}")
+        names = (*SAMPLERS, DISTILLED)
+        require(self.scheduler in names, "sampling.scheduler", self.scheduler, f"one of {', '.join(names)}")
         check_seed("sampling.seed", self.seed)
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Training of a model that completes in a few evaluations, from the weights of a trained one.
+
+    Args:
+        teacher: Run folder, checkpoint, Hub id, or a model of the package, with the same network and noise; None to
+            train a denoiser.
+        num_steps: Most evaluations per completion; fewer are trained as well.
+    """
+
+    teacher: str | None = None
+    num_steps: Literal[1, 2, 4] = 4
+
+    def __post_init__(self) -> None:
+        require(self.num_steps in (1, 2, 4), "distillation.num_steps", self.num_steps, "1, 2 or 4")
 
 
 @dataclass(frozen=True)
@@ -412,6 +431,7 @@ class Config:
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -428,6 +448,21 @@ class Config:
         require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
         steps, most = self.sampling.num_inference_steps, self.noise.num_train_timesteps
         require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
+        self._check_distillation()
         kind, zero_snr = self.objective.prediction_type, self.noise.rescale_betas_zero_snr
         allowed = "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image"
         require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)
+
+    def _check_distillation(self) -> None:
+        name, few = self.sampling.scheduler, self.distillation.num_steps
+        if self.distillation.teacher is None:
+            require(name != DISTILLED, "distillation.teacher", None, f"a model, for sampling.scheduler {DISTILLED}")
+            return
+        require(name == DISTILLED, "sampling.scheduler", name, f"{DISTILLED} with distillation.teacher")
+        steps, hidden, source = self.sampling.num_inference_steps, self.model.hidden_half, self.model.init_from
+        allowed = f"at most distillation.num_steps ({few})"
+        require(steps <= few, "sampling.num_inference_steps", steps, allowed)
+        require(hidden != "all", "model.hidden_half", hidden, "a half with distillation.teacher")
+        require(source is None, "model.init_from", source, "null with distillation.teacher, which is started from")
+        gamma = self.objective.min_snr_gamma
+        require(gamma is None, "objective.min_snr_gamma", gamma, "null with distillation.teacher")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from diffusers import DDPMScheduler
+from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 
 from ..config.schema import Config
@@ -42,7 +42,7 @@ def _sheet_of(step: int) -> str:
 
 
 def save_model(
-    config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
+    config: Config, run: Path, network: torch.nn.Module, scheduler: SchedulerMixin, eval_set: ImageSet, step: int
 ) -> None:
     """Saves the model into the run folder, with a sample sheet, the loss plot and the card.
 
@@ -50,12 +50,12 @@ def save_model(
         config: The run's configuration.
         run: The run folder.
         network: Holding the weights to sample with.
-        scheduler: The training scheduler, saved with the model.
+        scheduler: Saved with the model.
         eval_set: Held-out faces for the sheet; one of whole images needs none.
         step: Optimizer steps done.
     """
     height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
-    saved = DDPMScheduler.from_config(scheduler.config)
+    saved = type(scheduler).from_config(scheduler.config)
     network.eval()
     pipe: FacePriorPipeline | HalfFaceInpaintPipeline
     if hidden == "all":
