@@ -13,7 +13,8 @@ from halfface_pipeline.config.schema import Config, DistillationConfig
 from halfface_pipeline.diffusion.samplers import few_steps, make_sampler, thorough
 from halfface_pipeline.training.distributed import TrainingStopped
 from halfface_pipeline.training.loop import train
-from tests.training.test_loop import changed, interrupt_at, last_checkpoint, new_accelerator  # noqa: F401
+from tests.fixtures import changed
+from tests.training.test_loop import interrupt_at, last_checkpoint
 
 
 @pytest.fixture
