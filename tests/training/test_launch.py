@@ -61,7 +61,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
     """Also where what reads the output, as `tee` does, has ended by the same Ctrl-C."""
     words = ["--config", config, "--training.steps", "4000", "--output.dir", str(tmp_path / "run")]
     process, log = running(*words), tmp_path / "run" / "log.jsonl"
-    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3, 120)
+    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3, 200)
     process.stderr.close()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 130
@@ -77,7 +77,7 @@ def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_pat
     cache = tmp_path / "cache"
     many = ["--data.cache_dir", str(cache), "--data.num_images", "200000", "--data.height", "96", "--data.width", "96"]
     process = running("--config", config, *many, "--output.dir", str(tmp_path / "run"))
-    wait_for(lambda: list(cache.glob("unfinished-*/images.npy")), 120)
+    wait_for(lambda: list(cache.glob("unfinished-*/images.npy")), 200)
     process.send_signal(signal.SIGTERM)
     error = process.communicate(timeout=60)[1]
     assert process.returncode == 130 and "Traceback" not in error
