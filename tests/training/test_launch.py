@@ -37,10 +37,20 @@ def config(tmp_path):
     return str(file)
 
 
-def running(*words):
-    """`train_halfface.py WORDS` in a process of its own."""
-    command = [sys.executable, ROOT / "train_halfface.py", *words]
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+@pytest.fixture
+def running():
+    """Starts `train_halfface.py WORDS` in a process of its own, which does not outlive the test."""
+    processes = []
+
+    def start_process(*words):
+        command = [sys.executable, ROOT / "train_halfface.py", *words]
+        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT))
+        return processes[-1]
+
+    yield start_process
+    for process in processes:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.slow
@@ -57,7 +67,7 @@ def test_two_launched_processes_train_a_model_that_completes(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path):
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path, running):
     """Also where what reads the output, as `tee` does, has ended by the same Ctrl-C."""
     words = ["--config", config, "--training.steps", "4000", "--output.dir", str(tmp_path / "run")]
     process, log = running(*words), tmp_path / "run" / "log.jsonl"
@@ -73,7 +83,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
 
 
 @pytest.mark.slow
-def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path):
+def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path, running):
     cache = tmp_path / "cache"
     many = ["--data.cache_dir", str(cache), "--data.num_images", "200000", "--data.height", "96", "--data.width", "96"]
     process = running("--config", config, *many, "--output.dir", str(tmp_path / "run"))
