@@ -1,18 +1,27 @@
 """A prior in the place of a model of halves."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.diffusion.samplers import make_sampler
+from halfface_pipeline import FacePriorPipeline
+from halfface_pipeline.config.schema import NoiseConfig
+from halfface_pipeline.diffusion.networks import build_network
+from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
 from halfface_pipeline.inference.prior import PriorOfHalf
 from halfface_pipeline.remote_code.image_io import known_halves
-from tests.conftest import tiny_prior
+from tests.conftest import TINY_MODEL
 
 
 @pytest.fixture(scope="module")
 def prior():
-    return tiny_prior()
+    torch.manual_seed(0)
+    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
+    pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), "v_prediction"), 20, 16)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
 
 
 @pytest.mark.parametrize("hidden_half", ["bottom", "top", "left", "right"])
