@@ -360,13 +360,6 @@ def test_a_tracker_that_is_not_there_is_an_error_and_not_a_run_without_one(tiny_
     assert not run_folder(tiny_config).exists()
 
 
-def test_a_resumed_run_goes_on_numbering_and_leaves_no_newer_checkpoint_behind(tiny_config):
-    config = changed(tiny_config, "training", steps=3, checkpoint_every=1, keep_last=2)
-    train(config)
-    train(changed(config, "training", steps=4, checkpoint_every=1, keep_last=2))
-    assert {path.name for path in (run_folder(config) / "checkpoints").glob("step-*")} == {"step-3", "step-4"}
-
-
 def test_a_sheet_that_fails_costs_no_step_and_is_drawn_by_the_same_command(tiny_config, tmp_path):
     config = changed(changed(tiny_config, "training", sample_every=3), "lr_schedule", kind="constant")
     whole = train(changed(config, "output", dir=str(tmp_path / "whole" / "run")))
