@@ -112,8 +112,8 @@ def test_a_run_folder_is_a_model_with_its_log_and_pictures(tiny_config, capsys):
 
 
 def test_training_learns(tiny_config):
-    config = changed(tiny_config, "training", steps=60, log_every=20, batch_size=8, checkpoint_every=1000)
-    config = changed(config, "optimizer", lr=3e-3)
+    config = changed(tiny_config, "training", steps=100, log_every=20, batch_size=8, checkpoint_every=1000)
+    config = changed(config, "optimizer", lr=1e-2)
     train(config)
     losses = [line["loss"] for line in log_of(config)]
     assert losses[-1] < 0.8 * losses[0]
