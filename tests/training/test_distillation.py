@@ -11,6 +11,7 @@ from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.config.schema import Config, DistillationConfig
 from halfface_pipeline.diffusion.samplers import few_steps, make_sampler, thorough
+from halfface_pipeline.inference.load import load_pipeline
 from halfface_pipeline.training.distributed import TrainingStopped
 from halfface_pipeline.training.loop import train
 from tests.fixtures import changed
@@ -30,7 +31,11 @@ def test_a_student_starts_from_its_teacher_and_is_sampled_by_lcm(student, traine
     assert all(torch.allclose(theirs[name], own[name], atol=1e-6) for name in theirs)
     pipe = HalfFaceInpaintPipeline.from_pretrained(run)
     assert isinstance(pipe.scheduler, LCMScheduler) and few_steps(pipe.scheduler) == thorough(pipe.scheduler)
-    assert few_steps(pipe.scheduler) == ("lcm", 4)
+    assert few_steps(pipe.scheduler) == ("lcm", 4) and pipe.config.distilled_steps == [1, 2, 3, 4]
+    checkpoint = load_pipeline(str(last_checkpoint(without_training)))
+    assert few_steps(checkpoint.scheduler) == ("lcm", 4) and checkpoint.config.distilled_steps == [1, 2, 3, 4]
+    with pytest.raises(ValueError, match="num_inference_steps is 5; this model was distilled for 1, 2, 3, 4 steps"):
+        pipe(torch.rand(3, 10, 16), num_inference_steps=5)
     with pytest.raises(ValueError, match=r"scheduler is 'dpm\+\+'; a distilled model is sampled by lcm alone"):
         make_sampler("dpm++", pipe.scheduler)
     generic = DiffusionPipeline.from_pretrained(run, custom_pipeline=str(run), trust_remote_code=True)

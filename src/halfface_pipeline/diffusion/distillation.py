@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler, LCMScheduler
 
-from ..config.schema import ModelConfig
+from ..config.schema import DistillationConfig, ModelConfig
 from ..remote_code.halves import predict, size_multiple, split
 from .parameterization import noise_and_clean
 
@@ -24,16 +24,15 @@ DETAIL = 3.0
 """Weight of the energy scores of what a 3x3 mean leaves, in which errors of noise and sharpness are largest."""
 
 
+def saved_scheduler(trained: DDPMScheduler, distillation: DistillationConfig) -> DDPMScheduler | LCMScheduler:
+    """The scheduler saved with a model: that of its training, unless it is distilled."""
+    if distillation.teacher is None:
+        return trained
+    return distilled_scheduler(trained, distillation.num_steps)
+
+
 def distilled_scheduler(trained: DDPMScheduler, num_steps: int) -> LCMScheduler:
-    """The scheduler to save a distilled model with.
-
-    Args:
-        trained: The noise schedule of the teacher.
-        num_steps: Most evaluations; it is sampled with as many, or fewer.
-
-    Returns:
-        A scheduler whose timesteps, for any number of steps up to `num_steps`, are among those trained.
-    """
+    """A sampler whose timesteps, for any number of steps up to `num_steps`, are among those of `num_steps`."""
     known = inspect.signature(LCMScheduler.__init__).parameters
     shared = {name: value for name, value in trained.config.items() if name in known}
     return LCMScheduler(**shared | {"original_inference_steps": num_steps, "clip_sample": True})

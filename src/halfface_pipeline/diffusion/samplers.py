@@ -51,7 +51,13 @@ def thorough(saved: SchedulerMixin) -> tuple[str, int]:
 
 
 def _distilled(saved: SchedulerMixin) -> tuple[str, int] | None:
-    return (DISTILLED, int(saved.config.original_inference_steps)) if isinstance(saved, LCMScheduler) else None
+    steps = distilled_steps(saved)
+    return (DISTILLED, steps[-1]) if steps else None
+
+
+def distilled_steps(saved: SchedulerMixin) -> list[int] | None:
+    """Numbers of steps that a model was distilled for, by the scheduler saved with it; None if it was not."""
+    return list(range(1, saved.config.original_inference_steps + 1)) if isinstance(saved, LCMScheduler) else None
 
 
 def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
@@ -102,7 +108,7 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config)
+    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config, distilled_steps(trained))
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

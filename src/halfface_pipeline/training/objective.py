@@ -6,7 +6,7 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 
 from ..config.schema import DistillationConfig, ModelConfig, ObjectiveConfig
-from ..diffusion.distillation import MEMBERS, distillation_loss, distilled_scheduler, timesteps_of
+from ..diffusion.distillation import MEMBERS, distillation_loss, saved_scheduler, timesteps_of
 from ..diffusion.loss import denoising_loss
 from .batches import MicroBatch
 from .step import Loss
@@ -38,7 +38,7 @@ def build_objective(
 
         return Objective(denoising, 1, scheduler)
 
-    sampler = distilled_scheduler(scheduler, distillation.num_steps)
+    sampler = saved_scheduler(scheduler, distillation)
     timesteps = timesteps_of(sampler, distillation.num_steps)
 
     def distilling(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:

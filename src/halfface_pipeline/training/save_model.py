@@ -10,11 +10,11 @@ from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 
 from ..config.schema import Config
-from ..data.frames import training_frame
 from ..data.images import ImageSet
 from ..diffusion.networks import num_parameters
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
+from ..inference.load import trained_pipeline
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
 from ..remote_code.image_io import known_halves
@@ -54,16 +54,13 @@ def save_model(
         eval_set: Held-out faces for the sheet; one of whole images needs none.
         step: Optimizer steps done.
     """
-    height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
+    hidden = config.model.hidden_half
     saved = type(scheduler).from_config(scheduler.config)
-    network.eval()
     pipe: FacePriorPipeline | HalfFaceInpaintPipeline
     if hidden == "all":
-        pipe = FacePriorPipeline(network, saved, height, width)
+        pipe = FacePriorPipeline(network.eval(), saved, config.data.height, config.data.width)
     else:
-        pipe = HalfFaceInpaintPipeline(
-            network, saved, height, width, hidden, config.model.known_layout, **training_frame(config.data)
-        )
+        pipe = trained_pipeline(network, saved, config.data, config.model)
     _replace_model(pipe, run)
 
     sampling = config.sampling
