@@ -1,16 +1,22 @@
-"""Small data sets on disk that tests of several modules start from."""
+"""Small data sets on disk and changes of a configuration, which tests of several modules start from."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from halfface_pipeline.config.schema import DataConfig
+from halfface_pipeline.config.schema import Config, DataConfig
 from halfface_pipeline.data import ImageSet, load_images, procedural
 from halfface_pipeline.data.attributes import CELEBA_ATTRIBUTES
 
 AS_IT_IS = ("--crop", "centre", "--no-paste")
 """Arguments of `halfface complete` for a picture that is a face already."""
+
+
+def changed(config: Config, section: str, **values: object) -> Config:
+    """The configuration with other values in one section."""
+    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def read(data: DataConfig, split: str = "train") -> ImageSet:

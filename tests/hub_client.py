@@ -1,6 +1,6 @@
 """What test_push.py runs in processes of its own: huggingface_hub reads where the Hub is at import.
 
-`python hub_client.py NAME FOLDER` runs one of the functions below and prints a JSON of what it found.
+`python hub_client.py FOLDER NAME...` runs functions below in turn and prints a JSON of what each found.
 """
 
 import contextlib
@@ -98,7 +98,7 @@ def commands(folder):
     }
 
 
-def without_package(folder):
+def load_and_push(folder):
     """The same models in an environment that has no halfface_pipeline."""
     try:
         import halfface_pipeline  # noqa: F401
@@ -136,7 +136,7 @@ def push_prior(folder):
     return [prior_drawn(each) for each in (pipe, FacePriorPipeline.from_pretrained("someone/prior"))]
 
 
-def prior_without_package(folder):
+def prior_elsewhere(folder):
     """The same prior where halfface_pipeline is not installed: loaded, saved, loaded and pushed again."""
     pipe = generic("someone/prior")
     pipe.save_pretrained(folder / "prior elsewhere")
@@ -178,4 +178,5 @@ def offline(folder):
 
 if __name__ == "__main__":
     disable_progress_bars()
-    print(json.dumps(globals()[sys.argv[1]](Path(sys.argv[2]))))
+    folder, *names = sys.argv[1:]
+    print(json.dumps({name: globals()[name](Path(folder)) for name in names}))

@@ -18,19 +18,19 @@ def handlers(tiny_pipeline):
     return Handlers(tiny_pipeline(), "tiny")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def folder():
     """The folder of gradio's files."""
     with temporary_files() as folder:
         yield folder
 
 
-@pytest.fixture
-def page(handlers, folder):
-    """The page while it is up; uploads may have half a megabyte."""
+@pytest.fixture(scope="module")
+def page(tiny_pipeline, folder):
+    """A page around that model while it is up; uploads may have half a megabyte."""
     from halfface_pipeline.app.page import build_page, launch
 
-    page = build_page(handlers.pipe, "tiny")
+    page = build_page(tiny_pipeline(), "tiny")
     launch(page, "127.0.0.1", None, upload_mb=0.5)
     yield page
     page.close(verbose=False)

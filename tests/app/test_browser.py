@@ -1,61 +1,32 @@
-"""The page of `halfface app` in a real browser: Debian's Chromium, driven by Playwright."""
+"""The page of `halfface app` in a real browser."""
 
 import base64
-import os
 import re
-import shutil
 import zipfile
 
 import PIL.Image
 import pytest
 
 from halfface_pipeline.cli.main import main
+from tests.browser import DESKTOP, PHONE, SECONDS
 
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
 for package in ("gradio", "playwright"):
     pytest.importorskip(package, reason=f"{package} is not installed: the extra `browser` brings it")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed; $CHROMIUM can say where it is"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
 
-from playwright.sync_api import expect, sync_playwright  # noqa: E402
-
-ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-PHONE, DESKTOP = {"width": 390, "height": 844}, {"width": 1180, "height": 900}
-SECONDS = 40_000.0
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
-        yield browser
-        browser.close()
+from playwright.sync_api import expect  # noqa: E402
 
 
 @pytest.fixture
-def visit(browser, page):
-    """Opens the page as a new visitor; in the end no script has failed, and no other server has been asked."""
-    contexts, asked, errors = [], [], []
+def visit(open_tab, page):
+    """Opens the page and waits for it."""
 
     def make(viewport=DESKTOP, scheme="light"):
-        context = browser.new_context(viewport=viewport, color_scheme=scheme, permissions=["camera"])
-        contexts.append(context)
-        tab = context.new_page()
-        tab.set_default_timeout(SECONDS)
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.on("pageerror", lambda error: errors.append(str(error)))
-        tab.goto(page.local_url)
+        tab = open_tab(page.local_url, viewport, scheme)
         expect(tab.locator("#complete")).to_be_visible(timeout=SECONDS)
         return tab
 
-    yield make
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert [url for url in asked if not url.startswith((page.local_url, "data:", "blob:"))] == []
+    return make
 
 
 def enter(tab, **numbers):

@@ -17,7 +17,7 @@ from tests.app.uploads import REFUSALS, malformed
 gradio_client = pytest.importorskip("gradio_client", reason="the extra `app` is not installed")
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
 
-pytestmark = pytest.mark.slow  # a server per test
+pytestmark = pytest.mark.slow  # a server
 FORM = {"Content-Type": "multipart/form-data; boundary=b"}
 
 
@@ -103,6 +103,7 @@ def test_the_page_names_no_other_server(page):
 def test_old_files_are_deleted_and_examples_stay(client, page, photo, folder):
     from gradio.route_utils import delete_files_created_by_app
 
+    delete_files_created_by_app(page, -1)  # of the tests before
     client.predict(gradio_client.handle_file(photo), completions=1, steps=1, api_name="/complete")
 
     def files():

@@ -1,28 +1,18 @@
 """`halfface complete` with a generative prior."""
 
-import dataclasses
-
 import numpy as np
 import PIL.Image
 import pytest
-import torch
 
-from halfface_pipeline import FacePriorPipeline
 from halfface_pipeline.cli.main import main
-from halfface_pipeline.config.schema import NoiseConfig
-from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.inference.prior import is_prior
-from tests.conftest import TINY_MODEL
+from tests.conftest import tiny_prior
 
 
 @pytest.fixture
 def model(tmp_path):
     """A saved tiny prior, 20x16."""
-    torch.manual_seed(0)
-    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
-    pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), "v_prediction"), 20, 16)
-    pipe.save_pretrained(tmp_path / "prior")
+    tiny_prior().save_pretrained(tmp_path / "prior")
     return tmp_path / "prior"
 
 

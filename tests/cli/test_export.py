@@ -8,13 +8,6 @@ import pytest
 from halfface_pipeline.cli.main import main
 
 
-@pytest.fixture
-def model(tiny_pipeline, tmp_path):
-    """A saved tiny model."""
-    tiny_pipeline().save_pretrained(tmp_path / "model")
-    return str(tmp_path / "model")
-
-
 def refused(capsys, *words):
     """The one line that a command ends with."""
     assert main(["export", *words]) == 2

@@ -380,6 +380,7 @@ def test_a_damaged_set_is_made_anew(config, pictures, tmp_path, file, damage):
     assert [entry.name for entry in (tmp_path / "cache").iterdir()] == [first.fingerprint]
 
 
+@pytest.mark.slow
 def test_two_processes_may_prepare_the_same_set_at_once(config, tmp_path):
     fork = multiprocessing.get_context("fork")
     start, said = fork.Barrier(2), fork.SimpleQueue()

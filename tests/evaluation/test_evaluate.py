@@ -146,6 +146,7 @@ def test_other_halves_have_no_exact_samples(tiny_pipeline, tmp_path):
     assert metrics["visible_pixels"]["faces_kept"] == 4
 
 
+@pytest.mark.slow
 def test_exact_samples_score_the_floor(tiny_pipeline, tmp_path, monkeypatch):
     def complete(store, batch, first, seed):
         hidden = draw_exact_samples(factors_of(DATA, len(batch.images), first=first), 48, 40, 4, seed=1000 + first)

@@ -116,6 +116,7 @@ def test_labels_are_those_of_the_drawing():
     assert torch.equal(found.numbers[:, end].isnan(), found.classes["long_hair"] == 0)
 
 
+@pytest.mark.slow
 def test_the_face_reader_learns_and_is_loaded(tmp_path):
     told = train_face_reader(tmp_path / "reader", num_faces=960, epochs=3, num_held_out=300, progress=False)
     assert told == json.loads((tmp_path / "reader" / "faces.json").read_text())

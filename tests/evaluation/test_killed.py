@@ -15,7 +15,7 @@ COMMAND = "import sys; from halfface_pipeline.cli.main import main; sys.exit(mai
 
 
 def words(folder, out):
-    settings = ["--num-faces", "24", "-n", "2", "--steps", "25", "--batch-size", "2", "--features", "pixels"]
+    settings = ["--num-faces", "8", "-n", "2", "--steps", "25", "--batch-size", "2", "--features", "pixels"]
     return [
         "evaluate",
         "--model",
@@ -39,12 +39,12 @@ def test_a_killed_evaluation_goes_on_with_the_samples_it_has(tiny_pipeline, tmp_
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     kept = sorted((tmp_path / "killed").glob("completions/*/seed*.npz"))
-    assert 3 <= len(kept) < 24 and not (tmp_path / "killed" / "metrics.json").exists()
+    assert 3 <= len(kept) < 8 and not (tmp_path / "killed" / "metrics.json").exists()
     written = [file.stat().st_mtime_ns for file in kept]
 
     assert main(words(tmp_path, "killed")) == 0
     assert [file.stat().st_mtime_ns for file in kept] == written
-    assert len(list((tmp_path / "killed").glob("completions/*/seed*.npz"))) == 24
+    assert len(list((tmp_path / "killed").glob("completions/*/seed*.npz"))) == 8
     assert main(words(tmp_path, "whole")) == 0
     resumed, whole = (json.loads((tmp_path / out / "metrics.json").read_text()) for out in ("killed", "whole"))
     assert {**resumed, "command": []} == {**whole, "command": []}

@@ -183,6 +183,7 @@ def evaluated(tiny_pipeline, folder, monkeypatch, colours=None):
     return evaluate(tiny_pipeline(48, 40), DATA, config, folder, replace(DATA, num_images=250))
 
 
+@pytest.mark.slow
 def test_exact_samples_shift_nothing_and_paler_clothes_do(tiny_pipeline, tmp_path, monkeypatch):
     exact = evaluated(tiny_pipeline, tmp_path / "exact", monkeypatch)
     reading, rows = (

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow  # the table takes seven seconds
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "what_measures_see.py"
 K = 4
 

@@ -1,26 +1,16 @@
 """The comparison of a generative prior with a conditional model."""
 
-import dataclasses
-
 import pytest
-import torch
 
-from halfface_pipeline import FacePriorPipeline
-from halfface_pipeline.config.schema import DataConfig, NoiseConfig, SamplingConfig
-from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.diffusion.samplers import training_scheduler
+from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.evaluation.dataset import load_batch
 from halfface_pipeline.experiments.prior import default_methods, energy_score, prior
-from tests.conftest import TINY_MODEL
+from tests.conftest import tiny_prior
 
 
 @pytest.fixture(scope="module")
 def prior_pipe():
-    torch.manual_seed(0)
-    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
-    pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), "v_prediction"), 20, 16)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return tiny_prior()
 
 
 def test_the_table_has_a_row_per_sampler_and_exact_samples_are_best(tiny_pipeline, prior_pipe):

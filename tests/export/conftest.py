@@ -1,24 +1,13 @@
-"""A page of `halfface export` around a tiny random model, and a browser that shows it."""
+"""A page of `halfface export` around a tiny random model, and servers of it."""
 
 import functools
 import http.server
-import os
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import torch
-
-from halfface_pipeline import HalfFaceInpaintPipeline
-from halfface_pipeline.config.schema import ModelConfig, NoiseConfig
-from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.diffusion.samplers import training_scheduler
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
@@ -64,22 +53,9 @@ def serving(folder: Path, handler=Handler) -> Iterator[http.server.ThreadingHTTP
 
 
 @pytest.fixture(scope="session")
-def pipe():
+def pipe(tiny_pipeline):
     """A tiny random model whose halves lie beside each other, so that orientation matters."""
-    torch.manual_seed(0)
-    model = ModelConfig(
-        hidden_half="left",
-        known_layout="stacked",
-        block_out_channels=(8, 16),
-        layers_per_block=1,
-        norm_num_groups=4,
-        attention_head_dim=8,
-    )
-    network = build_network(model, 22, 20).eval()
-    scheduler = training_scheduler(NoiseConfig(), "v_prediction")
-    pipe = HalfFaceInpaintPipeline(network, scheduler, 22, 20, "left", "stacked")
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return tiny_pipeline(22, 20, "left", "stacked", "v_prediction")
 
 
 @pytest.fixture(scope="session")
@@ -97,30 +73,6 @@ def page_folder(pipe, tmp_path_factory):
     folder = tmp_path_factory.mktemp("page")
     export_page(pipe, "tiny", folder, num_inference_steps=4)
     return folder
-
-
-@pytest.fixture(scope="module")
-def open_browser():
-    """Opens Debian's Chromium, driven by Playwright, with more arguments; skips where either is missing."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: extra `browser`")
-    if CHROMIUM is None:
-        pytest.skip("Chromium is not installed; $CHROMIUM can say where it is")
-    opened = []
-    with playwright.sync_playwright() as driver:
-
-        def launch(*arguments):
-            opened.append(driver.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS, *arguments]))
-            return opened[-1]
-
-        yield launch
-        for browser in opened:
-            browser.close()
-
-
-@pytest.fixture(scope="module")
-def browser(open_browser):
-    """One browser for the tests of a module."""
-    return open_browser()
 
 
 @pytest.fixture

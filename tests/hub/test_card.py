@@ -120,6 +120,8 @@ def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
         "identifies nobody",
     ):
         assert words in text, words
+    left = rendered(tmp_path, dataclasses.replace(config, model=dataclasses.replace(TINY_MODEL, hidden_half="left")))
+    assert "the right half is given, the left half is generated" in left and "NumPy 108x44x3" in left
     few = Config(data=DataConfig(num_images=1500))
     assert (
         "faces rendered by halfface_pipeline, up to 1,500, mirrored" in rendered(tmp_path, few) and "up to" not in text
@@ -130,6 +132,22 @@ def test_the_card_tells_size_cut_samplers_recipe_cost_and_licence(tmp_path):
     assert "| licence of the data | not stated;" in unknown and ModelCard(unknown).data.license is None
     assert "| licence of the data | Apache-2.0: rendered" in rendered(tmp_path, few)
     assert ModelCard(rendered(tmp_path, few)).data.license == "apache-2.0"
+
+
+def test_the_card_names_a_data_set_of_the_hub_and_no_place_on_a_disk(tmp_path):
+    on_hub = ModelCard(rendered(tmp_path, Config(data=DataConfig(source="hub", path="someone/faces"))))
+    assert on_hub.data.to_dict() == {
+        "library_name": "diffusers",
+        "pipeline_tag": "image-to-image",
+        "tags": ["halfface", "inpainting", "faces", "diffusion"],
+        "datasets": ["someone/faces"],
+    }
+    private = tmp_path / "private" / "faces"
+    private.mkdir(parents=True)
+    for source in ("imagefolder", "hub"):
+        text = rendered(tmp_path, Config(data=DataConfig(source=source, path=str(private))))
+        assert "{{" not in text and "None" not in text and "faces" in text and str(tmp_path) not in text
+        assert "datasets" not in ModelCard(text).data.to_dict()
 
 
 def test_the_calls_in_the_table_of_samplers_are_those_that_are_made(tmp_path):

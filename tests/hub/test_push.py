@@ -1,6 +1,5 @@
 """Pushing to and loading from the Hub, against a stand-in that speaks its protocol (tests/hub_server.py)."""
 
-import dataclasses
 import json
 import os
 import shutil
@@ -19,7 +18,7 @@ from diffusers import DiffusionPipeline
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
-from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline, RespacedDDPMScheduler
+from halfface_pipeline import HalfFaceInpaintPipeline, RespacedDDPMScheduler
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.config.schema import (
     Config,
@@ -35,7 +34,7 @@ from halfface_pipeline.hub.push import keep_license, refresh_card, run_files
 from halfface_pipeline.inference.png_metadata import read_png
 from halfface_pipeline.remote_code.model_files import readdress
 from halfface_pipeline.training.loop import train
-from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
+from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL, tiny_prior
 from tests.hub_server import READ_TOKEN, WRITE_TOKEN, HubServer
 
 pytestmark = pytest.mark.slow  # several processes
@@ -50,7 +49,7 @@ def tiny(model):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with both models, and a card with a picture beside one."""
+    """A folder with models of both families and a prior, a card with a picture beside one, and a stranger's photo."""
     folder = tmp_path_factory.mktemp("hub")
     tiny(TINY_MODEL).save_pretrained(folder / "unet2d")
     (folder / "unet2d" / "README.md").write_text(
@@ -63,6 +62,9 @@ def place(tmp_path_factory):
     report = tiny(TINY_REPORT_MODEL)
     report.scheduler = RespacedDDPMScheduler.from_config(report.scheduler.config)
     report.save_pretrained(folder / "report")
+    tiny_prior().save_pretrained(folder / "prior")
+    (folder / "stranger").mkdir()
+    PIL.Image.effect_noise((90, 60), 50).save(folder / "stranger" / "face.jpg")  # grey, and of another shape
     return folder
 
 
@@ -83,10 +85,10 @@ def environment(hub, folder, **more):
     }
 
 
-def client(name, hub, folder, python=sys.executable, source=True, **more):
-    """Runs a function of tests/hub_client.py in a process of its own."""
+def client(hub, folder, *names, python=sys.executable, source=True, **more):
+    """Runs functions of tests/hub_client.py in a process of its own; what each found, by name."""
     paths = {"PYTHONPATH": str(Path(__file__).parents[2] / "src")} if source else {}
-    command = [python, Path(__file__).parents[1] / "hub_client.py", name, folder]
+    command = [python, Path(__file__).parents[1] / "hub_client.py", folder, *names]
     done = subprocess.run(
         command, env=environment(hub, folder, **paths, **more), cwd=folder, capture_output=True, text=True, timeout=240
     )
@@ -97,8 +99,26 @@ def client(name, hub, folder, python=sys.executable, source=True, **more):
 
 
 @pytest.fixture(scope="module")
-def pushed(hub, place):
-    return client("push_and_load", hub, place)
+def with_package(hub, place, run_folder):
+    """What a process found that has the package: pushes by `push_to_hub` and by the command, and loads."""
+    return client(hub, place, "push_and_load", "push_prior", "commands", "run_card")
+
+
+@pytest.fixture(scope="module")
+def without_package(with_package, hub, place, clean_python):
+    """What a process found that has not, and has another cache of the Hub."""
+    names = ("load_and_push", "prior_elsewhere", "run_card")
+    return client(hub, place, *names, python=clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+
+
+@pytest.fixture(scope="module")
+def pushed(with_package):
+    return with_package["push_and_load"]
+
+
+@pytest.fixture(scope="module")
+def commands(with_package):
+    return with_package["commands"]
 
 
 @pytest.mark.parametrize("name", ["unet2d", "report"])
@@ -163,8 +183,8 @@ def clean_python(tmp_path_factory):
     return folder / "bin" / "python"
 
 
-def test_models_work_without_the_package(pushed, hub, place, clean_python):
-    found = client("without_package", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+def test_models_work_without_the_package(pushed, without_package, hub):
+    found = without_package["load_and_push"]
     assert found["package"] is False
     for name in ("unet2d", "report"):
         assert set(found[name]["drawn"]) == set(pushed[name]["drawn"])
@@ -175,15 +195,8 @@ def test_models_work_without_the_package(pushed, hub, place, clean_python):
         assert {path: there[path] for path in code} == {path: first[path] for path in code}
 
 
-def test_a_prior_is_pushed_and_works_without_the_package(hub, place, clean_python):
-    torch.manual_seed(0)
-    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
-    FacePriorPipeline(network, training_scheduler(NoiseConfig(), "epsilon"), 20, 16).save_pretrained(place / "prior")
-    first = client("push_prior", hub, place)
-    elsewhere = client(
-        "prior_without_package", hub, place, clean_python, source=False, HF_HOME=str(place / "hf prior")
-    )
-    assert len({*first, *elsewhere}) == 1
+def test_a_prior_is_pushed_and_works_without_the_package(with_package, without_package, hub):
+    assert len({*with_package["push_prior"], *without_package["prior_elsewhere"]}) == 1
     files, again = (hub.repos[f"someone/{name}"].files() for name in ("prior", "prior-elsewhere"))
     assert files.keys() >= {"pipeline.py", "posterior.py", "masks.py", "README.md"} and again.keys() == files.keys()
     code = [path for path in files if path.endswith(".py")]
@@ -193,7 +206,7 @@ def test_a_prior_is_pushed_and_works_without_the_package(hub, place, clean_pytho
 
 def test_what_was_loaded_once_loads_offline(pushed, hub, place):
     seen = len(hub.requests)
-    found = client("offline", hub, place, HF_HUB_OFFLINE="1")
+    found = client(hub, place, "offline", HF_HUB_OFFLINE="1")["offline"]
     for name in ("unet2d", "report"):
         assert set(found[name]) == set(pushed[name]["drawn"])
     assert len(hub.requests) == seen
@@ -213,11 +226,6 @@ def run_folder(tmp_path_factory, place):
     (run / "evaluation").mkdir()
     shutil.copyfile(Path(__file__).parents[2] / "docs" / "results" / "demo.json", run / "evaluation" / "metrics.json")
     return run
-
-
-@pytest.fixture(scope="module")
-def commands(hub, place, run_folder, pushed):
-    return client("commands", hub, place)
 
 
 def test_the_command_pushes_a_run_with_its_card(commands, hub, place):
@@ -245,17 +253,13 @@ def test_the_command_pushes_a_run_with_its_card(commands, hub, place):
     assert "command" not in json.loads(files["evaluation/metrics.json"])
 
 
-def test_the_code_of_a_card_runs(commands, hub, place, clean_python):
-    (place / "stranger").mkdir()
-    PIL.Image.effect_noise((90, 60), 50).save(place / "stranger" / "face.jpg")  # grey, and of another shape
-    here = client("run_card", hub, place)
-    there = client("run_card", hub, place, clean_python, source=False, HF_HOME=str(place / "hf elsewhere"))
+def test_the_code_of_a_card_runs(with_package, without_package):
+    here, there = with_package["run_card"], without_package["run_card"]
     assert (here["blocks"], there["blocks"]) == (4, 3)
     for found in (here, there):
         assert found["same"] == [True] * 8
-        assert found["schedulers"] == ["UniPCMultistepScheduler"] * (found["blocks"] - 2) + [
-            "DPMSolverMultistepScheduler"
-        ]
+        solvers = ["DPMSolverMultistepScheduler"]
+        assert found["schedulers"] == ["UniPCMultistepScheduler"] * (found["blocks"] - 2) + solvers
 
 
 @pytest.mark.parametrize(

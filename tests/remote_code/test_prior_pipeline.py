@@ -1,7 +1,5 @@
 """The pipeline of a generative prior: any mask, any method, saving, loading and refusing."""
 
-import dataclasses
-
 import numpy as np
 import PIL.Image
 import pytest
@@ -16,12 +14,9 @@ from diffusers import (
 )
 
 from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline
-from halfface_pipeline.config.schema import NoiseConfig
-from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.diffusion.samplers import training_scheduler
 from halfface_pipeline.remote_code.masks import read_mask
 from halfface_pipeline.remote_code.posterior import METHODS
-from tests.conftest import TINY_MODEL, TINY_REPORT_MODEL
+from tests.conftest import TINY_REPORT_MODEL, tiny_prior
 from tests.oracles import GaussianDenoiser
 
 HEIGHT, WIDTH = 20, 16
@@ -34,17 +29,9 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def prior(model=TINY_MODEL, channels=3, prediction_type="epsilon"):
-    torch.manual_seed(0)
-    network = build_network(dataclasses.replace(model, hidden_half="all"), HEIGHT, WIDTH, channels).eval()
-    pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), prediction_type), HEIGHT, WIDTH)
-    pipe.set_progress_bar_config(disable=True)
-    return pipe
-
-
 @pytest.fixture(scope="module")
 def pipe():
-    return prior()
+    return tiny_prior(prediction_type="epsilon")
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +67,7 @@ def test_hidden_pixels_are_not_used(pipe, face):
 
 @pytest.mark.parametrize("method", METHOD_NAMES)
 def test_a_completion_does_not_depend_on_its_batch(face, method):
-    pipe = prior(prediction_type="v_prediction")
+    pipe = tiny_prior(prediction_type="v_prediction")
     faces = [face, 1 - face, face.flip(-1)]
     masks = ["bottom", box_mask(), "left"]
     options = {"output_type": "pt", **OPTIONS.get(method, {})}
@@ -95,7 +82,7 @@ def test_a_completion_does_not_depend_on_its_batch(face, method):
 @pytest.mark.parametrize("method", METHOD_NAMES)
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_an_exact_denoiser_of_a_constant_image_completes_it(method, prediction_type):
-    pipe = prior(prediction_type=prediction_type)
+    pipe = tiny_prior(prediction_type=prediction_type)
     pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, 0.4, 0.0, prediction_type)
     pipe.unet.forward = differentiable(pipe.unet)
     image = torch.full((3, HEIGHT, WIDTH), 0.7)
@@ -212,7 +199,7 @@ def test_a_prior_is_also_a_model_of_diffusers_and_the_reverse(pipe, face, tmp_pa
 
 
 def test_the_network_of_the_report_comes_along(face, tmp_path):
-    pipe = prior(TINY_REPORT_MODEL)
+    pipe = tiny_prior(TINY_REPORT_MODEL)
     pipe.save_pretrained(tmp_path)
     generic = DiffusionPipeline.from_pretrained(tmp_path, custom_pipeline=str(tmp_path), trust_remote_code=True)
     generic.set_progress_bar_config(disable=True)
@@ -221,7 +208,7 @@ def test_the_network_of_the_report_comes_along(face, tmp_path):
 
 
 def test_grey_images(tmp_path):
-    pipe = prior(channels=1)
+    pipe = tiny_prior(channels=1)
     image = PIL.Image.fromarray(np.full((HEIGHT, WIDTH), 200, np.uint8))
     completed = pipe(image, "left", "replace", 1, 2, seeded()).images[0]
     assert completed.mode == "L" and bool((np.array(completed)[:, 8:] == 200).all())
@@ -230,7 +217,7 @@ def test_grey_images(tmp_path):
 
 
 def test_half_precision_networks_complete(face):
-    pipe = prior()
+    pipe = tiny_prior()
     pipe.to(torch.bfloat16)
     for method in METHOD_NAMES:
         options = {"output_type": "pt", **OPTIONS.get(method, {})}

@@ -14,7 +14,8 @@ from halfface_pipeline.diffusion.samplers import few_steps, make_sampler, thorou
 from halfface_pipeline.inference.load import load_pipeline
 from halfface_pipeline.training.distributed import TrainingStopped
 from halfface_pipeline.training.loop import train
-from tests.training.test_loop import changed, interrupt_at, last_checkpoint, new_accelerator  # noqa: F401
+from tests.fixtures import changed
+from tests.training.test_loop import interrupt_at, last_checkpoint
 
 
 @pytest.fixture

@@ -101,11 +101,17 @@ def test_a_process_that_fails_says_why_and_the_other_ends_too(words, tmp_path, f
 
 
 @pytest.mark.slow
-def test_machines_that_find_different_images_are_told_apart(words, tmp_path):
-    processes = start_together(tmp_path / "out", words, [*words, "--data.num_images", 29])
+@pytest.mark.parametrize(
+    ("both", "second", "message"),
+    [
+        ([], ["--data.num_images", 29], "all machines must find the same training images"),
+        (["--training.batch_size", 5], [], "training.batch_size is 5; it must be a multiple of 2 processes x 1 parts"),
+    ],
+)
+def test_what_two_processes_cannot_train_is_refused_by_both(words, tmp_path, both, second, message):
+    processes = start_together(tmp_path / "out", [*words, *both], [*words, *both, *second])
     assert [ended(process) for process in processes] == [2, 2]
-    for rank in range(2):
-        assert "all machines must find the same training images" in last_line(tmp_path / f"out-{rank}")
+    assert all(message in last_line(tmp_path / f"out-{rank}") for rank in range(2))
     assert not (tmp_path / "run").exists()
 
 

@@ -20,18 +20,9 @@ from safetensors.torch import load_file
 from halfface_pipeline.config.files import to_yaml
 from halfface_pipeline.run_folder.checkpoints import find_corruption
 from halfface_pipeline.training.loop import train
+from tests.fixtures import changed
 
 NOBODY = 65534
-
-
-@pytest.fixture(autouse=True)
-def new_accelerator():
-    """accelerate keeps one state a process; each run here starts with a new one."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-def changed(config, section, **values):
-    return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **values)})
 
 
 def written(config, folder):
@@ -41,18 +32,22 @@ def written(config, folder):
     return file
 
 
+def on_pictures(config, folder):
+    """The run for two steps on six pictures, in FOLDER/run; pictures and cache lie beside it."""
+    for part in ("train", "test"):
+        (folder / "pictures" / part).mkdir(parents=True)
+        for number in range(6):
+            pixels = np.random.default_rng(number).integers(0, 256, (20, 16, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / "pictures" / part / f"{number}.png")
+    changes = {"num_images": None, "num_eval_images": None, "cache_dir": str(folder / "cache")}
+    config = changed(config, "data", source="imagefolder", path=str(folder / "pictures"), **changes)
+    return changed(changed(config, "training", steps=2), "output", dir=str(folder / "run"))
+
+
 @pytest.fixture
 def of_pictures(tiny_config, tmp_path):
     """The tiny run on six pictures of a folder, and that folder."""
-    folder = tmp_path / "pictures"
-    for part in ("train", "test"):
-        (folder / part).mkdir(parents=True)
-        for number in range(6):
-            pixels = np.random.default_rng(number).integers(0, 256, (20, 16, 3), np.uint8)
-            Image.fromarray(pixels).save(folder / part / f"{number}.png")
-    changes = {"num_images": None, "num_eval_images": None, "cache_dir": str(tmp_path / "cache")}
-    config = changed(tiny_config, "data", source="imagefolder", path=str(folder), **changes)
-    return changed(config, "training", steps=2), folder / "train"
+    return on_pictures(tiny_config, tmp_path), tmp_path / "pictures" / "train"
 
 
 @contextlib.contextmanager
@@ -229,9 +224,9 @@ def test_a_tracker_that_cannot_write_is_told_in_one_line_with_its_file(tiny_conf
 
 
 def test_a_folder_that_may_not_be_written_to_is_named_and_left_alone(tiny_config, public):
+    """On pictures: the key of procedural images is computed from the package, which the other user may not reach."""
     (public / "runs").mkdir(mode=0o555)
-    config = changed(tiny_config, "data", cache_dir=str(public / "cache"))
-    config = changed(config, "output", dir=str(public / "runs" / "mine"))
+    config = changed(on_pictures(tiny_config, public), "output", dir=str(public / "runs" / "mine"))
     with (
         as_nobody(public / "runs"),
         pytest.raises(ValueError, match=r"output.dir is '.*'; it must be a folder that can be written to: .*denied"),
@@ -248,15 +243,11 @@ def test_a_place_where_no_folder_can_be_made_is_named(tiny_config):
 
 @pytest.mark.parametrize("locked", ["train/inner", "train"])
 def test_a_folder_of_pictures_that_may_not_be_read_is_named(tiny_config, public, locked):
-    for part in ("train/inner", "test"):
-        (public / "pictures" / part).mkdir(parents=True)
-        Image.new("RGB", (20, 16)).save(public / "pictures" / part / "a.png")
-    place = public / "pictures" / locked
+    config, place = on_pictures(tiny_config, public), public / "pictures" / locked
+    place.mkdir(exist_ok=True)
     place.chmod(0)
-    data = {"num_images": None, "num_eval_images": None, "cache_dir": str(public / "cache")}
-    config = changed(tiny_config, "data", source="imagefolder", path=str(public / "pictures"), **data)
     with as_nobody(place), pytest.raises(ValueError, match=rf"{locked} is a folder that cannot be read: Permission"):
-        train(changed(config, "output", dir=str(public / "run")))
+        train(config)
     place.chmod(0o755)
     assert not (public / "run").exists() and not (public / "cache").exists()
 

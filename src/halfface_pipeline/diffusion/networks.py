@@ -1,5 +1,7 @@
 """The denoising network, built from its configuration."""
 
+import functools
+
 import torch
 from diffusers import ModelMixin, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
@@ -83,6 +85,7 @@ def num_parameters(network: torch.nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
+@functools.cache
 def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
     """What one image costs, found by a forward pass that computes nothing (the meta device).
 
