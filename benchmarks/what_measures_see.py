@@ -99,9 +99,7 @@ def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> d
         for name, each in numbers.items():
             ranks = truth_ranks(each[:, 0], each[:, 1:])
             table[kind][f"rank p: {name}"] = {"value": uniform_ranks_test(ranks, K + 1).p_value}
-        sets = set_distances(
-            prepared.truth_features, [drawn], {"truth": prepared.truth_features}, with_interval=("truth",)
-        )
+        sets = set_distances({"truth": prepared.truth_features}, [drawn], with_interval=("truth",))
         for name, measure in sets["measures"].items():
             table[kind][name] = measure["rows"]["model"]
         gradients = numbers["seam_gradient"]

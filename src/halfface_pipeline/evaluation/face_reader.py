@@ -15,10 +15,10 @@ from tqdm.auto import tqdm
 
 from ..config.schema import DataConfig, check_seed, require
 from ..data.images import load_images
-from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
-from ..data.sources import PROCEDURAL_EVAL_START
+from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors
 from ..remote_code.image_io import to_signed
 from ..run_folder.files import atomic_write, atomic_write_text
+from .dataset import factors_of, to_tensor
 from .factors import CLASSES, hair_colours, labels_of
 
 WEIGHTS, DESCRIPTION = "faces.safetensors", "faces.json"
@@ -140,28 +140,8 @@ def train_face_reader(
     require(num_held_out >= 2, "num_held_out", num_held_out, "at least 2")
     check_seed("seed", seed)
     data = DataConfig(height=HEIGHT, width=WIDTH, num_images=num_faces, num_eval_images=num_held_out)
-    faces = load_images(data, "train", progress=progress)
-    held_out = load_images(data, "eval", progress=progress)
-    truth = labels(draw_factors(data.seed, np.arange(num_faces)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = FaceReader()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
-    steps = epochs * (num_faces // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=steps, desc="training", unit="step", disable=not progress) as bar:
-        for _ in range(epochs):
-            order = torch.randperm(num_faces, generator=generator)
-            for rows in order[: num_faces // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
-                optimizer.zero_grad(set_to_none=True)
-                _loss(network, _images(faces.images[rows.numpy()]), truth, rows).backward()
-                optimizer.step()
-                schedule.step()
-                bar.update()
-    network.eval()
-    numbers = np.arange(PROCEDURAL_EVAL_START, PROCEDURAL_EVAL_START + num_held_out)
-    measured = _measured(network, held_out.images, labels(draw_factors(data.seed, numbers)))
+    faces, held_out = (load_images(data, split, progress) for split in ("train", "eval"))
+    network = _train(faces.images, labels(factors_of(data, num_faces, "train")), epochs, seed, progress)
     description = {
         "version": VERSION,
         "height": HEIGHT,
@@ -170,13 +150,33 @@ def train_face_reader(
         "epochs": epochs,
         "seed": seed,
         "num_held_out": num_held_out,
-        **measured,
+        **_measured(network, held_out.images, labels(factors_of(data, num_held_out))),
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / WEIGHTS) as partial:
         save_file(network.state_dict(), partial)
     atomic_write_text(out / DESCRIPTION, json.dumps(description, indent=1) + "\n")
     return description
+
+
+def _train(images: np.ndarray, truth: Labels, epochs: int, seed: int, progress: bool) -> FaceReader:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FaceReader()
+    per_epoch = len(images) // BATCH_SIZE
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * per_epoch)
+    generator = torch.Generator().manual_seed(seed)
+    with tqdm(total=epochs * per_epoch, desc="training", unit="step", disable=not progress) as bar:
+        for _ in range(epochs):
+            order = torch.randperm(len(images), generator=generator)
+            for rows in order[: per_epoch * BATCH_SIZE].split(BATCH_SIZE):
+                optimizer.zero_grad(set_to_none=True)
+                _loss(network, to_signed(to_tensor(images[rows.numpy()])), truth, rows).backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    return network.eval()
 
 
 def load_face_reader(folder: Path) -> FaceReader:
@@ -194,10 +194,6 @@ def load_face_reader(folder: Path) -> FaceReader:
     return network.eval()
 
 
-def _images(images: np.ndarray) -> torch.Tensor:
-    return to_signed(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
-
-
 def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.Tensor) -> torch.Tensor:
     """Cross entropy of the classes plus squared error of the numbers, over the factors that apply."""
     logits, numbers = network.read(network(images))
@@ -213,7 +209,8 @@ def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.
 
 @torch.inference_mode()
 def _measured(network: FaceReader, images: np.ndarray, truth: Labels) -> dict[str, Any]:
-    found = [network.read(network(_images(images[first : first + 256]))) for first in range(0, len(images), 256)]
+    parts = to_signed(to_tensor(images)).split(256)
+    found = [network.read(network(part)) for part in parts]
     accuracy = {}
     for name, classes in READ_CLASSES.items():
         target = truth.classes[name]

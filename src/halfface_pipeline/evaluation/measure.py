@@ -1,7 +1,7 @@
 """Every metric of every face. Faces are measured a few at a time, and only numbers are kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..remote_code.halves import join
 from .baselines import NearestTraining, mean_completion, mirrored, other_half
 from .cache import Completed
 from .config import EvaluationConfig
-from .dataset import EvaluationBatch, make_batch
+from .dataset import EvaluationBatch, make_batch, to_tensor
 from .factors import CLASSES, draw_templates, labels_of, predict_factors
 from .features import FeatureNetwork
 from .metrics import pixel
@@ -27,11 +27,11 @@ FACES_AT_ONCE = 64
 """Faces whose pixels are in memory at once."""
 Values = dict[str, torch.Tensor]
 """(N,) values by metric."""
-Complete = Callable[[EvaluationBatch, int, int], Completed]
-"""Completes a batch, given the index of its first face and the seed."""
+Complete = Callable[[np.ndarray, int, int], Completed]
+"""Completes faces, given the index of the first and the seed."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Measurements:
     """Numbers of N faces.
 
@@ -45,20 +45,20 @@ class Measurements:
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
         features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
         seed_features: Of the first completion of each face, (N, D) per seed.
-        known_features: Of the known halves completed by their mirror image, (N, D), where there are probes.
+        known_features: Of the known halves completed by their mirror image, (N, D); empty without probes.
         visible_kept: Whether all visible pixels are unchanged bit for bit, (N,).
     """
 
-    rows: dict[str, Values] = field(default_factory=dict)
-    by_seed: list[Values] = field(default_factory=list)
-    ranks: Values = field(default_factory=dict)
-    seam_gradients: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    factors: dict[str, Values] = field(default_factory=dict)
-    hair_lightness: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    features: Values = field(default_factory=dict)
-    seed_features: list[torch.Tensor] = field(default_factory=list)
-    known_features: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    visible_kept: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    rows: dict[str, Values]
+    by_seed: list[Values]
+    ranks: Values
+    seam_gradients: torch.Tensor
+    factors: dict[str, Values]
+    hair_lightness: torch.Tensor
+    features: Values
+    seed_features: list[torch.Tensor]
+    known_features: torch.Tensor
+    visible_kept: torch.Tensor
 
     @property
     def floor(self) -> Values:
@@ -100,28 +100,12 @@ def measure_faces(
     network: FeatureNetwork,
     nearest: NearestTraining | None = None,
     probes: Probes | None = None,
-    progress: bool = True,
 ) -> Measurements:
-    """Computes every metric of every face, for the model and its baselines.
-
-    Args:
-        faces: The evaluation set.
-        data: Where it comes from.
-        hidden_half: The half that is hidden.
-        config: Numbers of faces, completions and seeds.
-        complete: Completes a batch.
-        network: The network in whose features distances are taken.
-        nearest: The training faces, or None to leave that baseline out.
-        probes: Probes of age and the like, or None.
-        progress: Show a bar.
-
-    Returns:
-        The numbers.
-    """
+    """Computes every metric of every face, for the model and its baselines; None leaves these two out."""
     num_faces, at_once = config.sampling.num_faces, config.faces_at_once
     step = max(1, FACES_AT_ONCE // at_once) * at_once
     parts: list[Measurements] = []
-    with tqdm(total=num_faces * config.num_seeds, desc="completing", unit="face", disable=not progress) as bar:
+    with tqdm(total=num_faces * config.num_seeds, desc="completing", unit="face") as bar:
         for start in range(0, num_faces, step):
             rows = range(start, min(start + step, num_faces))
             batch = make_batch(faces, hidden_half, data, rows, config.sampling.num_completions)
@@ -129,11 +113,10 @@ def measure_faces(
             for seed in config.seeds:
                 pieces = []
                 for first in range(0, len(rows), at_once):
-                    piece = batch.part(range(first, min(first + at_once, len(rows))))
-                    pieces.append(complete(piece, start + first, seed))
-                    bar.update(len(piece.images))
-                hidden, kept = torch.cat([p.hidden for p in pieces]), torch.cat([p.visible_kept for p in pieces])
-                completed.append(Completed(hidden, kept))
+                    images = batch.images[first : first + at_once]
+                    pieces.append(complete(images, start + first, seed))
+                    bar.update(len(images))
+                completed.append(Completed(*map(torch.cat, zip(*pieces, strict=True))))
             baselines = {"other_face": other_half(faces, hidden_half, rows, num_faces)}
             if nearest is not None:
                 baselines["nearest_training_face"] = nearest.half(batch.known)
@@ -162,8 +145,8 @@ def prepare(batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | No
     else:
         regions = seam_regions(known_lab, batch.truth.shape[-2], upright=batch.hidden_half == "bottom")
         hair = lightness_above(known_lab, regions.get("hair_like"))
-    whole = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
-    return PreparedBatch(batch, network, known_lab, truth_lab, network(whole), regions, hair, probes)
+    features = network(to_tensor(batch.images))
+    return PreparedBatch(batch, network, known_lab, truth_lab, features, regions, hair, probes)
 
 
 def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
@@ -230,50 +213,56 @@ def _measure(
     prepared: PreparedBatch, completed: list[Completed], baselines: dict[str, torch.Tensor], start: int
 ) -> Measurements:
     """All numbers of a batch; completions per seed, and halves of baselines that the batch does not hold."""
-    batch, found = prepared.batch, Measurements(hair_lightness=prepared.hair_lightness)
-    for index, completions in enumerate(completed):
-        values, apart, features = measure_halves(prepared, completions.hidden)
-        found.by_seed.append(values)
-        found.seed_features.append(features)
-        if index == 0:
-            numbers = ranked_numbers(prepared, completions.hidden, apart)
-            found.ranks = {name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()}
-            found.seam_gradients = numbers["seam_gradient"]
-    found.rows["model"] = _mean(found.by_seed)
+    batch, probes = prepared.batch, prepared.probes
+    by_seed, apart, seed_features = zip(*(measure_halves(prepared, each.hidden) for each in completed), strict=True)
     known = {"truth": batch.truth[:, None]} | ({} if batch.exact is None else {"exact": batch.exact})
+    rows, features = {"model": _mean(by_seed)}, {}
     for name, halves in (known | baselines).items():
-        found.rows[name], _, found.features[name] = measure_halves(prepared, halves)
-    means = [measure_halves(prepared, mean_completion(completions.hidden)) for completions in completed]
-    found.rows["mean_completion"] = _mean([values for values, _, _ in means])
-    found.features["mean_completion"] = means[0][2]
-    if prepared.probes is not None:
-        found.known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
-        found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
-    found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in completed]).all(dim=0)
-    if batch.factors is not None and batch.exact is not None:
-        height, width = batch.images.shape[1:3]
-        templates = draw_templates(batch.factors, height, width, seed=start)
-        hidden = torch.cat([completions.hidden for completions in completed], dim=1)
-        truth = labels_of(batch.factors)
-        found.factors = {
-            "model": predict_factors(templates, hidden),
-            "exact": predict_factors(templates, batch.exact),
-            "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
-            "truth_predicted": predict_factors(templates, batch.truth[:, None]),
-        }
-    return found
+        rows[name], _, features[name] = measure_halves(prepared, halves)
+    means = [measure_halves(prepared, mean_completion(each.hidden)) for each in completed]
+    rows["mean_completion"], features["mean_completion"] = _mean([values for values, _, _ in means]), means[0][2]
+    known_features = torch.empty(0)
+    if probes is not None:
+        known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
+        rows["matched_truth"] = _shifts_of_matched_truth(prepared, probes, completed[0].hidden, start)
+    numbers = ranked_numbers(prepared, completed[0].hidden, apart[0])
+    return Measurements(
+        rows=rows,
+        by_seed=list(by_seed),
+        ranks={name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()},
+        seam_gradients=numbers["seam_gradient"],
+        factors=_factors(batch, torch.cat([each.hidden for each in completed], dim=1), start),
+        hair_lightness=prepared.hair_lightness,
+        features=features,
+        seed_features=list(seed_features),
+        known_features=known_features,
+        visible_kept=torch.stack([each.visible_kept.all(dim=1) for each in completed]).all(dim=0),
+    )
 
 
-def _mean(parts: list[Values]) -> Values:
+def _factors(batch: EvaluationBatch, hidden: torch.Tensor, seed: int) -> dict[str, Values]:
+    """Classes of the free factors of procedural faces, by row; empty for others."""
+    if batch.factors is None or batch.exact is None:
+        return {}
+    height, width = batch.images.shape[1:3]
+    templates, truth = draw_templates(batch.factors, height, width, seed), labels_of(batch.factors)
+    return {
+        "model": predict_factors(templates, hidden),
+        "exact": predict_factors(templates, batch.exact),
+        "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
+        "truth_predicted": predict_factors(templates, batch.truth[:, None]),
+    }
+
+
+def _mean(parts: Sequence[Values]) -> Values:
     return {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
 
 
-def _shifts_of_matched_truth(prepared: PreparedBatch, hidden: torch.Tensor, seed: int) -> Values:
+def _shifts_of_matched_truth(prepared: PreparedBatch, probes: Probes, hidden: torch.Tensor, seed: int) -> Values:
     """Shifts of the truth with the noise and blur of its completions, which only these artefacts cause."""
-    assert prepared.probes is not None
     batch, completions = prepared.batch, hidden / 255
     noisy = pixel.add_noise_to(batch.truth / 255, pixel.residual_noise(completions).mean(dim=1), seed)
     matched = pixel.blur_to_sharpness(noisy, pixel.sharpness(completions).mean(dim=1))
     halves = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
     features = prepared.network(join(batch.known, halves, batch.hidden_half))
-    return prepared.probes.shifts(features[:, None], prepared.truth_features)
+    return probes.shifts(features[:, None], prepared.truth_features)

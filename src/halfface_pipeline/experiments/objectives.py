@@ -42,17 +42,8 @@ def objectives(
 ) -> Result:
     """Measures every model's noise prediction and its completions of the same faces, also per hair colour.
 
-    Args:
-        models: Model and sampler by name; all of one size, the bottom half hidden.
-        faces: Procedural faces.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
-
-    Returns:
-        A sheet with one column per model; one row per model, and a table per hair colour.
-
-    Raises:
-        ValueError: If the true distribution of the hidden halves is not known.
+    Models, each with its sampler, are all of one size with the bottom half hidden; ValueError if the faces are not
+    procedural.
     """
     if faces.factors is None or faces.determined is None or faces.exact is None:
         raise ValueError(
@@ -96,7 +87,7 @@ def _complete_with(
     """Completes the faces with a sampler and restores the trained scheduler."""
     trained, pipe.scheduler = pipe.scheduler, sampler
     try:
-        return complete(pipe, faces, sampling, batch_size, label)
+        return complete(pipe, faces.images, sampling, batch_size, label)
     finally:
         pipe.scheduler = trained
 
@@ -121,14 +112,7 @@ def noise_prediction_error(
 ) -> dict[str, float]:
     """Errors of the network at evenly spaced timesteps, whatever it predicts, as errors of the noise and of x_0.
 
-    Args:
-        pipe: The model, with the scheduler it was trained under.
-        faces: The faces.
-        seed: Seed of the noise.
-        num_levels: Number of timesteps.
-
-    Returns:
-        `noise_error`, `noise_error_high`, `clean_error_high`, as in `COLUMNS`.
+    The pipeline has the scheduler it was trained under; the names are those of `COLUMNS`.
     """
     scheduler, layout, multiple = pipe.scheduler, pipe.config.known_layout, size_multiple(pipe.unet)
     known, clean = (to_signed(half).to(pipe.device) for half in (faces.known, faces.truth))
