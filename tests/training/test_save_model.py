@@ -8,6 +8,7 @@ import PIL.Image
 import pytest
 from huggingface_hub import ModelCard
 
+from halfface_pipeline.config.files import to_yaml
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, TrainingConfig
 from halfface_pipeline.data.images import ImageSet
 from halfface_pipeline.hub.card import write_card
@@ -55,14 +56,21 @@ def test_description_says_why_the_length_is_not_known():
     assert "training: unknown: data.path is 'nowhere'" in text
 
 
+def card_of(run, config):
+    """The card of a run of five steps."""
+    (run / "config.yaml").write_text(to_yaml(config))
+    (run / "log.jsonl").write_text('{"step": 5, "loss": 0.0123}\n')
+    write_card(run, "samples/step-0000005.png")
+    return (run / "README.md").read_text()
+
+
 @pytest.mark.parametrize("hidden_half", ["bottom", "left"])
 def test_card_is_filled_in_and_valid_for_the_hub(tmp_path, hidden_half):
     config = Config(
         data=DataConfig(source="hub", path="someone/faces", height=108, width=88),
         model=dataclasses.replace(ModelConfig(), hidden_half=hidden_half),
     )
-    write_card(tmp_path, config, step=5, parameters=37_808_451, log=[{"loss": 0.0123}], samples="samples/step-5.png")
-    text = (tmp_path / "README.md").read_text()
+    text = card_of(tmp_path, config)
     card = ModelCard.load(tmp_path / "README.md")
     assert card.data.to_dict() == {
         "library_name": "diffusers",
@@ -78,8 +86,7 @@ def test_card_is_filled_in_and_valid_for_the_hub(tmp_path, hidden_half):
 
 def test_a_card_of_photos_on_disk_does_not_tell_where_they_lie(tmp_path):
     config = Config(data=DataConfig(source="imagefolder", path="/home/someone/private/faces"))
-    write_card(tmp_path, config, step=5, parameters=1, log=[], samples="s.png")
-    text = (tmp_path / "README.md").read_text()
+    text = card_of(tmp_path, config)
     assert "imagefolder folder faces" in text
     assert "someone" not in text and str(tmp_path.parent) not in text
 
@@ -87,8 +94,7 @@ def test_a_card_of_photos_on_disk_does_not_tell_where_they_lie(tmp_path):
 def test_a_card_of_a_hub_data_set_saved_on_disk_does_not_name_its_place(tmp_path):
     (tmp_path / "private").mkdir()
     config = Config(data=DataConfig(source="hub", path=str(tmp_path / "private")))
-    write_card(tmp_path, config, step=5, parameters=1, log=[], samples="s.png")
-    assert str(tmp_path) not in (tmp_path / "README.md").read_text()
+    assert str(tmp_path) not in card_of(tmp_path, config)
     assert ModelCard.load(tmp_path / "README.md").data.to_dict().get("datasets") is None
 
 
