@@ -49,6 +49,8 @@ class FramedPhoto:
 
     def pasted(self, completions: Sequence[PIL.Image.Image], hidden_half: str) -> PIL.Image.Image:
         """The photo with a completion of each frame in its place."""
+        if not self.places:
+            return completions[0]
         photo = self.photo
         for completion, place in zip(completions, self.places, strict=True):
             photo = paste(photo, completion, place, hidden_half)
@@ -56,6 +58,8 @@ class FramedPhoto:
 
     def view(self, photo: PIL.Image.Image) -> PIL.Image.Image:
         """The part of a photo of this size around the frames, reduced for a sheet."""
+        if not self.places:
+            return photo
         boxes = [bounds(place, (0, 0, *self.frames[0].size), 0, photo.size) for place in self.places]
         low, high = np.min([box[:2] for box in boxes], axis=0), np.max([box[2:] for box in boxes], axis=0)
         part = photo.crop((*low.tolist(), *high.tolist()))
