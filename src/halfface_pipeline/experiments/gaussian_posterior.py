@@ -71,20 +71,9 @@ class GaussianImages:
         hidden: torch.Tensor | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, float, torch.Tensor | None]:
-        """Samples of the hidden pixels by a method.
+        """Samples of the hidden pixels, by default the right half, by a method of `METHODS` with options.
 
-        Args:
-            method: A key of `METHODS`.
-            num_samples: N.
-            num_steps: Denoising steps.
-            scheduler: To sample with; None takes the process's own.
-            seed: Of the noise.
-            eta: As in `Diffusion`.
-            hidden: Which pixels; None takes the right half.
-            **options: Of the method.
-
-        Returns:
-            Hidden pixels (N, size / 2) float64, evaluations per sample, effective sample sizes.
+        Returns hidden pixels (N, size / 2) float64, evaluations per sample and effective sample sizes.
         """
         own = prepare_scheduler(scheduler or self.scheduler, num_steps, "cpu")
         generator = torch.Generator().manual_seed(seed)
@@ -115,17 +104,7 @@ class GaussianImages:
 def gaussian_errors(
     steps: Sequence[int] = STEPS, particles: Sequence[int] = PARTICLES, num_samples: int = 500, seed: int = 1
 ) -> list[Row]:
-    """Errors of every method against the exact posterior, and of as many exact samples.
-
-    Args:
-        steps: Denoising steps.
-        particles: Of `tds`.
-        num_samples: Of each.
-        seed: Of the noise.
-
-    Returns:
-        One row per method, options and number of steps.
-    """
+    """Errors of every method against the exact posterior, for `tds` with so many particles, and of exact samples."""
     images = GaussianImages()
     noise = torch.randn(num_samples, len(images.posterior_mean), generator=torch.Generator().manual_seed(seed))
     exact = images.posterior_mean + noise.double() @ torch.linalg.cholesky(images.posterior_covariance).T

@@ -63,16 +63,8 @@ class Column:
 def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_type: str = "fixed_large") -> Result:
     """Ancestral sampling with larger steps: the report's schedules, matched by noise level, and exactly re-spaced.
 
-    Args:
-        setup: The model and the faces.
-        step_sizes: Divisors s of T, each for T / s steps.
-        variance_type: Variance of the added noise; the report's is `fixed_large`.
-
-    Returns:
-        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
-
-    Raises:
-        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    The sheet has a column per sampler and a row per completion. ValueError if a step size does not divide T or leads
+    to a beta of 1 or more.
     """
     columns = []
     for matching in MATCHINGS:
@@ -85,19 +77,7 @@ def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_typ
 
 
 def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matching: str = "proportional") -> Result:
-    """Compares sigma^2 = beta with the posterior variance at several step sizes.
-
-    Args:
-        setup: The model and the faces.
-        step_sizes: As for `step_size`.
-        matching: `proportional` (the report's), `log_snr` or `exact`.
-
-    Returns:
-        As `step_size`.
-
-    Raises:
-        ValueError: As `step_size`.
-    """
+    """Compares sigma^2 = beta with the posterior variance at several step sizes, as `step_size`."""
     columns = [
         _larger_steps(setup, f"s={size} {symbol}", size, matching, kind)
         for size in step_sizes
@@ -107,19 +87,7 @@ def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matc
 
 
 def samplers(setup: Setup, names: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS) -> Result:
-    """Samplers of diffusers at few steps.
-
-    Args:
-        setup: The model and the faces.
-        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
-        steps: Denoising steps.
-
-    Returns:
-        As `step_size`.
-
-    Raises:
-        ValueError: If a name is unknown or the model cannot use the sampler.
-    """
+    """Samplers of diffusers at few steps, as `step_size`; ValueError if the model cannot use one."""
     trained = setup.pipe.scheduler
     columns = [
         Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, trained), count)
@@ -144,7 +112,7 @@ def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
             with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
-            images, hidden = complete(pipe, faces, with_steps, setup.batch_size, label)
+            images, hidden = complete(pipe, faces.images, with_steps, setup.batch_size, label)
             pictures.append(images)
             row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
