@@ -66,31 +66,6 @@ class Measurements:
         return self.rows.get("exact", self.rows["truth"])
 
 
-@dataclass(frozen=True, eq=False)
-class PreparedBatch:
-    """A batch with what the metrics of all its halves share.
-
-    Args:
-        batch: n faces.
-        network: The feature network.
-        known_lab: Known halves in CIELAB, (n, 3, h, w).
-        truth_lab: Hidden halves in CIELAB, (n, 3, h, w).
-        truth_features: Of the whole faces, (n, D).
-        regions: Masks below the seam by name, (n, h, w).
-        hair_lightness: L* of the hair in the known half, (n,); NaN where none is visible.
-        probes: Probes of age and the like, or None.
-    """
-
-    batch: EvaluationBatch
-    network: FeatureNetwork
-    known_lab: torch.Tensor
-    truth_lab: torch.Tensor
-    truth_features: torch.Tensor
-    regions: dict[str, torch.Tensor]
-    hair_lightness: torch.Tensor
-    probes: Probes | None = None
-
-
 def measure_faces(
     faces: ImageSet,
     data: DataConfig,
@@ -120,7 +95,7 @@ def measure_faces(
             baselines = {"other_face": other_half(faces, hidden_half, rows, num_faces)}
             if nearest is not None:
                 baselines["nearest_training_face"] = nearest.half(batch.known)
-            parts.append(_measure(prepare(batch, network, probes), completed, baselines, start))
+            parts.append(_measure(PreparedBatch(batch, network, probes), completed, baselines, start))
             return_freed_memory()
     names = [each.name for each in fields(Measurements)]
     return Measurements(**{name: _concatenate([getattr(part, name) for part in parts]) for name in names})
@@ -133,20 +108,6 @@ def _concatenate(parts: Sequence[Any]) -> Any:
     if isinstance(parts[0], list):
         return [_concatenate(each) for each in zip(*parts, strict=True)]
     return torch.cat(list(parts))
-
-
-def prepare(batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> PreparedBatch:
-    """Colours, regions and features of the true faces of a batch."""
-    known_lab, truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
-    height, width = batch.images.shape[1:3]
-    if batch.factors is not None and batch.determined is not None:
-        regions = procedural_regions(batch.factors, batch.determined, height, width)
-        hair = lightness(batch.factors.hair)
-    else:
-        regions = seam_regions(known_lab, batch.truth.shape[-2], upright=batch.hidden_half == "bottom")
-        hair = lightness_above(known_lab, regions.get("hair_like"))
-    features = network(to_tensor(batch.images))
-    return PreparedBatch(batch, network, known_lab, truth_lab, features, regions, hair, probes)
 
 
 def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
@@ -172,41 +133,60 @@ def scores(batch: EvaluationBatch, hidden: torch.Tensor) -> dict[str, float]:
     return {name: float(value.mean()) for name, value in scores_per_face(batch, hidden).items()}
 
 
-def measure_halves(prepared: PreparedBatch, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
-    """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
+class PreparedBatch:
+    """A batch of n faces with what the metrics of all its halves share: colours, regions and features.
 
-    Also gives their distances in feature space, and the features (n, D) of the first of the K.
+    Args:
+        batch: The faces.
+        network: The feature network.
+        probes: Probes of age and the like, or None.
     """
-    batch = prepared.batch
-    values = scores_per_face(batch, hidden)
-    values["sharpness"] = pixel.sharpness(hidden / 255).mean(dim=1)
-    known = batch.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
-    whole = join(known.flatten(0, 1), hidden.flatten(0, 1), batch.hidden_half)
-    features = prepared.network(whole).unflatten(0, hidden.shape[:2])
-    apart = distances(prepared.truth_features, features)
-    values |= {
-        "energy_score": apart.energy_score,
-        "distance_to_truth": apart.to_truth.mean(dim=1),
-        "best_of_k_distance": apart.best,
-    }
-    if hidden.shape[1] > 1:
-        values["pairwise_distance"] = apart.pairwise
-    if prepared.probes is not None:
-        values |= prepared.probes.shifts(features, prepared.truth_features)
-    lab = to_lab(hidden / 255)
-    values |= colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions)
-    return values, apart, features[:, 0].clone()
 
+    def __init__(self, batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> None:
+        self.batch, self.network, self.probes = batch, network, probes
+        self.known_lab, self.truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
+        if batch.factors is not None and batch.determined is not None:
+            height, width = batch.images.shape[1:3]
+            self.regions = procedural_regions(batch.factors, batch.determined, height, width)
+            self.hair_lightness = lightness(batch.factors.hair)
+        else:
+            upright = batch.hidden_half == "bottom"
+            self.regions = seam_regions(self.known_lab, batch.truth.shape[-2], upright)
+            self.hair_lightness = lightness_above(self.known_lab, self.regions.get("hair_like"))
+        self.truth_features = network(to_tensor(batch.images))
 
-def ranked_numbers(prepared: PreparedBatch, hidden: torch.Tensor, apart: Distances) -> Values:
-    """The numbers of `RANKED`, (n, 1 + K) each: of the truths, then of their completions (n, K, 3, h, w) uint8."""
-    members = torch.cat([prepared.batch.truth[:, None], hidden], dim=1) / 255
-    return {
-        "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),
-        "seam_gradient": pixel.seam_gradient(prepared.batch.known[:, None] / 255, members),
-        "sharpness": pixel.sharpness(members),
-        "distance_to_others": apart.eccentricity,
-    }
+    def measure(self, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
+        """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
+
+        Also gives their distances in feature space, and the features (n, D) of the first of the K.
+        """
+        values = scores_per_face(self.batch, hidden)
+        values["sharpness"] = pixel.sharpness(hidden / 255).mean(dim=1)
+        known = self.batch.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
+        whole = join(known.flatten(0, 1), hidden.flatten(0, 1), self.batch.hidden_half)
+        features = self.network(whole).unflatten(0, hidden.shape[:2])
+        apart = distances(self.truth_features, features)
+        values |= {
+            "energy_score": apart.energy_score,
+            "distance_to_truth": apart.to_truth.mean(dim=1),
+            "best_of_k_distance": apart.best,
+        }
+        if hidden.shape[1] > 1:
+            values["pairwise_distance"] = apart.pairwise
+        if self.probes is not None:
+            values |= self.probes.shifts(features, self.truth_features)
+        values |= colour_scores(self.known_lab, to_lab(hidden / 255), self.truth_lab, self.regions)
+        return values, apart, features[:, 0].clone()
+
+    def ranked(self, hidden: torch.Tensor, apart: Distances) -> Values:
+        """The numbers of `RANKED`, (n, 1 + K): of the truths, then of their completions (n, K, 3, h, w) uint8."""
+        members = torch.cat([self.batch.truth[:, None], hidden], dim=1) / 255
+        return {
+            "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),
+            "seam_gradient": pixel.seam_gradient(self.batch.known[:, None] / 255, members),
+            "sharpness": pixel.sharpness(members),
+            "distance_to_others": apart.eccentricity,
+        }
 
 
 def _measure(
@@ -214,18 +194,18 @@ def _measure(
 ) -> Measurements:
     """All numbers of a batch; completions per seed, and halves of baselines that the batch does not hold."""
     batch, probes = prepared.batch, prepared.probes
-    by_seed, apart, seed_features = zip(*(measure_halves(prepared, each.hidden) for each in completed), strict=True)
+    by_seed, apart, seed_features = zip(*(prepared.measure(each.hidden) for each in completed), strict=True)
     known = {"truth": batch.truth[:, None]} | ({} if batch.exact is None else {"exact": batch.exact})
     rows, features = {"model": _mean(by_seed)}, {}
     for name, halves in (known | baselines).items():
-        rows[name], _, features[name] = measure_halves(prepared, halves)
-    means = [measure_halves(prepared, mean_completion(each.hidden)) for each in completed]
+        rows[name], _, features[name] = prepared.measure(halves)
+    means = [prepared.measure(mean_completion(each.hidden)) for each in completed]
     rows["mean_completion"], features["mean_completion"] = _mean([values for values, _, _ in means]), means[0][2]
     known_features = torch.empty(0)
     if probes is not None:
         known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
         rows["matched_truth"] = _shifts_of_matched_truth(prepared, probes, completed[0].hidden, start)
-    numbers = ranked_numbers(prepared, completed[0].hidden, apart[0])
+    numbers = prepared.ranked(completed[0].hidden, apart[0])
     return Measurements(
         rows=rows,
         by_seed=list(by_seed),

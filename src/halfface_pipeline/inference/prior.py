@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import torch
+from diffusers import SchedulerMixin, UNet2DModel
 
 from ..config.schema import SamplingConfig
 from ..remote_code.generators import Generators
@@ -42,10 +43,28 @@ def load_prior(model: str, option: str = "--model") -> FacePriorPipeline:
 
 
 class PriorOfHalf(FacePriorPipeline):
-    """A prior in the place of a `HalfFaceInpaintPipeline`: it takes and returns what that does.
+    """A prior in the place of a `HalfFaceInpaintPipeline`: it takes and returns what that does, by the default method.
 
-    `config.hidden_half` says what it generates, by the default method, which `config.known_layout` names.
+    Args:
+        unet: As in `FacePriorPipeline`.
+        scheduler: As in `FacePriorPipeline`.
+        height: Height of images in pixels.
+        width: Width of images in pixels.
+        hidden_half: The half that is generated.
+        known_layout: Names the method, where a pipeline of halves names its layout.
     """
+
+    def __init__(
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        height: int | None = None,
+        width: int | None = None,
+        hidden_half: str = "bottom",
+        known_layout: str = f"prior {DEFAULT_METHOD}",
+    ) -> None:
+        super().__init__(unet, scheduler, height, width)
+        self.register_to_config(hidden_half=hidden_half, known_layout=known_layout)
 
     def __call__(  # type: ignore[override]
         self,
@@ -68,10 +87,9 @@ class PriorOfHalf(FacePriorPipeline):
         return HalfFaceOutput(out.images, [PIL.Image.fromarray(half) for half in halves])
 
 
-def load_prior_of_half(model: str, hidden_half: str = "bottom") -> PriorOfHalf:
-    """A prior in the place of a model of one half; errors as in `load_prior`."""
+def load_prior_of_half(model: str) -> PriorOfHalf:
+    """A prior in the place of a model of the bottom half; errors as in `load_prior`."""
     pipe: PriorOfHalf = from_pretrained(PriorOfHalf, model)
-    pipe.register_to_config(hidden_half=hidden_half, known_layout=f"prior {DEFAULT_METHOD}")
     return pipe
 
 

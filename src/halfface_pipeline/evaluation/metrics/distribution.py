@@ -26,6 +26,7 @@ NEIGHBOURS_KEPT = 128
 """Nearest faces of each completion that the test for copies looks at; it rarely needs more."""
 COMPARED = ("truth", "nearest_training_face")
 """Rows that are tested for copies next to the model: real faces, and halves of training faces."""
+WITH_INTERVAL = ("truth", "exact")
 
 
 def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
@@ -161,18 +162,11 @@ def set_distances(
     rows: Mapping[str, torch.Tensor],
     by_seed: Sequence[torch.Tensor],
     training: torch.Tensor | None = None,
-    with_interval: Sequence[str] = ("truth", "exact"),
 ) -> dict[str, Any]:
-    """All metrics of sets, of the model and its baselines; only the reason below `MIN_FACES` faces.
+    """The section `real` of metrics.json: all metrics of sets, or the reason below `MIN_FACES` faces.
 
-    Args:
-        rows: Features of the N true faces (`truth`) and of the baselines, (N, D) by name.
-        by_seed: Features of the first completion of each face, (N, D) per seed.
-        training: Features of training faces, (T, D); None leaves the test for copies out.
-        with_interval: Baselines that get intervals.
-
-    Returns:
-        The section `real` of metrics.json.
+    Features are (N, D): of the true faces (`truth`) and the baselines by row, and of the first completion of each face
+    per seed. Those of training faces are (T, D); None leaves the test for copies out.
     """
     if len(rows["truth"]) < MIN_FACES:
         sizes = f"at least {MIN_FACES}, {MIN_FACES // 2} real and {MIN_FACES // 2} completed"
@@ -180,7 +174,7 @@ def set_distances(
     num = len(rows["truth"]) // 2 * 2
     rows = {name: features[:num].double() for name, features in rows.items()}
     truth, seeds = rows["truth"], [features[:num].double() for features in by_seed]
-    resampled = [name for name in rows if name in with_interval]
+    resampled = [name for name in rows if name in WITH_INTERVAL]
     sets = [*seeds, *(rows[name] for name in resampled)]
     values, without = jackknife(num, lambda some: torch.stack([across_halves(truth[some], x[some]) for x in sets]))
 
