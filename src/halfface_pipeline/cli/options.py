@@ -160,17 +160,10 @@ def written_by_us(file: Path) -> bool:
 
 
 def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
-    """Raises before files are overwritten that this package did not write.
+    """Raises before a command that writes files of these names overwrites some that this package did not write.
 
     A PNG of ours carries `Software=halfface_pipeline`. Tables have no such mark: they count as ours if one of the
     PNGs that would be written with them exists and is ours.
-
-    Args:
-        out: Folder to write to.
-        names: Names of all files that the command would write.
-
-    Raises:
-        ValueError: Names the first file that would be lost.
     """
     existing = [out / name for name in names if (out / name).exists()]
     pictures = [file for file in existing if file.suffix == ".png"]
