@@ -1,9 +1,8 @@
 """The feature network `faces`: a small network that predicts the factors of procedural faces, and its training."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -48,27 +47,21 @@ NUM_HELD_OUT = 2_000
 
 
 class FaceReader(nn.Module):
-    """A convolutional network whose features predict all factors of a procedural face by one linear layer.
+    """A convolutional network whose features predict all factors of a procedural face by one linear layer."""
 
-    Args:
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-    """
-
-    def __init__(self, height: int = HEIGHT, width: int = WIDTH) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.height, self.width = height, width
         layers: list[nn.Module] = []
         for before, after in zip((3, *CHANNELS), CHANNELS, strict=False):
             layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         shrink = 2 ** len(CHANNELS)
-        self.features = nn.Linear(CHANNELS[-1] * (height // shrink) * (width // shrink), DIM)
+        self.features = nn.Linear(CHANNELS[-1] * (HEIGHT // shrink) * (WIDTH // shrink), DIM)
         self.heads = nn.Linear(DIM, sum(map(len, READ_CLASSES.values())) + len(READ_NUMBERS))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (N, 128) of images (N, 3, height, width) in [-1, 1]."""
+        """Features (N, 128) of images (N, 3, 48, 40) in [-1, 1]."""
         found: torch.Tensor = self.features(self.layers(images))
         return found
 
@@ -79,17 +72,13 @@ class FaceReader(nn.Module):
         return dict(zip(READ_CLASSES, logits, strict=True)), numbers
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """The factors of N faces.
-
-    Args:
-        classes: (N,) integers by factor; -1 where it does not apply.
-        numbers: (N, numbers), scaled to [-1, 1]; NaN where one does not apply.
-    """
+class Labels(NamedTuple):
+    """The factors of N faces."""
 
     classes: dict[str, torch.Tensor]
+    """(N,) integers by factor; -1 where it does not apply."""
     numbers: torch.Tensor
+    """(N, numbers), scaled to [-1, 1]; NaN where one does not apply."""
 
 
 def labels(factors: Factors) -> Labels:
@@ -185,7 +174,7 @@ def load_face_reader(folder: Path) -> FaceReader:
         description = json.loads((folder / DESCRIPTION).read_text())
         if description["version"] != VERSION:
             raise ValueError(f"its version is {description['version']}, here is {VERSION}")
-        network = FaceReader(description["height"], description["width"])
+        network = FaceReader()
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..config.schema import require
 from ..inference.png_metadata import weights_sha256
-from .face_reader import load_face_reader
+from .face_reader import HEIGHT, WIDTH, load_face_reader
 
 PIXELS_SIDE = 16
 NETWORK_SIDE = 224
@@ -74,8 +74,7 @@ def load_features(name: str, path: str | None = None, device: str = "cpu") -> Fe
     if name == "faces":
         if path is None:
             raise _missing(name, "features_path is not given")
-        reader = load_face_reader(Path(path))
-        return _network(name, reader, (reader.height, reader.width), (0.5,) * 3, (0.5,) * 3, device)
+        return _network(name, load_face_reader(Path(path)), (HEIGHT, WIDTH), (0.5,) * 3, (0.5,) * 3, device)
     if name == "dinov2":
         encoder, side = _dinov2(path or DINOV2)
         return _network(name, encoder, (side, side), IMAGENET_MEAN, IMAGENET_STD, device)
