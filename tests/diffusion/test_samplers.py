@@ -27,8 +27,6 @@ FRESH_NOISE = (
     "DPMSolverSDEScheduler",
     "EulerAncestralDiscreteScheduler",
     "KDPM2AncestralDiscreteScheduler",
-    "LCMScheduler",
-    "TCDScheduler",
 )
 
 
@@ -163,6 +161,20 @@ def test_euler_ancestral_in_three_steps_of_a_cosine_schedule():
     assert "EulerAncestralDiscreteScheduler" in str(refusal(make_sampler("euler-a", trained), trained, 3))
     with pytest.raises(ValueError, match="EulerAncestralDiscreteScheduler"):
         check_sampling("euler-a", 3, trained)
+
+
+@pytest.mark.parametrize(("name", "deviation"), [("LCMScheduler", 0.67), ("TCDScheduler", 0.89)])
+def test_samplers_of_consistency_functions_need_a_distilled_model(tiny_pipeline, name, deviation):
+    pipe = tiny_pipeline()
+    pipe.scheduler = getattr(diffusers, name).from_config(pipe.scheduler.config)
+    for steps in (1, 4, 20):
+        with pytest.raises(ValueError, match=rf"{name}.*have {deviation} times the .* of DDPM 0.93"):
+            pipe(HALF, num_inference_steps=steps)
+    distilled = HalfFaceInpaintPipeline(pipe.unet, pipe.scheduler, 20, 16, distilled_steps=(1, 2, 4))
+    assert distilled.config.distilled_steps == [1, 2, 4]
+    distilled(HALF, num_inference_steps=4)
+    with pytest.raises(ValueError, match="num_inference_steps is 3; this model was distilled for 1, 2, 4 steps"):
+        distilled(HALF, num_inference_steps=3)
 
 
 SLOW_TO_SET = ("dpm-sde", "kdpm2", "kdpm2-a")  # seconds for a hundred counts

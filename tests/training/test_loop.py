@@ -142,10 +142,11 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(
     tiny_config, tmp_path, monkeypatch, family, cut_at, optimizer
 ):
-    """Flips and dropout on, checkpoints in the middle of an epoch and of a logging window."""
+    """Flips, augmentation and dropout on, checkpoints in the middle of an epoch and of a logging window."""
     tiny_config = changed(tiny_config, "optimizer", kind=optimizer)
     if family == "unet2d":
         tiny_config = changed(tiny_config, "model", dropout=0.2)
+        tiny_config = changed(tiny_config, "training", augment=1.0)
     else:
         tiny_config = dataclasses.replace(tiny_config, model=TINY_REPORT_MODEL)
     tiny_config = changed(tiny_config, "training", checkpoint_every=1, sample_every=2)

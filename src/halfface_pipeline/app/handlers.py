@@ -16,8 +16,8 @@ import gradio as gr
 import numpy as np
 import torch
 
-from ..config.samplers import SAMPLERS
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..config.samplers import DISTILLED, SAMPLERS
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, few_steps, make_sampler
 from ..inference.complete import model_metadata
 from ..inference.photos import frame_warnings
 from ..inference.png_metadata import save_png
@@ -64,13 +64,15 @@ class Handlers:
     @property
     def most_steps(self) -> int:
         """The largest number of denoising steps."""
-        return min(MOST_STEPS, int(self.pipe.scheduler.config.num_train_timesteps))
+        sampler, steps = few_steps(self.pipe.scheduler)
+        most = steps if sampler == DISTILLED else int(self.pipe.scheduler.config.num_train_timesteps)
+        return min(MOST_STEPS, most)
 
     @property
     def samplers(self) -> list[str]:
         """Samplers that the model can use."""
         usable = []
-        for name in SAMPLERS:
+        for name in (*SAMPLERS, DISTILLED):
             with contextlib.suppress(ValueError):
                 make_sampler(name, self.pipe.scheduler)
                 usable.append(name)

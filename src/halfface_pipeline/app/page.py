@@ -11,7 +11,7 @@ import PIL.Image
 
 from ..data.frames import DRAWN
 from ..data.procedural import faces
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS
+from ..diffusion.samplers import few_steps
 from ..remote_code.halves import KNOWN_HALF
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .crop import LARGEST_ZOOM
@@ -130,10 +130,12 @@ def _settings(handlers: Handlers) -> SimpleNamespace:
     """Number of completions, sampler, steps, seed, and the buttons."""
     number = gr.Slider(1, MOST_COMPLETIONS, 8, step=1, label="Completions", elem_id="number")
     with gr.Accordion("Sampler, steps and seed", open=False):
-        names, few = handlers.samplers, min(FEW_STEPS, handlers.most_steps)
-        default = FEW_STEP_SAMPLER if FEW_STEP_SAMPLER in names else names[0]
+        names, (default, few) = handlers.samplers, few_steps(handlers.pipe.scheduler)
+        default = default if default in names else names[0]
         sampler = gr.Dropdown(names, value=default, label="Sampler", elem_id="sampler")
-        steps = gr.Slider(1, handlers.most_steps, few, step=1, label="Steps", elem_id="steps")
+        steps = gr.Slider(
+            1, handlers.most_steps, min(few, handlers.most_steps), step=1, label="Steps", elem_id="steps"
+        )
         seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, elem_id="seed")
         other = gr.Button("Another seed", size="sm")
         other.click(handlers.another_seed, None, seed, api_visibility="private", show_progress="hidden")

@@ -13,7 +13,7 @@ import numpy as np
 import PIL.Image
 import torch
 
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..diffusion.samplers import few_steps, make_sampler
 from ..inference.complete import Completion, complete_halves, model_name, reproduce
 from ..inference.load import check_crop, load_pipeline, open_photo
 from ..inference.photos import Crop, FramedPhoto, frame_photo
@@ -70,8 +70,7 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("--face", default="1", metavar="N|all", help="which face, the largest is 1 (default 1)")
     parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
     add_model(parser, required=False)
-    add_sampling(parser, n=8, steps=FEW_STEPS, scheduler=FEW_STEP_SAMPLER)
-    parser.set_defaults(steps=None, scheduler=None)  # a prior has others
+    add_sampling(parser, n=8)
     text = f"with a prior ({PRIOR_STEPS} steps of ddpm by default): a picture, white where hidden, or a half"
     parser.add_argument("--mask", metavar="FILE|HALF", help=f"{text} (default bottom)")
     text = f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
@@ -107,10 +106,6 @@ def _complete(options: argparse.Namespace) -> None:
     for name in () if prior else ("mask", "method"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
-    sampler, steps = ("ddpm", PRIOR_STEPS) if prior else (FEW_STEP_SAMPLER, FEW_STEPS)
-    options.scheduler = options.scheduler or sampler
-    options.steps = steps if options.steps is None else options.steps
-    sampling = sampling_config(options)
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
@@ -122,6 +117,7 @@ def _complete(options: argparse.Namespace) -> None:
         pipe.set_progress_bar_config(disable=None, unit="evaluation")
     else:
         prepare_for_sampling(pipe, options.speed)
+    sampling = sampling_config(options, ("ddpm", PRIOR_STEPS) if prior else few_steps(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     hidden = None if prior else pipe.config.hidden_half
 

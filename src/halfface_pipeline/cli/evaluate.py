@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..diffusion.samplers import make_sampler
+from ..diffusion.samplers import make_sampler, thorough
 from ..evaluation.config import NUM_TRAINING, EvaluationConfig
 from ..evaluation.dataset import evaluation_data, training_data
 from ..evaluation.evaluate import FILES, REPORT, evaluate
@@ -66,8 +66,8 @@ def add_evaluate(commands: Any) -> None:
     )
     parser.add_argument("-n", type=int, default=4, help="completions per face (default 4)")
     add_model(parser)
-    parser.add_argument("--steps", type=int, default=50, help="denoising steps (default 50)")
-    parser.add_argument("--scheduler", default="ddpm", metavar="NAME", help=f"{SAMPLERS} (default ddpm)")
+    parser.add_argument("--steps", type=int, help="denoising steps (default 50, those of a distilled model)")
+    parser.add_argument("--scheduler", metavar="NAME", help=f"{SAMPLERS} (default ddpm, lcm for distilled models)")
     add_device(parser)
     add_batch_size(parser)
     add_seed(parser, "seed of the completions")
@@ -79,10 +79,11 @@ def _evaluate(options: argparse.Namespace) -> None:
     out = output_folder(options.out)
     refuse_overwriting(out, FILES)
     pipe = model_on_device(options, load_prior_of_half if is_prior(options.model) else load_pipeline)
+    sampling = sampling_config(options, thorough(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)
     config = EvaluationConfig(
-        replace(sampling_config(options), num_faces=options.num_faces),
+        replace(sampling, num_faces=options.num_faces),
         options.batch_size,
         options.seeds,
         options.features or ("pixels" if data.source == "procedural" else "dinov2"),

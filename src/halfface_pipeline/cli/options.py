@@ -14,6 +14,7 @@ import torch
 from ..config import samplers
 from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, THOROUGH
 from ..inference.load import PACKAGED, default_model, load_pipeline
 from ..inference.png_metadata import SOFTWARE
 
@@ -75,12 +76,13 @@ def add_seed(parser: argparse.ArgumentParser, text: str) -> None:
     parser.add_argument("--seed", type=seed, default=0, help=f"{text} (default 0)")
 
 
-def add_sampling(parser: argparse.ArgumentParser, n: int, steps: int, scheduler: str) -> None:
+def add_sampling(parser: argparse.ArgumentParser, n: int) -> None:
     """Adds -n, --steps, --scheduler, --seed, which `sampling_config` reads, and --batch-size."""
     parser.add_argument("-n", type=int, default=n, help=f"completions per half (default {n})")
-    parser.add_argument("--steps", type=int, default=steps, help=f"denoising steps (default {steps})")
-    text = f"{SAMPLERS} (default {scheduler}; ddpm needs more steps)"
-    parser.add_argument("--scheduler", default=scheduler, metavar="NAME", help=text)
+    text = f"denoising steps (default {FEW_STEPS}, or what a distilled model was trained for)"
+    parser.add_argument("--steps", type=int, help=text)
+    text = f"{SAMPLERS} (default {FEW_STEP_SAMPLER}; ddpm needs more steps); lcm for distilled models, their default"
+    parser.add_argument("--scheduler", metavar="NAME", help=text)
     add_batch_size(parser)
     add_seed(parser, "seed of the first completion; completion k has seed + k - 1")
 
@@ -90,8 +92,10 @@ def add_batch_size(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=int, default=32, help="completions computed at once (default 32)")
 
 
-def sampling_config(options: argparse.Namespace) -> SamplingConfig:
-    """The sampling settings of the options of `add_sampling`."""
+def sampling_config(options: argparse.Namespace, default: tuple[str, int] = THOROUGH) -> SamplingConfig:
+    """The sampling settings of the options, which get this sampler and number of steps where they have none."""
+    options.scheduler = options.scheduler or default[0]
+    options.steps = default[1] if options.steps is None else options.steps
     for name, value in (("-n", options.n), ("--steps", options.steps)):
         if value < 1:
             raise ValueError(f"{name} is {value}; it must be at least 1")

@@ -45,3 +45,5 @@ SAMPLERS: dict[str, SamplerSpec] = {
     "kdpm2-a": SamplerSpec("KDPM2AncestralDiscreteScheduler", second_order=True, predictions=NOISY),
     "lms": SamplerSpec("LMSDiscreteScheduler"),
 }
+DISTILLED = "lcm"
+"""The name for diffusers' `LCMScheduler`, which samples distilled models and no others."""

@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
-from .samplers import SAMPLERS, PredictionType
+from .samplers import DISTILLED, SAMPLERS, PredictionType
 
 HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
 KnownLayout = Literal["stacked", "mirrored"]
@@ -309,6 +309,8 @@ class TrainingConfig:
         mixed_precision: `bf16`, `fp16` or `no`; None for that of `accelerate launch` or `accelerate config`.
         speed: `auto` takes bf16 where it is native and `mixed_precision` is None, and on a CPU keeps the memory that
             a step frees for the next one; `safe` does neither.
+        augment: Strength of small random rotations, scalings, shifts and changes of colour, for small data sets; 0 for
+            none, 1 for 4 degrees, 5 % and 2.5 % (standard deviations).
         ema_decay: Decay of the exponential moving average (EMA) of the weights, which is sampled and saved; None for
             no EMA.
         seed: Seed of the weights, the data order, the flips, the timesteps and the noise.
@@ -328,6 +330,7 @@ class TrainingConfig:
     gradient_accumulation_steps: int = 1
     mixed_precision: Literal["no", "fp16", "bf16"] | None = None
     speed: Literal["auto", "safe"] = "safe"
+    augment: float = 0.0
     ema_decay: float | None = 0.999
     seed: int = 0
     log_every: int = 10
@@ -342,7 +345,7 @@ class TrainingConfig:
         counts = ("batch_size", "gradient_accumulation_steps", "log_every", "checkpoint_every", "keep_last")
         check_ranges("training", self, **dict.fromkeys((*counts, "steps", "sample_every", "keep_every"), "[1, inf)"))
         check_ranges("training", self, epochs="(0, inf)", ema_decay="(0, 1)", max_bad_steps="[0, inf)")
-        check_ranges("training", self, max_loss="(0, inf]")
+        check_ranges("training", self, max_loss="(0, inf]", augment="[0, 2]")
         parts = self.gradient_accumulation_steps
         require(self.batch_size % parts == 0, "training.batch_size", self.batch_size, f"a multiple of {parts} parts")
         check_seed("training.seed", self.seed)
@@ -353,7 +356,8 @@ class SamplingConfig:
     """How completions are sampled: those of a training's sample sheets, of commands and of experiments.
 
     Args:
-        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`.
+        scheduler: Name of the sampler, a key of `halfface_pipeline.config.samplers.SAMPLERS`, or `lcm`, which samples
+            distilled models alone.
         num_inference_steps: Denoising steps.
         num_faces: Held-out faces on a sheet, one per row.
         num_completions: Completions per face.
@@ -369,8 +373,26 @@ class SamplingConfig:
     def __post_init__(self) -> None:
         counts = ("num_inference_steps", "num_faces", "num_completions")
         check_ranges("sampling", self, **dict.fromkeys(counts, "[1, inf)"))
-        require(self.scheduler in SAMPLERS, "sampling.scheduler", self.scheduler, f"one of {', '.join(SAMPLERS)}")
+        names = (*SAMPLERS, DISTILLED)
+        require(self.scheduler in names, "sampling.scheduler", self.scheduler, f"one of {', '.join(names)}")
         check_seed("sampling.seed", self.seed)
+
+
+@dataclass(frozen=True)
+class DistillationConfig:
+    """Training of a model that completes in a few evaluations, from the weights of a trained one.
+
+    Args:
+        teacher: Run folder, checkpoint, Hub id, or a model of the package, with the same network and noise; None to
+            train a denoiser.
+        num_steps: Most evaluations per completion; fewer are trained as well.
+    """
+
+    teacher: str | None = None
+    num_steps: Literal[1, 2, 4] = 4
+
+    def __post_init__(self) -> None:
+        require(self.num_steps in (1, 2, 4), "distillation.num_steps", self.num_steps, "1, 2 or 4")
 
 
 @dataclass(frozen=True)
@@ -409,6 +431,7 @@ class Config:
     lr_schedule: LRScheduleConfig = field(default_factory=LRScheduleConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    distillation: DistillationConfig = field(default_factory=DistillationConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
 
     def __post_init__(self) -> None:
@@ -425,6 +448,21 @@ class Config:
         require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
         steps, most = self.sampling.num_inference_steps, self.noise.num_train_timesteps
         require(steps <= most, "sampling.num_inference_steps", steps, f"at most noise.num_train_timesteps ({most})")
+        self._check_distillation()
         kind, zero_snr = self.objective.prediction_type, self.noise.rescale_betas_zero_snr
         allowed = "v_prediction or sample with noise.rescale_betas_zero_snr: pure noise says nothing about the image"
         require(not zero_snr or kind != "epsilon", "objective.prediction_type", kind, allowed)
+
+    def _check_distillation(self) -> None:
+        name, few = self.sampling.scheduler, self.distillation.num_steps
+        if self.distillation.teacher is None:
+            require(name != DISTILLED, "distillation.teacher", None, f"a model, for sampling.scheduler {DISTILLED}")
+            return
+        require(name == DISTILLED, "sampling.scheduler", name, f"{DISTILLED} with distillation.teacher")
+        steps, hidden, source = self.sampling.num_inference_steps, self.model.hidden_half, self.model.init_from
+        allowed = f"at most distillation.num_steps ({few})"
+        require(steps <= few, "sampling.num_inference_steps", steps, allowed)
+        require(hidden != "all", "model.hidden_half", hidden, "a half with distillation.teacher")
+        require(source is None, "model.init_from", source, "null with distillation.teacher, which is started from")
+        gamma = self.objective.min_snr_gamma
+        require(gamma is None, "objective.min_snr_gamma", gamma, "null with distillation.teacher")

@@ -4,14 +4,16 @@ import inspect
 
 import diffusers
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin
+from diffusers import DDPMScheduler, LCMScheduler, SchedulerMixin
 
-from ..config.samplers import SAMPLERS, PredictionType
+from ..config.samplers import DISTILLED, SAMPLERS, PredictionType
 from ..config.schema import NoiseConfig
 from ..remote_code.noise_levels import check_scheduler
 
 FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
 """What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
+THOROUGH = ("ddpm", 50)
+"""What models are evaluated with."""
 
 
 def training_scheduler(noise: NoiseConfig, prediction_type: PredictionType) -> DDPMScheduler:
@@ -38,20 +40,46 @@ def training_scheduler(noise: NoiseConfig, prediction_type: PredictionType) -> D
     )
 
 
+def few_steps(saved: SchedulerMixin) -> tuple[str, int]:
+    """Sampler and number of steps to complete with where none is given, by the scheduler saved with the model."""
+    return _distilled(saved) or (FEW_STEP_SAMPLER, FEW_STEPS)
+
+
+def thorough(saved: SchedulerMixin) -> tuple[str, int]:
+    """As `few_steps`, to evaluate with."""
+    return _distilled(saved) or THOROUGH
+
+
+def _distilled(saved: SchedulerMixin) -> tuple[str, int] | None:
+    steps = distilled_steps(saved)
+    return (DISTILLED, steps[-1]) if steps else None
+
+
+def distilled_steps(saved: SchedulerMixin) -> list[int] | None:
+    """Numbers of steps that a model was distilled for, by the scheduler saved with it; None if it was not."""
+    return list(range(1, saved.config.original_inference_steps + 1)) if isinstance(saved, LCMScheduler) else None
+
+
 def make_sampler(name: str, trained: SchedulerMixin) -> SchedulerMixin:
     """A sampler by its short name, with the trained scheduler's noise levels.
 
     Args:
-        name: A key of `SAMPLERS`.
+        name: A key of `SAMPLERS`, or `lcm` for a distilled model.
         trained: The scheduler saved with the model.
 
     Returns:
         A scheduler to put in the pipeline's place of the trained one.
 
     Raises:
-        ValueError: If the name is unknown, the sampler cannot use the model's kind of prediction, or what it needs is
-            not installed.
+        ValueError: If the name is unknown, the sampler does not sample this kind of model, or what it needs is not
+            installed.
     """
+    if isinstance(trained, LCMScheduler):
+        if name != DISTILLED:
+            raise ValueError(f"scheduler is {name!r}; a distilled model is sampled by {DISTILLED} alone")
+        return LCMScheduler.from_config(trained.config)
+    if name == DISTILLED:
+        raise ValueError(f"scheduler is {name!r}; it samples distilled models alone, and this model is not")
     if name not in SAMPLERS:
         raise ValueError(f"scheduler is {name!r}; it must be one of {', '.join(SAMPLERS)}")
     spec = SAMPLERS[name]
@@ -80,7 +108,7 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config)
+    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config, distilled_steps(trained))
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

@@ -60,7 +60,8 @@ def render_card(run: Path, samples: str, model_id: str, model_license: str | Non
     results = eval_results(evaluation, dataset or data.source)
     parameters, operations, _ = training_cost(model, data.height, data.width, data.channels)
     trained = 3 * operations * step * config.training.batch_size
-    sampler = SAMPLERS[sampling.scheduler]
+    distilled = config.distillation.teacher is not None
+    swap = None if distilled or sampling.scheduler == "ddpm" else SAMPLERS[sampling.scheduler]
     halves: dict[str, Any] = {}
     if not whole:
         halves["known"] = KNOWN_HALF[model.hidden_half]
@@ -84,8 +85,9 @@ def render_card(run: Path, samples: str, model_id: str, model_license: str | Non
         model_id=model_id,
         model_shell=shlex.quote(model_id),
         model_code=json.dumps(model_id, ensure_ascii=False),
-        swap=sampler.class_name if sampling.scheduler != "ddpm" else None,
-        swap_settings="".join(f", {key}={value!r}" for key, value in sampler.kwargs.items()),
+        distilled=distilled,
+        swap=swap and swap.class_name,
+        swap_settings="".join(f", {key}={value!r}" for key, value in swap.kwargs.items()) if swap else "",
         samplers=markdown_table(
             [
                 {"name": name, "class in diffusers": spec.class_name, "network evaluations in N steps": spec.nfe}

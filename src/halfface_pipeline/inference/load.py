@@ -6,13 +6,15 @@ from typing import Any, BinaryIO
 import PIL.Image
 import PIL.ImageOps
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import DiffusionPipeline, SchedulerMixin
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..config.files import from_yaml
+from ..config.schema import DataConfig, ModelConfig
 from ..data.frames import training_frame
+from ..diffusion.distillation import saved_scheduler
 from ..diffusion.networks import build_network
-from ..diffusion.samplers import training_scheduler
+from ..diffusion.samplers import distilled_steps, training_scheduler
 from ..remote_code.image_io import to_rgb, upright
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.checkpoints import load_checkpoint
@@ -141,9 +143,21 @@ def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
     steps = config.noise.num_train_timesteps
     network = build_network(config.model, config.data.height, config.data.width, num_train_timesteps=steps)
     network.load_state_dict({**loaded.network, **loaded.average})
-    scheduler = training_scheduler(config.noise, config.objective.prediction_type)
-    height, width, model = config.data.height, config.data.width, config.model
-    frame = training_frame(config.data)
+    trained = training_scheduler(config.noise, config.objective.prediction_type)
+    return trained_pipeline(network, saved_scheduler(trained, config.distillation), config.data, config.model)
+
+
+def trained_pipeline(
+    network: torch.nn.Module, scheduler: SchedulerMixin, data: DataConfig, model: ModelConfig
+) -> HalfFaceInpaintPipeline:
+    """The pipeline of a trained network, with the scheduler to save it with."""
     return HalfFaceInpaintPipeline(
-        network.eval(), scheduler, height, width, model.hidden_half, model.known_layout, **frame
+        network.eval(),
+        scheduler,
+        data.height,
+        data.width,
+        model.hidden_half,
+        model.known_layout,
+        **training_frame(data),
+        distilled_steps=distilled_steps(scheduler),
     )

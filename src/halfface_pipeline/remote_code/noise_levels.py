@@ -1,7 +1,9 @@
 """A call checked before sampling: its arguments, and whether its scheduler works on the trained noise levels."""
 
 import copy
+import functools
 import inspect
+import json
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
@@ -16,6 +18,8 @@ VISIBLE_NOISE = 0.02
 """Standard deviation, on the scale of [-1, 1], from which noise left in a sample can be seen."""
 LARGEST_MISMATCH = 0.1
 """Relative difference between the noise that a scheduler gives the network and the trained one."""
+LARGEST_LOSS = 0.03
+"""Standard deviation that samples of data with 1 may lack, beside those of DDPM in as many steps."""
 PROCESS = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr")
 
 
@@ -32,14 +36,17 @@ def prepare_scheduler(
     device: torch.device | str,
     checked: bool = False,
     trained: Mapping[str, Any] | None = None,
+    distilled_steps: Sequence[int] | None = None,
 ) -> SchedulerMixin:
     """A copy of a scheduler with its timesteps set; schedulers hold state, and threads may share the original.
 
     Unless `checked`, a scheduler that does not fit the one the network was trained with (its configuration `trained`,
-    or the scheduler's own) is refused by a ValueError; so is a number of steps that it cannot take.
+    or the scheduler's own) is refused by a ValueError; so is a number of steps that it cannot take, or that is not
+    among those that the network was distilled for.
     """
     if not checked:
-        check_scheduler(scheduler, num_inference_steps, scheduler.config if trained is None else trained)
+        trained = scheduler.config if trained is None else trained
+        check_scheduler(scheduler, num_inference_steps, trained, distilled_steps)
     try:
         own = copy.deepcopy(scheduler)
         own.set_timesteps(num_inference_steps, device=device)
@@ -52,11 +59,20 @@ def prepare_scheduler(
     return own
 
 
-def check_scheduler(scheduler: SchedulerMixin, num_inference_steps: int, trained: Mapping[str, Any]) -> None:
+def check_scheduler(
+    scheduler: SchedulerMixin,
+    num_inference_steps: int,
+    trained: Mapping[str, Any],
+    distilled_steps: Sequence[int] | None = None,
+) -> None:
     """Raises ValueError, with the figures, for a scheduler that does not sample exactly with an exact denoiser.
 
-    The denoiser knows that every pixel is 0.3, so that the noise in each of its inputs can be measured.
+    The denoiser knows that every pixel is 0.3, so that the noise in each of its inputs can be measured; or, unless the
+    network was distilled, that pixels have variance 1, which the samples must have too.
     """
+    if distilled_steps is not None and num_inference_steps not in distilled_steps:
+        allowed = ", ".join(map(str, distilled_steps))
+        raise ValueError(f"num_inference_steps is {num_inference_steps}; this model was distilled for {allowed} steps")
     name, own = type(scheduler).__name__, prepare_scheduler(scheduler, num_inference_steps, "cpu", checked=True)
     # RespacedDDPMScheduler places its levels off the trained ones on purpose, to reproduce what that does.
     if getattr(own, "off_trained_levels", False):
@@ -86,6 +102,36 @@ def check_scheduler(scheduler: SchedulerMixin, num_inference_steps: int, trained
             f"scheduler is {name}; with {num_inference_steps} steps it leaves an error of {left:.3g} in the samples "
             "of an exact denoiser"
         )
+    if distilled_steps is None and "generator" in inspect.signature(scheduler.step).parameters:
+        _check_deviation(scheduler, trained)
+
+
+def _check_deviation(scheduler: SchedulerMixin, trained: Mapping[str, Any]) -> None:
+    """Raises ValueError if the noise added in each step loses variance in the limit of many, as with LCM and TCD.
+
+    They sample from consistency functions; ancestral sampling keeps the variance in the limit.
+    """
+    process = DDPMScheduler(
+        **{name: trained[name] for name in PROCESS if name in trained}, timestep_spacing="trailing"
+    )
+    settings = json.dumps({name: trained[name] for name in (*PROCESS, "prediction_type") if name in trained})
+    found, expected = (_deviation(type(each), each.to_json_string(), settings) for each in (scheduler, process))
+    if not found >= expected - LARGEST_LOSS:
+        raise ValueError(
+            f"scheduler is {type(scheduler).__name__}; its samples of an exact denoiser have {found:.2f} times the "
+            f"standard deviation of the data, those of DDPM {expected:.2f}: it needs a model distilled for it"
+        )
+
+
+@functools.lru_cache
+def _deviation(scheduler_class: type[SchedulerMixin], config: str, trained: str) -> float:
+    """Standard deviation of samples of data that have 1, in 50 steps and not clipped."""
+    settings, process = json.loads(config), json.loads(trained)
+    settings |= {name: False for name in ("clip_sample", "thresholding") if name in settings}
+    settings["prediction_type"] = process.get("prediction_type", "epsilon")
+    steps = min(50, max(1, settings["num_train_timesteps"] // 2))
+    own = prepare_scheduler(scheduler_class.from_config(settings), steps, "cpu", checked=True)
+    return _sample_exact_denoiser(own, process, 0.0, 1.0)[2]
 
 
 def _check_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, num_train_timesteps: int) -> None:
@@ -101,9 +147,9 @@ def _check_timesteps(scheduler: SchedulerMixin, num_inference_steps: int, num_tr
 
 
 def _sample_exact_denoiser(
-    scheduler: SchedulerMixin, trained: Mapping[str, Any], value: float = 0.3
+    scheduler: SchedulerMixin, trained: Mapping[str, Any], mean: float = 0.3, variance: float = 0.0
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """Standard deviation of the noise in each input of the network, the trained one there, and the final error."""
+    """Deviation of each input of the network from the mean, that of the noise in it, and that of the samples."""
     process = DDPMScheduler(**{name: trained[name] for name in PROCESS if name in trained})
     abar = process.alphas_cumprod.double().numpy().clip(2**-24 if trained.get("rescale_betas_zero_snr") else 0)
     log_ratio = np.log((1 - abar) / abar) / 2
@@ -116,17 +162,15 @@ def _sample_exact_denoiser(
     sample, found = noise * scheduler.init_noise_sigma, []
     for i, (t, signal, ratio) in enumerate(zip(scheduler.timesteps, signals.tolist(), ratios.tolist(), strict=True)):
         sigma = signal * ratio
-        remaining = scheduler.scale_model_input(sample, t) - signal * value
+        remaining = scheduler.scale_model_input(sample, t) - signal * mean
         found.append(float(remaining.square().mean().sqrt()))
-        predictions = {
-            "epsilon": remaining / sigma,
-            "v_prediction": signal * remaining / sigma - sigma * value,
-            "sample": torch.full_like(sample, value),
-        }
+        gain = remaining / (signal**2 * variance + sigma**2)
+        noise, clean = sigma * gain, mean + signal * variance * gain
+        predictions = {"epsilon": noise, "v_prediction": signal * noise - sigma * clean, "sample": clean}
         use_next_timestep(scheduler, i)
         prediction = predictions[trained.get("prediction_type", "epsilon")]
         sample = scheduler.step(prediction, t, sample, **arguments, return_dict=False)[0]
-    return np.array(found), signals * ratios, float((sample - value).square().mean().sqrt())
+    return np.array(found), signals * ratios, float((sample - mean).square().mean().sqrt())
 
 
 def step_arguments(

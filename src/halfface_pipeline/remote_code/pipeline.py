@@ -65,6 +65,8 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         eyes: Where the eyes lie in the training images, as fractions of width and height: x, y of the left and of the
             right one as they stand in the image. None for CelebA's aligned images, cut to this aspect.
         trained_on: Name of the training data.
+        distilled_steps: Numbers of steps that the network was distilled for; None if it was not. Schedulers that only
+            suit a distilled network, such as `LCMScheduler`, are refused for another.
 
     Raises:
         ValueError: If the network does not map 2C channels to C, or the size is missing or cannot be cut.
@@ -84,6 +86,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         known_layout: str = "mirrored",
         eyes: Sequence[float] | None = None,
         trained_on: str | None = None,
+        distilled_steps: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
@@ -107,6 +110,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         self._trained = dict(scheduler.config)  # a scheduler put in its place later must work on the same noise levels
         self.register_to_config(height=height, width=width, hidden_half=hidden_half, known_layout=known_layout)
         self.register_to_config(eyes=None if eyes is None else list(eyes), trained_on=trained_on)
+        self.register_to_config(distilled_steps=None if distilled_steps is None else list(distilled_steps))
 
     @property
     def half_size(self) -> tuple[int, int]:
@@ -173,7 +177,9 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
         device = self._execution_device
-        scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device, trained=self._trained)
+        scheduler = prepare_scheduler(
+            self.scheduler, num_inference_steps, device, False, self._trained, self.config.distilled_steps
+        )
         groups = generator_groups(generator, len(given), num_completions)
         latents = self.prepare_latents(total, groups, latents)
         generators = step_generators(groups, total)

@@ -15,8 +15,9 @@ import torch
 
 from ..config.schema import TrainingConfig
 from ..remote_code.image_io import to_signed
+from .augment import NUM_PARAMETERS, augment
 
-ORDER, FLIPS, NOISE, DROPOUT = range(4)
+ORDER, FLIPS, NOISE, DROPOUT, AUGMENT = range(5)
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,13 @@ class Batches:
     """The batches of a training, as one process sees them.
 
     Args:
-        images: All training images, uint8 (N, H, W, C).
+        images: All training images, uint8 (N, H, W, C), or (N, 2H, 2W, C) to augment.
         seed: Seed of the training.
         batch_size: Images of one step over all processes.
         num_timesteps: T.
         shape: (C, h, w) of what is drawn.
         flip: Mirror half of the images.
+        augment: Strength of the augmentation, 0 for none.
         device: Device of the process.
         rows: Which places of the global batch this process takes.
         num_parts: Parts that it cuts them into, to accumulate gradients.
@@ -153,6 +155,7 @@ class Batches:
     num_timesteps: int
     shape: tuple[int, ...]
     flip: bool
+    augment: float
     device: torch.device
     rows: range
     num_parts: int
@@ -173,6 +176,13 @@ class Batches:
         for start in self.rows[::size]:
             rows = slice(start, start + size)
             pixels = torch.from_numpy(self.images[batch.indices[rows]]).to(self.device, non_blocking=True)
-            clean = to_signed(pixels.permute(0, 3, 1, 2))
+            pixels = pixels.permute(0, 3, 1, 2)
+            if self.augment:
+                pixels = augment(pixels, self._augmentations(step)[rows].to(self.device))
+            clean = to_signed(pixels)
             clean = torch.where(batch.flips[rows, None, None, None], clean.flip(-1), clean)
             yield MicroBatch(clean, batch.timesteps[rows], batch.noise[rows])
+
+    def _augmentations(self, step: int) -> torch.Tensor:
+        generator = seeded_generator(self.seed, AUGMENT, step)
+        return self.augment * torch.randn(self.batch_size, NUM_PARAMETERS, generator=generator)

@@ -8,15 +8,16 @@ from diffusers import DDPMPipeline
 from ..inference.load import load_pipeline
 
 
-def init_weights(network: torch.nn.Module, source: str, prediction_type: str) -> str:
+def init_weights(network: torch.nn.Module, source: str, prediction_type: str, setting: str = "model.init_from") -> str:
     """Copies the weights of a model into a new network of the same widths and blocks.
 
     The first convolution may have other input channels; those that both have are copied.
 
     Args:
         network: A new network.
-        source: `model.init_from`: run folder, checkpoint, Hub id, or a model of the package.
+        source: Run folder, checkpoint, Hub id, or a model of the package.
         prediction_type: `objective.prediction_type` of the new training.
+        setting: Which setting names `source`.
 
     Returns:
         One line on what was copied.
@@ -24,7 +25,7 @@ def init_weights(network: torch.nn.Module, source: str, prediction_type: str) ->
     Raises:
         ValueError: If `source` is not a model, or its weights do not fit.
     """
-    theirs, trained_type = _load(source)
+    theirs, trained_type = _load(source, setting)
     own = network.state_dict()
     first = next(iter(own))
     name = next((name for name in own if name != first and not _fits(own[name], theirs.get(name))), None)
@@ -33,7 +34,7 @@ def init_weights(network: torch.nn.Module, source: str, prediction_type: str) ->
         name = name or extra or first
         shapes = [str(tuple(each[name].shape)) if name in each else "absent" for each in (theirs, own)]
         raise ValueError(
-            f"model.init_from is {source!r}; its {name} is {shapes[0]}, that of this configuration {shapes[1]}: "
+            f"{setting} is {source!r}; its {name} is {shapes[0]}, that of this configuration {shapes[1]}: "
             "model.family, block_out_channels and the other settings of the network must be those it was trained with"
         )
     shared = min(own[first].shape[1], theirs[first].shape[1])
@@ -55,7 +56,7 @@ def _fits(own: torch.Tensor, theirs: torch.Tensor | None, channels: int | None =
     return theirs is not None and own.shape == (theirs if channels is None else theirs[:, :channels]).shape
 
 
-def _load(source: str) -> tuple[dict[str, torch.Tensor], str]:
+def _load(source: str, setting: str) -> tuple[dict[str, torch.Tensor], str]:
     """Weights of a model, whole images or halves, and what it predicts."""
     index = Path(source, "model_index.json")
     pipe = None
@@ -64,5 +65,5 @@ def _load(source: str) -> tuple[dict[str, torch.Tensor], str]:
     try:
         pipe = pipe or load_pipeline(source)
     except ValueError as error:
-        raise ValueError(str(error).replace("--model is", "model.init_from is", 1)) from error
+        raise ValueError(str(error).replace("--model is", f"{setting} is", 1)) from error
     return pipe.unet.state_dict(), pipe.scheduler.config.prediction_type

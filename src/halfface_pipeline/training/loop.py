@@ -3,18 +3,19 @@
 import contextlib
 import warnings
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
-from diffusers import DDPMScheduler
+from diffusers import SchedulerMixin
 
 from ..config.schema import Config
 from ..data.images import ImageSet, load_images
-from ..diffusion.loss import denoising_loss
 from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.samplers import check_sampling, training_scheduler
-from .batches import Batches, MicroBatch, num_steps, seed_dropout
+from .batches import Batches, num_steps, seed_dropout
 from .distributed import (
     TrainingStopped,
     any_rank,
@@ -26,6 +27,7 @@ from .distributed import (
 )
 from .init_weights import init_weights
 from .lr_schedule import learning_rate
+from .objective import build_objective
 from .optimizer import build_optimizer
 from .progress import Progress
 from .run_lock import check_run_folder, lock_run
@@ -65,12 +67,15 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     training, data, device = config.training, config.data, accelerator.device
     rows = local_rows(training, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
-    check_sampling(config.sampling.scheduler, config.sampling.num_inference_steps, scheduler)
+    objective = build_objective(scheduler, config.model, config.objective, config.distillation)
+    check_sampling(config.sampling.scheduler, config.sampling.num_inference_steps, objective.sampler)
     torch.manual_seed(training.seed)
     network = build_network(config.model, data.height, data.width, data.channels, config.noise.num_train_timesteps)
     has_begun = any((run / "checkpoints").glob("step-*")) and not config.output.overwrite
-    if config.model.init_from is not None and not has_begun:
-        copied = init_weights(network, config.model.init_from, config.objective.prediction_type)
+    teacher, init_from = config.distillation.teacher, config.model.init_from
+    source, setting = (teacher, "distillation.teacher") if teacher else (init_from, "model.init_from")
+    if source is not None and not has_begun:
+        copied = init_weights(network, source, config.objective.prediction_type, setting)
         accelerator.print(f"starting from {copied}")
     train_set, eval_set = _load_data(config, run, accelerator, lock)
     total_steps, steps_per_epoch = num_steps(config.training, len(train_set)), len(train_set) / training.batch_size
@@ -81,26 +86,25 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     state.resume(run / "checkpoints")
     _check_resumed(run, state, total_steps)
 
-    shape = sample_shape(config.model, data.height, data.width, data.channels)
+    channels, *size = sample_shape(config.model, data.height, data.width, data.channels)
     batches = Batches(
-        images=train_set.images,
+        images=_training_pixels(config, train_set, accelerator),
         seed=training.seed,
         batch_size=training.batch_size,
         num_timesteps=config.noise.num_train_timesteps,
-        shape=shape,
+        shape=(channels * objective.num_noises, *size),
         flip=data.horizontal_flip,
+        augment=training.augment,
         device=device,
         rows=rows,
         num_parts=training.gradient_accumulation_steps,
     )
 
-    def loss_of(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-        return denoising_loss(network, scheduler, config.model, *batch, config.objective.min_snr_gamma)
-
+    loss_of, sampler = objective.loss_of, objective.sampler
     sample_every = training.sample_every or total_steps
     sampled_step = state.step
     if state.step and state.step % sample_every == 0 and not has_model(run, state.step):
-        _save_model(config, run, state, scheduler, eval_set)  # stopped between the checkpoint and its sheet
+        _save_model(config, run, state, sampler, eval_set)  # stopped between the checkpoint and its sheet
     accelerator.print(
         f"{num_parameters(network) / 1e6:.1f}M parameters, {len(train_set)} images, steps {state.step} to "
         f"{total_steps} of {training.batch_size} images on {accelerator.num_processes} x {device.type}, "
@@ -125,7 +129,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
                     progress.flush()
                     state.save(run / "checkpoints", training.keep_last, training.keep_every)
                 if sample:
-                    _save_model(config, run, state, scheduler, eval_set)
+                    _save_model(config, run, state, sampler, eval_set)
                     sampled_step = state.step
             elif ended:
                 raise FloatingPointError(_advice(config, state))
@@ -135,7 +139,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
                     f"{state.saved_step or 0}, the last one saved"
                 )
     if not has_model(run, state.step):
-        _save_model(config, run, state, scheduler, eval_set)
+        _save_model(config, run, state, sampler, eval_set)
 
 
 def _load_data(
@@ -164,6 +168,15 @@ def _load_data(
     return train_set, eval_set
 
 
+def _training_pixels(config: Config, train_set: ImageSet, accelerator: Accelerator) -> np.ndarray:
+    """The training images, at twice their size where they are augmented, so that no change blurs them."""
+    if not config.training.augment:
+        return train_set.images
+    data = replace(config.data, height=2 * config.data.height, width=2 * config.data.width)
+    with accelerator.local_main_process_first():
+        return load_images(data, "train", progress=accelerator.is_main_process).images
+
+
 def _check_resumed(run: Path, state: TrainingState, total_steps: int) -> None:
     """Refuses processes that resume from different steps, and a run that is longer already."""
     assert_equal_across_ranks(
@@ -173,11 +186,11 @@ def _check_resumed(run: Path, state: TrainingState, total_steps: int) -> None:
         raise ValueError(f"training.steps is {total_steps}; the run in {run} has already taken {state.step}")
 
 
-def _save_model(config: Config, run: Path, state: TrainingState, scheduler: DDPMScheduler, eval_set: ImageSet) -> None:
+def _save_model(config: Config, run: Path, state: TrainingState, sampler: SchedulerMixin, eval_set: ImageSet) -> None:
     """Saves the averaged weights as the model of the run folder, from the main process."""
     if state.accelerator.is_main_process:
         with state.averaged_weights() as network:
-            save_model(config, run, network, scheduler, eval_set, state.step)
+            save_model(config, run, network, sampler, eval_set, state.step)
 
 
 def _due(step: int, every: int, last: int) -> bool:

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import PIL.Image
 import torch
-from diffusers import DDPMScheduler
+from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 
 from ..config.schema import Config
-from ..data.frames import training_frame
 from ..data.images import ImageSet
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
+from ..inference.load import trained_pipeline
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
 from ..remote_code.image_io import known_halves
@@ -41,7 +41,7 @@ def _sheet_of(step: int) -> str:
 
 
 def save_model(
-    config: Config, run: Path, network: torch.nn.Module, scheduler: DDPMScheduler, eval_set: ImageSet, step: int
+    config: Config, run: Path, network: torch.nn.Module, scheduler: SchedulerMixin, eval_set: ImageSet, step: int
 ) -> None:
     """Saves the model into the run folder, with a sample sheet, the loss plot and the card.
 
@@ -49,20 +49,17 @@ def save_model(
         config: The run's configuration.
         run: The run folder.
         network: Holding the weights to sample with.
-        scheduler: The training scheduler, saved with the model.
+        scheduler: Saved with the model.
         eval_set: Held-out faces for the sheet; one of whole images needs none.
         step: Optimizer steps done.
     """
-    height, width, hidden = config.data.height, config.data.width, config.model.hidden_half
-    saved = DDPMScheduler.from_config(scheduler.config)
-    network.eval()
+    hidden = config.model.hidden_half
+    saved = type(scheduler).from_config(scheduler.config)
     pipe: FacePriorPipeline | HalfFaceInpaintPipeline
     if hidden == "all":
-        pipe = FacePriorPipeline(network, saved, height, width)
+        pipe = FacePriorPipeline(network.eval(), saved, config.data.height, config.data.width)
     else:
-        pipe = HalfFaceInpaintPipeline(
-            network, saved, height, width, hidden, config.model.known_layout, **training_frame(config.data)
-        )
+        pipe = trained_pipeline(network, saved, config.data, config.model)
     _replace_model(pipe, run)
 
     sampling = config.sampling

@@ -1,0 +1,47 @@
+"""What a training minimizes: the loss of a denoiser, or that of a distilled model."""
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDPMScheduler, SchedulerMixin
+
+from ..config.schema import DistillationConfig, ModelConfig, ObjectiveConfig
+from ..diffusion.distillation import MEMBERS, distillation_loss, saved_scheduler, timesteps_of
+from ..diffusion.loss import denoising_loss
+from .batches import MicroBatch
+from .step import Loss
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a training minimizes.
+
+    Args:
+        loss_of: The loss of a network for one micro-batch.
+        num_noises: Noises that it takes per image.
+        sampler: The scheduler saved with the model.
+    """
+
+    loss_of: Loss
+    num_noises: int
+    sampler: SchedulerMixin
+
+
+def build_objective(
+    scheduler: DDPMScheduler, model: ModelConfig, objective: ObjectiveConfig, distillation: DistillationConfig
+) -> Objective:
+    """The objective of the configuration, under a noise schedule."""
+    if distillation.teacher is None:
+
+        def denoising(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+            return denoising_loss(network, scheduler, model, *batch, objective.min_snr_gamma)
+
+        return Objective(denoising, 1, scheduler)
+
+    sampler = saved_scheduler(scheduler, distillation)
+    timesteps = timesteps_of(sampler, distillation.num_steps)
+
+    def distilling(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
+        return distillation_loss(network, scheduler, model, timesteps, *batch)
+
+    return Objective(distilling, MEMBERS * len(timesteps), sampler)
