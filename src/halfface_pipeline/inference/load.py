@@ -98,18 +98,10 @@ def from_pretrained(kind: type[DiffusionPipeline], model: str, option: str = "--
 def open_photo(
     file: str | BinaryIO, crop: tuple[int, int, int, int] | None, formats: tuple[str, ...] | None = None
 ) -> PIL.Image.Image:
-    """Opens a photo as upright RGB.
+    """Opens a photo as upright RGB, cropped to (left, top, right, bottom) in pixels of the upright photo.
 
-    Args:
-        file: Its path, or the file opened in binary mode.
-        crop: Left, top, right and bottom in pixels of the upright photo; None keeps all of it.
-        formats: Names of the formats that may be decoded; None allows all that Pillow knows.
-
-    Returns:
-        A new RGB picture.
-
-    Raises:
-        ValueError: If it is not a picture that can be read, or the crop reaches outside.
+    Only `formats` are decoded; None allows all that Pillow knows. ValueError if it is not a picture that can be read,
+    or the crop reaches outside.
     """
     try:
         with PIL.Image.open(file, formats=formats) as photo:

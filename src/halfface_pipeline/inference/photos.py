@@ -68,19 +68,10 @@ class FramedPhoto:
 
 
 def frame_photo(photo: PIL.Image.Image, config: Any, crop: Crop = None, face: int | None = 1) -> FramedPhoto:
-    """Cuts a model's frames out of a photo.
+    """Cuts a model's frames, at least one, out of an upright RGB photo; one of the model's own size is taken as it is.
 
-    Args:
-        photo: Upright RGB. One of the model's own size is taken as it is, unless `crop` is given.
-        config: Of a `HalfFaceInpaintPipeline`.
-        crop: The box of the photo to cut to the model's aspect; `centre` for all of it; None to find the face.
-        face: Which face, counted from the largest, 1; None for all.
-
-    Returns:
-        The frames, at least one.
-
-    Raises:
-        ValueError: If there is no such face, or faces cannot be found without the extra `photo`.
+    A crop is the box to cut to the model's aspect, `centre` for all of the photo, or None to find the face: the n-th
+    largest, or all for None. ValueError if there is no such face, or none can be found without the extra `photo`.
     """
     height, width = config.height, config.width
     if crop is not None:

@@ -102,23 +102,9 @@ def complete_masked(
     batch_size: int,
     model: str,
 ) -> list[Completion]:
-    """Completes each photo where the mask hides it; completion k of every photo is sampled from seed + k.
+    """Completes each upright RGB photo where the mask hides it; completion k of every photo is sampled from seed + k.
 
-    Args:
-        pipe: The prior with the sampler to use.
-        photos: Upright RGB images.
-        mask: As `FacePriorPipeline` takes it.
-        method: Name of the method, or None.
-        sampling: Steps, completions of each photo, and the seed of the first; its scheduler is the name that the
-            pictures state.
-        batch_size: Completions computed at once.
-        model: Name of the model that the pictures state.
-
-    Returns:
-        The completions of one photo together, in the order of the photos.
-
-    Raises:
-        ValueError: If an argument does not fit.
+    Otherwise as `complete_halves`; the mask and the method are those of `FacePriorPipeline.__call__`.
     """
     seeds = [sampling.seed + k for _ in photos for k in range(sampling.num_completions)]
     generators = [torch.Generator().manual_seed(each) for each in seeds]

@@ -13,16 +13,7 @@ SMALLEST_FACE = 96
 def sheet(
     originals: Sequence[PIL.Image.Image], completions: Sequence[PIL.Image.Image], titles: Sequence[str] = ()
 ) -> PIL.Image.Image:
-    """A grid: each row an original, then its completions.
-
-    Args:
-        originals: Whole faces of one size.
-        completions: Completed faces of the same size, those of one original consecutive.
-        titles: Titles of the columns; empty for `original`, `completions`.
-
-    Returns:
-        The sheet.
-    """
+    """A grid: each row an original, then its completions, which are consecutive; titles stand over the columns."""
     columns = len(completions) // len(originals)
     rows = [[original, *completions[row * columns : (row + 1) * columns]] for row, original in enumerate(originals)]
     return _table(rows, titles or ("original", "completions"))
