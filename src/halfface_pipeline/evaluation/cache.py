@@ -34,21 +34,12 @@ def complete(
     label: str | None = "completing",
     first: int = 0,
 ) -> tuple[list[PIL.Image.Image], torch.Tensor]:
-    """Completes every face; a completion depends on its seed and face alone, not on the batch.
+    """Completes every face of (N, H, W, 3) uint8 from its known half.
 
-    Args:
-        pipe: The model, with the sampler to use.
-        images: Whole faces, (N, H, W, 3) uint8, of which the known half is used.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
-        label: Of the progress bar; None shows none.
-        first: Index of the first face in the whole evaluation set.
-
-    Returns:
-        Whole faces, those of one half together, and the hidden halves (N, K, 3, h, w) uint8 in canonical orientation.
-
-    Raises:
-        ValueError: If the pipeline refuses the arguments, or its result is not finite.
+    A completion depends on its seed and face alone, not on the batch; `first` is the index of the first face in the
+    whole evaluation set. The result is whole faces, those of one half together, and the hidden halves
+    (N, K, 3, h, w) uint8 in canonical orientation. ValueError if the pipeline refuses the arguments, or its result is
+    not finite.
     """
     halves, num_completions = known_halves(images, pipe.config.hidden_half), sampling.num_completions
     seeds = np.random.default_rng(sampling.seed).integers(2**63 - 1, size=first + len(halves))[first:].tolist()

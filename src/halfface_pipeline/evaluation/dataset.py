@@ -25,18 +25,10 @@ NAMES_SHOWN = 3
 
 
 def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline) -> DataConfig:
-    """The images a model is evaluated on; of the data it was trained on, the held-out part.
+    """The images a model is evaluated on, at its size: `procedural`, a folder of photos, or what it was trained on.
 
-    Args:
-        name: `procedural`, a folder of photos, or None for the data the model was trained on.
-        model: Run folder, checkpoint or Hub id.
-        pipe: The model; images get its size.
-
-    Returns:
-        Where the images come from.
-
-    Raises:
-        ValueError: If there is no such folder, or none is named and the model does not state its training data.
+    Of the latter, given as None or by its folder, the held-out part. ValueError if there is no such folder, or none is
+    named and the model does not state its training data.
     """
     trained_on = training_data(model)
     size = {"height": pipe.config.height, "width": pipe.config.width}
@@ -141,18 +133,7 @@ def load_batch(
 ) -> EvaluationBatch:
     """The first faces of a part of the data, with exact samples of procedural faces whose bottom is hidden.
 
-    Args:
-        pipe: The model, which says what is hidden.
-        data: Where faces come from; their size must be the model's.
-        num_faces: Number of faces.
-        num_completions: Exact samples per face.
-        split: The held-out part, or the part trained on.
-
-    Returns:
-        The batch.
-
-    Raises:
-        ValueError: If there are too few faces or completions.
+    ValueError if there are too few faces or completions.
     """
     require(num_completions >= 1, "num_completions", num_completions, "at least 1")
     faces = load_faces(data, num_faces, split)

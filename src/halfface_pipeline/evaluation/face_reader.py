@@ -107,22 +107,10 @@ def train_face_reader(
     num_held_out: int = NUM_HELD_OUT,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Trains the network on procedural faces and writes its weights with its accuracy.
+    """Trains the network on procedural faces and writes its weights with its accuracy on further ones.
 
-    Args:
-        out: Folder to write to.
-        num_faces: Training faces.
-        epochs: Passes over them.
-        seed: Seed of the weights and the order.
-        num_held_out: Further faces, to measure on.
-        progress: Show a bar.
-
-    Returns:
-        What faces.json holds: the settings, `accuracy` by factor with the share of the most frequent class, and `r2`
-        of the numbers.
-
-    Raises:
-        ValueError: If there are too few faces or epochs.
+    The result is what faces.json holds: the settings, `accuracy` by factor with the share of the most frequent class,
+    and `r2` of the numbers. ValueError if there are too few faces or epochs.
     """
     require(num_faces >= BATCH_SIZE, "num_faces", num_faces, f"at least {BATCH_SIZE}")
     require(epochs >= 1, "epochs", epochs, "at least 1")
