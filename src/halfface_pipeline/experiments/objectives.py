@@ -1,6 +1,6 @@
 """Models compared by noise-prediction error and by the colours they continue, which the loss does not show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import PIL.Image
@@ -15,7 +15,7 @@ from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.factors import hair_colours
 from ..evaluation.measure import scores
 from ..evaluation.metrics.colour import region
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.halves import predict, size_multiple
 from ..remote_code.image_io import to_signed
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -73,7 +73,8 @@ def objectives(
         "num_completions": sampling.num_completions,
         "seed": sampling.seed,
     }
-    return Result(_sheet(faces, models, pictures), rows, settings, COLUMNS, {"hair_colours": colours})
+    picture = comparison(faces.originals[:SHOWN_FACES], pictures, list(models))
+    return Result(picture, rows, settings, COLUMNS, {"hair_colours": colours})
 
 
 def _complete_with(
@@ -95,15 +96,6 @@ def _complete_with(
 def _measures(faces: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     errors = {f"{name}_error": _mean(_error(hidden, faces, mask)) for name, mask in masks.items()}
     return scores(faces, hidden) | errors
-
-
-def _sheet(
-    faces: EvaluationBatch, names: Iterable[str], pictures: Sequence[Sequence[PIL.Image.Image]]
-) -> PIL.Image.Image:
-    """The first completion of each of the first faces, one column per model."""
-    shown = range(min(SHOWN_FACES, len(faces.images)))
-    completions = [column[face] for face in shown for column in pictures]
-    return sheet([faces.originals[face] for face in shown], completions, ("original", *names))
 
 
 @torch.no_grad()

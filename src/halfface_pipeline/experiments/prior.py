@@ -16,7 +16,7 @@ from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.measure import scores_per_face
 from ..evaluation.metrics.scoring import distances
 from ..evaluation.statistics import mean_estimate
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.posterior import METHODS
 from ..remote_code.prior_pipeline import FacePriorPipeline
@@ -90,13 +90,8 @@ def prior(
         }
         _add(rows, intervals, {"sampler": f"{method} {words}".strip(), **cost}, batch, _hidden(out.images, batch))
         pictures.append(out.images)
-    shown = range(min(SHOWN_FACES, len(batch.images)))
-    titles = ("original", "exact", "conditional", *methods)
-    picture = sheet(
-        [batch.originals[face] for face in shown],
-        [column[face * count] for face in shown for column in pictures],
-        titles,
-    )
+    columns = [images[::count] for images in pictures]
+    picture = comparison(batch.originals[:SHOWN_FACES], columns, ("exact", "conditional", *methods))
     settings = {
         "num_inference_steps": steps,
         "num_faces": len(batch.images),

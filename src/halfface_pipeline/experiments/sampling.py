@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import PIL.Image
 from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
@@ -12,7 +11,7 @@ from ..diffusion.samplers import make_sampler
 from ..evaluation.cache import complete
 from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.measure import scores
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
 from .noise_levels import steps_of_size
@@ -22,6 +21,7 @@ STEP_SIZES = (1, 2, 10, 40)
 VARIANCE_STEP_SIZES = (1, 10, 40)
 SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc", "heun")
 STEPS = (5, 10, 20, 50)
+SHOWN_FACES = 8
 MATCHINGS = ("proportional", "log_snr", "exact")
 COLUMNS = {
     "determined_pixel_error": "over pixels that the known half determines; 0 for exact samples",
@@ -126,8 +126,9 @@ def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any
         first = next(iter(columns[0].names))
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
         rows.append({name: known.get(name) for name in rows[0]})
+    originals = [original for original in faces.originals[:SHOWN_FACES] for _ in range(n)]
     return Result(
-        _sheet(faces, pictures, [column.title for column in columns], n),
+        comparison(originals, pictures, [column.title for column in columns]),
         rows,
         {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": setup.sampling.seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
@@ -143,12 +144,3 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
     if scheduler.config.respacing == "exact":
         return None
     return float(scheduler.process._get_variance(1).sqrt() / 2) if len(scheduler.timesteps) > 1 else 0.0
-
-
-def _sheet(
-    faces: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
-) -> PIL.Image.Image:
-    """One row per completion, one column per sampler."""
-    rows = range(min(8, len(faces.images)) * num_completions)
-    originals = [faces.originals[row // num_completions] for row in rows]
-    return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

@@ -19,6 +19,14 @@ def sheet(
     return _table(rows, titles or ("original", "completions"))
 
 
+def comparison(
+    originals: Sequence[PIL.Image.Image], columns: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str]
+) -> PIL.Image.Image:
+    """A grid with a row per original; each column has one completion per row, or more, and a title."""
+    rows = range(len(originals))
+    return sheet(originals, [column[row] for row in rows for column in columns], ("original", *titles))
+
+
 def grid(images: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:
     """Images of one size row by row under the title `samples`, `columns` of them per row."""
     return _table([images[first : first + columns] for first in range(0, len(images), columns)], ("samples",))
