@@ -25,7 +25,6 @@ def test_parts_equal_the_whole_and_are_cached(tiny_pipeline, parts, tmp_path, mo
     pipe = tiny_pipeline()
     whole = complete(pipe, parts.reshape(6, 20, 16, 3), SAMPLING, batch_size=4)[1]
     store = Completions(pipe, tmp_path, "data", SAMPLING, batch_size=4)
-    assert store.faces_at_once == 2
     drawn = [store.complete(part, 2 * place, seed=5) for place, part in enumerate(parts)]
     assert torch.equal(torch.cat([part.hidden for part in drawn]), whole)
     assert bool(torch.cat([part.visible_kept for part in drawn]).all())

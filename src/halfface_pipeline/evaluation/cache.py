@@ -103,11 +103,6 @@ class Completions:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         self.folder = folder / digest[:16]
 
-    @property
-    def faces_at_once(self) -> int:
-        """Faces completed, and cached, together."""
-        return max(1, self.batch_size // self.sampling.num_completions)
-
     def complete(self, images: np.ndarray, first: int, seed: int) -> Completed:
         """Completions of the faces from index `first` on, from the cache where possible; ValueError as `complete`."""
         shape = (len(images), self.sampling.num_completions)

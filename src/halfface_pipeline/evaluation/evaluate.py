@@ -115,7 +115,7 @@ def evaluate(
         metrics["audit"] = audit(columns, found.rows["model"], found.floor, found.rows["other_face"])
         metrics = _to_json(metrics)
         # Pictures come first: they say who wrote them, which lets the same command replace what a killed one left.
-        draw_pictures(out, metrics, found, faces, completions)
+        draw_pictures(out, metrics, found, faces, completions, config.faces_at_once)
         atomic_write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         atomic_write_text(out / REPORT, as_markdown(metrics))
     return metrics

@@ -28,11 +28,11 @@ SHOWN_FACES = 8
 
 
 def draw_pictures(
-    out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions
+    out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions, at_once: int
 ) -> None:
     """Writes the plots, and sheets of completions: of the first faces, and of the best, median and worst."""
     seed, num_faces = metrics["seeds"][0], metrics["num_faces"]
-    hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
+    hidden_half = completions.pipe.config.hidden_half
     facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"], "seed": seed}
     facts |= model_metadata(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
 

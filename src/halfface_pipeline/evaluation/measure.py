@@ -111,11 +111,7 @@ def _concatenate(parts: Sequence[Any]) -> Any:
 
 
 def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
-    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K; ValueError if shapes do not fit."""
-    if hidden.shape[0] != len(batch.truth) or hidden.shape[2:] != batch.truth.shape[1:]:
-        raise ValueError(
-            f"hidden has shape {tuple(hidden.shape)}; it must be (N, K, ...) for halves {tuple(batch.truth.shape)}"
-        )
+    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K."""
     halves, known, truth = hidden / 255, batch.known[:, None] / 255, batch.truth / 255
     values = {}
     if batch.determined is not None:
