@@ -33,13 +33,7 @@ def mirrored(known: torch.Tensor, hidden_half: str) -> torch.Tensor:
 
 
 class NearestTraining:
-    """Finds the training face whose known half has the nearest colours.
-
-    Args:
-        faces: The training part of the data.
-        hidden_half: The half that is hidden.
-        num_training: Faces to search, from the first; all if there are fewer.
-    """
+    """Finds the training face, among the first `num_training`, whose known half has the nearest colours."""
 
     def __init__(self, faces: ImageSet, hidden_half: str, num_training: int) -> None:
         self.faces, self.hidden_half = faces.images[:num_training], hidden_half

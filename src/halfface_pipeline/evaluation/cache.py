@@ -71,12 +71,7 @@ class Completed(NamedTuple):
 class Completions:
     """Completes faces, or loads what an earlier run of the same evaluation completed.
 
-    Args:
-        pipe: The model, with the sampler to use.
-        folder: The cache; each combination of model, sampler, data and settings has its own subfolder.
-        images_sha256: Digest of the evaluation set.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
+    Each combination of model, sampler, data (by the digest of the evaluation set) and settings has its own subfolder.
     """
 
     def __init__(

@@ -17,18 +17,8 @@ STEPS = (25, 50, 100)
 class GaussianImages:
     """Images N(mean, covariance) of one row, the right half hidden, and a sample of them whose left half is seen.
 
-    Args:
-        size: Pixels.
-        prediction_type: What `predict` predicts: `epsilon`, `v_prediction` or `sample`.
-
-    Attributes:
-        scheduler: The forward process, which clips nothing.
-        hidden: (1, 1, 1, size) booleans.
-        seen: The image whose left half is seen, (1, 1, 1, size) float64.
-        mean: (size,).
-        covariance: (size, size).
-        posterior_mean: Of the hidden pixels.
-        posterior_covariance: Of the hidden pixels.
+    `hidden` (booleans) and `seen` are (1, 1, 1, size); the posterior's mean and covariance are those of the hidden
+    pixels; the scheduler is the forward process, which clips nothing.
     """
 
     def __init__(self, size: int = 16, prediction_type: str = "epsilon") -> None:

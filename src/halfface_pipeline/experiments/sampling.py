@@ -35,14 +35,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Setup:
-    """The model and the completions on which samplers are compared.
-
-    Args:
-        pipe: The model.
-        faces: The faces.
-        sampling: `num_completions` and `seed`.
-        batch_size: Completions computed at once.
-    """
+    """The model and the completions on which samplers are compared; of `sampling`, `num_completions` and `seed`."""
 
     pipe: HalfFaceInpaintPipeline
     faces: EvaluationBatch
