@@ -140,7 +140,7 @@ def step(
         following = int(timesteps[index + 1]) if index + 1 < len(timesteps) else -1
         scheduler.num_inference_steps = 1
         scheduler.register_to_config(num_train_timesteps=int(timesteps[index]) - following)
-    return scheduler.step(prediction, timesteps[index], sample, **options, return_dict=False)[0]  # type: ignore
+    return scheduler.step(prediction, timesteps[index], sample, **options, return_dict=False)[0]
 
 
 def check_call(
