@@ -87,7 +87,7 @@ class ModelFiles:
             file.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n")
         return None
 
-    def push_to_hub(self, repo_id: str, private: bool | None = None, token: str | None = None, **commit: Any) -> str:
+    def push_to_hub(self, repo_id: str, *, private: Any = None, token: str | None = None, **commit: Any) -> str:
         """Pushes the model in one commit: weights, code, and the card of where it was loaded from; returns its URL.
 
         Takes `commit_message`, `create_pr` and `revision`, a branch that is created if it does not exist.

@@ -83,7 +83,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         if in_channels != 2 * out_channels:
             raise ValueError(
                 f"unet maps {in_channels} channels to {out_channels}; it must map 2C to C, noisy and known half to a "
-                "half: load a model of whole images with FacePriorPipeline or diffusers' DDPMPipeline"
+                "half; if it generates whole images, load it with FacePriorPipeline or diffusers' DDPMPipeline"
             )
         half_size(height, width, hidden_half)  # type: ignore[arg-type]
         if known_layout not in KNOWN_LAYOUTS:
