@@ -14,11 +14,12 @@ import numpy as np
 import torch
 
 from halfface_pipeline.config.schema import DataConfig, SamplingConfig
-from halfface_pipeline.data.images import ImageSet, load_images
+from halfface_pipeline.data.images import load_images
+from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.evaluation.baselines import NearestTraining
 from halfface_pipeline.evaluation.cache import Completed
 from halfface_pipeline.evaluation.config import EvaluationConfig
-from halfface_pipeline.evaluation.dataset import EvaluationBatch, factors_of
+from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.features import load_features
 from halfface_pipeline.evaluation.measure import measure_faces
 from halfface_pipeline.evaluation.metrics.distribution import set_distances
@@ -26,7 +27,6 @@ from halfface_pipeline.evaluation.probes import Probes, evaluate_probes
 from halfface_pipeline.evaluation.report import summarise
 from halfface_pipeline.evaluation.slices import audit, columns_of
 from halfface_pipeline.inference.speed import keep_freed_memory
-from halfface_pipeline.remote_code.halves import split
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
 READ = ("beard", "hair_end", "mouth_gap", "yaw", "hair_volume", "light_x", "lipstick", "head_width", "jaw")
@@ -41,10 +41,9 @@ def main() -> None:
     drawn = DataConfig(height=HEIGHT, width=WIDTH, num_images=NUM_TRAINING, num_eval_images=num_faces)
     training, faces = load_images(drawn, "train"), load_images(drawn, "eval")
     data = drawn if source == "procedural" else DataConfig("imagefolder", ".", height=HEIGHT, width=WIDTH)
-    faces = ImageSet(faces.images, faces.names, faces.attributes, faces.fingerprint, faces.skipped)
 
-    def complete(batch: EvaluationBatch, first: int, seed: int) -> Completed:
-        rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(batch.images), K))
+    def complete(images: np.ndarray, first: int, seed: int) -> Completed:
+        rows = np.random.default_rng(first).integers(0, NUM_TRAINING, (len(images), K))
         halves = split(torch.from_numpy(training.images[rows]).permute(0, 1, 4, 2, 3), "bottom")[1]
         return Completed(halves, torch.ones(halves.shape[:2], dtype=torch.bool))
 
@@ -60,7 +59,7 @@ def main() -> None:
     summarise(found)
     evaluate_probes(probes, faces.attributes, found.features["truth"], found.known_features, found.rows["other_face"])
     rows = {name: each for name, each in found.features.items() if name != "other_face"}
-    set_distances(rows["truth"], found.seed_features, rows, of_training)
+    set_distances(rows, found.seed_features, of_training)
     sets = time.perf_counter()
     columns = columns_of({}, factors_of(drawn, num_faces))
     audit(columns, found.rows["model"], found.floor, found.rows["other_face"])

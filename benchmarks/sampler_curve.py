@@ -95,7 +95,7 @@ def main() -> None:
             kept = work / f"{name.replace(' ', '_')}-{steps}.npz"
             if not kept.exists():
                 start = time.perf_counter()
-                hidden = complete(pipe, trial, sampling, BATCH, f"{name} {steps}")[1]
+                hidden = complete(pipe, trial.images, sampling, BATCH, f"{name} {steps}")[1]
                 seconds, calls = time.perf_counter() - start, len(pipe.scheduler.timesteps)
                 np.savez(kept, hidden=hidden.numpy(), calls=calls, seconds=seconds)
             stored = np.load(kept)

@@ -14,7 +14,7 @@ from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
 from halfface_pipeline.evaluation.dataset import make_batch
 from halfface_pipeline.evaluation.features import load_features
-from halfface_pipeline.evaluation.measure import measure_halves, prepare, ranked_numbers
+from halfface_pipeline.evaluation.measure import PreparedBatch
 from halfface_pipeline.evaluation.metrics.distribution import set_distances
 from halfface_pipeline.evaluation.metrics.registry import SET_METRICS
 from halfface_pipeline.evaluation.metrics.scoring import truth_ranks
@@ -86,11 +86,11 @@ def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> d
     faces = load_images(data, "eval", progress=False)
     trial = make_batch(faces, "bottom", data, range(num_faces), K)
     assert trial.exact is not None
-    prepared, table = prepare(trial, load_features(features, path)), {}
+    prepared, table = PreparedBatch(trial, load_features(features, path)), {}
     for kind, spoil in SPOILT.items():
         hidden = (spoil(trial.exact / 255).clamp(0, 1) * 255).round().to(torch.uint8)
-        values, apart, drawn = measure_halves(prepared, hidden)
-        numbers = ranked_numbers(prepared, hidden, apart)
+        values, apart, drawn = prepared.measure(hidden)
+        numbers = prepared.ranked(hidden, apart)
         estimates = mean_estimates(values)
         table[kind] = {
             name: {"value": estimate.value, "low": estimate.low, "high": estimate.high}
@@ -99,9 +99,7 @@ def rows(num_faces: int, features: str = "pixels", path: str | None = None) -> d
         for name, each in numbers.items():
             ranks = truth_ranks(each[:, 0], each[:, 1:])
             table[kind][f"rank p: {name}"] = {"value": uniform_ranks_test(ranks, K + 1).p_value}
-        sets = set_distances(
-            prepared.truth_features, [drawn], {"truth": prepared.truth_features}, with_interval=("truth",)
-        )
+        sets = set_distances({"truth": prepared.truth_features}, [drawn])
         for name, measure in sets["measures"].items():
             table[kind][name] = measure["rows"]["model"]
         gradients = numbers["seam_gradient"]

@@ -16,10 +16,11 @@ from what_measures_see import SPOILT
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import load_images
+from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.evaluation.features import load_features
 from halfface_pipeline.evaluation.probes import fit_probes
 from halfface_pipeline.evaluation.statistics import agreement_estimates, mean_estimate
-from halfface_pipeline.remote_code.halves import join, split
+from halfface_pipeline.remote_code.halves import join
 
 NUM_TRAINING, NUM_FACES = 2000, 256
 KINDS = ("blur", "noise", "lighter by 0.05", "redder", "swapped")

@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-import sys
 
-import numpy as np
 import PIL.Image
 import pytest
 import torch
@@ -81,28 +79,3 @@ def test_values_that_are_not_finite_end_in_one_line(tiny_pipeline, tmp_path, cap
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("halfface evaluate: error: ") and "not finite" in error
     assert not (tmp_path / "out" / "metrics.json").exists()
-
-
-@pytest.mark.parametrize("seed", ["-1", "9223372036854775808", "many"])
-def test_seeds_have_the_range_of_the_other_commands(model, tmp_path, capsys, seed):
-    with pytest.raises(SystemExit) as error:
-        evaluate(model, tmp_path / "out", "--seed", seed)
-    assert error.value.code == 2
-    assert f"seed is {seed}; it must be a whole number from 0 to 2**63 - 1" in capsys.readouterr().err
-
-
-def test_repetitions_stay_in_the_range_of_seeds(model, tmp_path, capsys):
-    assert evaluate(model, tmp_path / "out", "--seed", 2**63 - 1, "--seeds", 2) == 2
-    assert "seed of the last repetition is 9223372036854775808" in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
-
-
-def test_photographs_name_the_extra(model, tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "transformers", None)
-    (tmp_path / "photos").mkdir()
-    PIL.Image.fromarray(np.zeros((48, 40, 3), np.uint8)).save(tmp_path / "photos" / "a.png")
-    words = ["evaluate", "--model", model, "--data", tmp_path / "photos", "--out", tmp_path / "out"]
-    assert run(*words) == 2
-    error = capsys.readouterr().err.splitlines()[-1]
-    assert "features is 'dinov2', which needs pip install 'halfface-pipeline[eval]'" in error
-    assert not (tmp_path / "out").exists()

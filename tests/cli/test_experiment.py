@@ -50,6 +50,17 @@ def test_the_same_words_give_the_same_table(trained_run, tmp_path):
     assert (tmp_path / "a" / "samplers.csv").read_bytes() == (tmp_path / "b" / "samplers.csv").read_bytes()
 
 
+@pytest.mark.parametrize("name", ["schedule_steps.csv", "schedule.png"])
+def test_files_of_others_are_not_overwritten(tmp_path, capsys, name):
+    (tmp_path / name).write_text("mine")
+    assert run("schedule", "--step-sizes", "10", "--out", tmp_path) == 2
+    assert f"it would overwrite {tmp_path / name}" in capsys.readouterr().err
+    assert (tmp_path / name).read_text() == "mine" and len(list(tmp_path.iterdir())) == 1
+    (tmp_path / name).unlink()
+    for _ in range(2):  # its own it replaces
+        assert run("schedule", "--step-sizes", "10", "--out", tmp_path) == 0
+
+
 def test_samplers_measured_inside_a_run_enter_its_card(trained_run, tmp_path, capsys):
     folder = shutil.copytree(trained_run, tmp_path / "run")
     words = ["--model", folder, *FEW, "--schedulers", "dpm++", "--steps", "2"]
@@ -95,13 +106,6 @@ def test_mistakes_end_in_one_line(trained_run, tmp_path, capsys, message):
     lines = capsys.readouterr().err.strip().splitlines()
     assert message in lines[-1] and lines[-1].startswith("halfface experiment: error:")
     assert not (tmp_path / "out").exists()
-
-
-def test_a_users_file_is_not_replaced(tmp_path, capsys):
-    (tmp_path / "schedule_steps.csv").write_text("mine")
-    assert run("schedule", "--quick", "--out", tmp_path, "--step-sizes", 40) == 2
-    assert "schedule_steps.csv is not as `halfface experiment schedule` wrote it" in capsys.readouterr().err
-    assert [file.read_text() for file in tmp_path.iterdir()] == ["mine"]
 
 
 @pytest.mark.parametrize("name", ["unseen", "objectives"])

@@ -6,8 +6,8 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.images import ImageSet, load_images
+from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.evaluation.baselines import NearestTraining, mean_completion, mirrored, other_half
-from halfface_pipeline.remote_code.halves import split
 
 DATA = DataConfig(height=48, width=40, num_images=300, num_eval_images=5)
 

@@ -11,7 +11,6 @@ from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.images import load_images
 from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.evaluation.cache import Completions, complete
-from halfface_pipeline.evaluation.dataset import load_batch, make_plain_batch
 
 DATA = DataConfig(height=20, width=16, num_eval_images=6)
 SAMPLING = SamplingConfig(num_inference_steps=2, num_completions=2, seed=5)
@@ -19,15 +18,13 @@ SAMPLING = SamplingConfig(num_inference_steps=2, num_completions=2, seed=5)
 
 @pytest.fixture
 def parts():
-    faces = load_images(DATA, "eval", progress=False)
-    return [make_plain_batch(faces, "bottom", range(first, first + 2)) for first in (0, 2, 4)]
+    return load_images(DATA, "eval", progress=False).images.reshape(3, 2, 20, 16, 3)
 
 
 def test_parts_equal_the_whole_and_are_cached(tiny_pipeline, parts, tmp_path, monkeypatch):
     pipe = tiny_pipeline()
-    whole = complete(pipe, load_batch(pipe, DATA, 6, 1), SAMPLING, batch_size=4)[1]
+    whole = complete(pipe, parts.reshape(6, 20, 16, 3), SAMPLING, batch_size=4)[1]
     store = Completions(pipe, tmp_path, "data", SAMPLING, batch_size=4)
-    assert store.faces_at_once == 2
     drawn = [store.complete(part, 2 * place, seed=5) for place, part in enumerate(parts)]
     assert torch.equal(torch.cat([part.hidden for part in drawn]), whole)
     assert bool(torch.cat([part.visible_kept for part in drawn]).all())
@@ -107,14 +104,15 @@ def test_values_that_are_not_finite_are_refused(tiny_pipeline, parts, tmp_path):
 def test_the_seed_fixes_the_initial_noise(tiny_pipeline):
     """Samplers and batch sizes get the same noise, faces and seeds different noise."""
     pipe = tiny_pipeline(48, 40)
-    batch, trained, starts = load_batch(pipe, replace(DATA, height=48, width=40), 3, 2), pipe.scheduler, []
+    images = load_images(replace(DATA, height=48, width=40), "eval", progress=False).images[:3]
+    trained, starts = pipe.scheduler, []
     pipe.unet.register_forward_pre_hook(lambda module, given: starts.append(given[0][:, :3].clone()))
 
     def noise(sampler, sampling, **options):
         starts.clear()
         pipe.scheduler = make_sampler(sampler, trained)
-        images, hidden = complete(pipe, batch, sampling, **options)
-        assert len(images) == 6 and hidden.shape == (3, 2, 3, 24, 40) and hidden.dtype == torch.uint8
+        wholes, hidden = complete(pipe, images, sampling, **options)
+        assert len(wholes) == 6 and hidden.shape == (3, 2, 3, 24, 40) and hidden.dtype == torch.uint8
         return torch.cat(starts[:: sampling.num_inference_steps]), hidden
 
     first, hidden = noise("ddpm", SAMPLING, batch_size=6)

@@ -148,8 +148,8 @@ def test_other_halves_have_no_exact_samples(tiny_pipeline, tmp_path):
 
 @pytest.mark.slow
 def test_exact_samples_score_the_floor(tiny_pipeline, tmp_path, monkeypatch):
-    def complete(store, batch, first, seed):
-        hidden = draw_exact_samples(factors_of(DATA, len(batch.images), first=first), 48, 40, 4, seed=1000 + first)
+    def complete(store, images, first, seed):
+        hidden = draw_exact_samples(factors_of(DATA, len(images), first=first), 48, 40, 4, seed=1000 + first)
         return Completed(hidden, torch.ones(len(hidden), 4, dtype=torch.bool))
 
     monkeypatch.setattr(Completions, "complete", complete)
@@ -171,11 +171,11 @@ def test_exact_samples_score_the_floor(tiny_pipeline, tmp_path, monkeypatch):
 def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
     metrics = evaluate(tiny_pipeline(48, 40), DATA, settings(), tmp_path / "evaluation")
     found = read_evaluation(tmp_path)
-    assert found.values["energy_score"] == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
-    row = next(row for row in found.metrics if row["metric"] == "energy score")
-    assert row["model"].startswith(f"{found.values['energy_score']:.4g} (")
+    assert found["values"]["energy_score"] == pytest.approx(value(metrics, "energy_score"), abs=1e-5)
+    row = next(row for row in found["metrics"] if row["metric"] == "energy score")
+    assert row["model"].startswith(f"{found['values']['energy_score']:.4g} (")
     assert row["oracle"] and row["mismatched_half"]
-    assert not any(name.startswith("lightness_shift") for name in found.values)
+    assert not any(name.startswith("lightness_shift") for name in found["values"])
 
 
 @pytest.mark.parametrize(

@@ -126,46 +126,45 @@ HELD_OUT |= {"here_alone": np.arange(30.0)}
 
 
 def test_columns_are_chosen_by_name():
-    assert choose_columns([], None, {}, 2) == []
-    assert choose_columns(["age"], TRAINING, HELD_OUT, 20) == ["age"]
-    assert choose_columns(["all"], TRAINING, HELD_OUT, 30) == ["age"]
+    assert choose_columns([], None, {}) == []
+    assert choose_columns(["age"], TRAINING, HELD_OUT) == ["age"]
+    assert choose_columns(["all"], TRAINING, HELD_OUT) == ["age"]
 
 
 @pytest.mark.parametrize(
-    ("names", "training", "num_faces", "message"),
+    ("names", "training", "message"),
     [
-        (["age"], None, 30, "read is age; probes need training faces, and the model does not state its training data"),
+        (["age"], None, "read is age; probes need training faces, and the model does not state its training data"),
         (
             ["hair"],
             TRAINING,
-            30,
             "read has hair, which training and held-out .* not both have; possible columns: age$",
         ),
-        (["here_alone"], TRAINING, 30, "read has here_alone, which training and held-out faces do not both have"),
-        (["place"], TRAINING, 30, "read has place, which holds words; probes need numbers; .* columns: age$"),
-        (["age", "few"], TRAINING, 30, "read has few, which 9 training faces have; a probe needs at least 50"),
-        (["same"], TRAINING, 30, "read has same, which is 1 in all training faces"),
-        (["all"], {}, 30, "read has all, which training and held-out faces do not both have; .* columns: none$"),
-        (["age"], {"age": np.arange(49.0)}, 30, "read has age, which 49 training faces have"),
+        (["here_alone"], TRAINING, "read has here_alone, which training and held-out faces do not both have"),
+        (["place"], TRAINING, "read has place, which holds words; probes need numbers; .* columns: age$"),
+        (["age", "few"], TRAINING, "read has few, which 9 training faces have; a probe needs at least 50"),
+        (["same"], TRAINING, "read has same, which is 1 in all training faces"),
+        (["all"], {}, "read has all, which training and held-out faces do not both have; .* columns: none$"),
+        (["age"], {"age": np.arange(49.0)}, "read has age, which 49 training faces have"),
     ],
 )
-def test_unsuitable_columns_are_refused_in_one_line(names, training, num_faces, message):
+def test_unsuitable_columns_are_refused_in_one_line(names, training, message):
     with pytest.raises(ValueError, match=message) as told:
-        choose_columns(names, training, HELD_OUT, num_faces)
+        choose_columns(names, training, HELD_OUT)
     assert "\n" not in str(told.value)
 
 
 def test_too_few_held_out_values_are_refused():
     held_out = {"age": np.append(np.arange(19.0), [NAN] * 11)}
     with pytest.raises(ValueError, match="read has age, which 19 held-out faces have; a probe needs at least 20"):
-        choose_columns(["age"], TRAINING, held_out, 30)
+        choose_columns(["age"], TRAINING, held_out)
 
 
 def completing(colours):
     """Completions of the held-out faces that are exact samples, in clothes of other colours where some are given."""
 
-    def complete(store, batch, first, seed):
-        random, factors = np.random.default_rng(1000 + first), factors_of(DATA, len(batch.images), first=first)
+    def complete(store, images, first, seed):
+        random, factors = np.random.default_rng(1000 + first), factors_of(DATA, len(images), first=first)
         drawn = []
         for _ in range(4):
             again = redraw(factors, random)
@@ -244,11 +243,3 @@ def test_photographs_have_probes_of_their_training_part(tiny_pipeline, tmp_path,
     assert {name: value for name, value in metrics["measures"].items() if name != "reading_shift_pale"} == {
         name: {**value, "rows": {**value["rows"], "matched_truth": None}} for name, value in plain["measures"].items()
     }
-
-
-def test_missing_columns_are_refused_before_the_work(tiny_pipeline, tmp_path):
-    training = replace(DATA, num_images=60)
-    config = EvaluationConfig(SamplingConfig(num_faces=20), read=["wit"])
-    with pytest.raises(ValueError, match="read has wit, which training and held-out faces do not both have"):
-        evaluate(tiny_pipeline(48, 40), DATA, config, tmp_path / "out", training)
-    assert not (tmp_path / "out").exists()

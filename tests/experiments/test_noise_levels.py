@@ -59,5 +59,3 @@ def test_step_size_1_is_the_trained_schedule():
 def test_impossible_step_sizes_are_refused(size):
     with pytest.raises(ValueError, match=f"step size is {size}; it must divide|below 50.2"):
         schedules(PROCESS, [size])
-    with pytest.raises(ValueError, match="num_pictures is 1"):
-        forward_process(PROCESS, np.zeros((20, 16, 3), np.uint8), num_pictures=1)

@@ -7,8 +7,9 @@ import PIL.Image
 import pytest
 
 from halfface_pipeline.config.files import to_yaml
-from halfface_pipeline.experiments.results import Result, as_markdown, check_files, write_result
+from halfface_pipeline.experiments.results import Result, as_markdown, write_result
 from halfface_pipeline.experiments.training_curves import spikes, training_curves
+from halfface_pipeline.inference.png_metadata import SOFTWARE
 
 
 def test_files_of_a_result(tmp_path):
@@ -41,23 +42,6 @@ def test_files_of_a_result(tmp_path):
     assert set(whole["versions"]) >= {"python", "torch", "diffusers"}
 
 
-def test_only_its_own_files_are_replaced(tmp_path):
-    result = Result(PIL.Image.new("RGB", (3, 2)), [{"a": 1}], {}, details={"steps": [{"b": 2}]})
-    for _ in range(2):
-        files = write_result(tmp_path, "schedule", result)
-    for file in files[:3] + files[4:]:
-        own = file.read_bytes()
-        file.write_bytes(own + b"mine")
-        with pytest.raises(ValueError, match=rf"where {file.name} is not as `halfface experiment schedule` wrote it"):
-            write_result(tmp_path, "schedule", result)
-        assert file.read_bytes() == own + b"mine"
-        file.write_bytes(own)
-    files[3].write_text('{"mine": 1}')
-    with pytest.raises(ValueError, match=r"schedule\.\w+ is not as"):
-        check_files(tmp_path, "schedule")
-    assert files[3].read_text() == '{"mine": 1}'
-
-
 def test_only_sheets_of_completions_are_labelled(tmp_path):
     (tmp_path / "runs" / "demo").mkdir(parents=True)
     settings = {"model": [str(tmp_path / "runs" / "demo"), "someone/other"], "data": "procedural", "seed": 7}
@@ -67,7 +51,7 @@ def test_only_sheets_of_completions_are_labelled(tmp_path):
     assert (told["Comment"], told["seed"]) == ("AI-generated, hidden half invented", "7")
     assert told["model"] == "demo, someone/other"
     with PIL.Image.open(write_result(tmp_path, "forward", result)[0]) as picture:
-        assert picture.text == {}
+        assert picture.text == SOFTWARE
 
 
 def test_spikes_after_a_restart_are_separate():

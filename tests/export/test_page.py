@@ -14,9 +14,10 @@ import torch
 
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.data.procedural import faces
+from halfface_pipeline.diffusion.halves import known_halves
 from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.inference.png_metadata import fingerprint, read_png
-from halfface_pipeline.remote_code.image_io import known_halves, resize_to
+from halfface_pipeline.remote_code.image_io import resize_to
 from tests.browser import DESKTOP, PHONE, SECONDS
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]

@@ -12,6 +12,7 @@ import yaml
 from huggingface_hub import ModelCard
 from huggingface_hub.repocard_data import model_index_to_eval_results
 
+from halfface_pipeline.config.files import to_yaml
 from halfface_pipeline.config.samplers import SAMPLERS
 from halfface_pipeline.config.schema import Config, DataConfig, ModelConfig, NoiseConfig
 from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
@@ -27,8 +28,9 @@ def rendered(run, config=None, **named):
     config = config or Config()
     if config.model == ModelConfig():  # counting the operations of the default network takes seconds
         config = dataclasses.replace(config, model=TINY_MODEL)
-    log = [{"loss": 0.5, "step": 1, "images_seen": 640, "images_per_second": 2.0}]
-    return render_card(run, config, 10, 37_808_451, log, "s.png", "someone/model", **named)
+    (run / "config.yaml").write_text(to_yaml(config))
+    (run / "log.jsonl").write_text('{"loss": 0.5, "step": 1, "images_seen": 640, "images_per_second": 2.0}\n')
+    return render_card(run, "samples/step-10.png", named.pop("name", "someone/model"), **named)
 
 
 def evaluated(run, metrics, pictures=()):
@@ -191,8 +193,7 @@ def test_the_time_of_a_training_is_added_up_over_its_log():
 
 
 def test_a_quote_in_a_name_leaves_the_code_valid(tmp_path):
-    log = [{"loss": 0.5, "step": 1}]
-    text = render_card(tmp_path, Config(model=TINY_MODEL), 10, 1, log, "s.png", 'runs/it"s \\ mine')
+    text = rendered(tmp_path, name='runs/it"s \\ mine')
     for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
         ast.parse(block)
     assert text.count(repr_of := json.dumps('runs/it"s \\ mine')) >= 2, repr_of

@@ -5,6 +5,7 @@ import torch
 from diffusers import UNet2DModel
 
 from halfface_pipeline import ReportNetwork
+from halfface_pipeline.diffusion.halves import cut, known_box, split
 from halfface_pipeline.remote_code import halves
 
 HIDDEN = ("bottom", "top", "left", "right")
@@ -13,7 +14,7 @@ HIDDEN = ("bottom", "top", "left", "right")
 @pytest.mark.parametrize("hidden_half", HIDDEN)
 def test_split_gives_the_named_half_and_join_is_its_inverse(hidden_half):
     image = torch.arange(2 * 3 * 6 * 4).reshape(2, 3, 6, 4)
-    known, hidden = halves.split(image, hidden_half)
+    known, hidden = split(image, hidden_half)
     wanted = {
         "bottom": (image[..., :3, :], image[..., 3:, :]),
         "top": (image[..., 3:, :], image[..., :3, :]),
@@ -23,7 +24,7 @@ def test_split_gives_the_named_half_and_join_is_its_inverse(hidden_half):
     assert known.shape[-2:] == halves.canonical_size(6, 4, hidden_half)
     assert torch.equal(halves.from_canonical(known, hidden_half), wanted[0])
     assert torch.equal(halves.from_canonical(hidden, hidden_half), wanted[1])
-    assert all(torch.equal(a, b) for a, b in zip(halves.cut(image, hidden_half), wanted, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(cut(image, hidden_half), wanted, strict=True))
     assert halves.half_size(6, 4, hidden_half) == wanted[0].shape[-2:]
     assert torch.equal(halves.join(known, hidden, hidden_half), image)
 
@@ -33,7 +34,7 @@ def test_the_seam_lies_between_the_last_known_and_the_first_hidden_row(hidden_ha
     ramp = (
         torch.arange(6.0)[:, None].expand(6, 6) if hidden_half in ("bottom", "top") else torch.arange(6.0).expand(6, 6)
     )
-    known, hidden = halves.split(ramp, hidden_half)
+    known, hidden = split(ramp, hidden_half)
     assert set(known[-1].tolist()) | set(hidden[0].tolist()) == {2.0, 3.0}
 
 
@@ -43,14 +44,12 @@ def test_the_seam_lies_between_the_last_known_and_the_first_hidden_row(hidden_ha
 def test_an_odd_cut_is_refused_with_the_side_named(size, hidden_half):
     name = "height" if hidden_half in ("bottom", "top") else "width"
     with pytest.raises(ValueError, match=f"{name} is {size[0] if name == 'height' else size[1]}"):
-        halves.split(torch.zeros(size), hidden_half)
+        split(torch.zeros(size), hidden_half)
 
 
 def test_unknown_names_are_refused():
     with pytest.raises(ValueError, match="hidden_half is 'middle'"):
-        halves.split(torch.zeros(4, 4), "middle")
-    with pytest.raises(ValueError, match="known_layout is 'beside'"):
-        halves.check_known_layout("beside")
+        split(torch.zeros(4, 4), "middle")
 
 
 class Recorder(torch.nn.Module):
@@ -111,5 +110,5 @@ def test_the_multiple_counts_how_often_a_network_halves_its_input():
 @pytest.mark.parametrize("hidden_half", HIDDEN)
 def test_the_box_of_the_known_half_cuts_out_what_cut_calls_known(hidden_half):
     image = torch.arange(6 * 4).reshape(1, 1, 6, 4)
-    left, top, right, bottom = halves.known_box(6, 4, hidden_half)
-    assert torch.equal(image[..., top:bottom, left:right], halves.cut(image, hidden_half)[0])
+    left, top, right, bottom = known_box(6, 4, hidden_half)
+    assert torch.equal(image[..., top:bottom, left:right], cut(image, hidden_half)[0])

@@ -10,8 +10,8 @@ from diffusers import DiffusionPipeline, DPMSolverMultistepScheduler, UNet2DMode
 from diffusers.utils.torch_utils import randn_tensor
 
 from halfface_pipeline import HalfFaceInpaintPipeline, HalfFaceOutput
+from halfface_pipeline.diffusion.halves import cut
 from halfface_pipeline.diffusion.samplers import make_sampler
-from halfface_pipeline.remote_code.halves import cut
 
 HIDDEN = ("bottom", "top", "left", "right")
 

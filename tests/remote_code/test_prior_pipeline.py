@@ -15,7 +15,6 @@ from diffusers import (
 
 from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline
 from halfface_pipeline.remote_code.masks import read_mask
-from halfface_pipeline.remote_code.pipeline import SOURCES as HALVES_SOURCES
 from halfface_pipeline.remote_code.posterior import METHODS
 from tests.conftest import TINY_REPORT_MODEL, tiny_prior
 from tests.oracles import GaussianDenoiser
@@ -186,7 +185,7 @@ def test_saving_and_loading_gives_the_same_bits(pipe, face, tmp_path):
 
 
 def test_models_of_halves_ship_no_code_of_the_prior():
-    assert not {"posterior.py", "prior_pipeline.py", "masks.py"} & HALVES_SOURCES.keys()
+    assert not {"posterior.py", "prior_pipeline.py", "masks.py"} & HalfFaceInpaintPipeline.sources.keys()
 
 
 def test_a_prior_is_also_a_model_of_diffusers_and_the_reverse(pipe, face, tmp_path):

@@ -21,8 +21,7 @@ def temporary_files() -> Iterator[Path]:
             yield Path(folder)
         finally:
             os.environ.pop("GRADIO_TEMP_DIR")
-            if before is not None:
-                os.environ["GRADIO_TEMP_DIR"] = before
+            os.environ.update({} if before is None else {"GRADIO_TEMP_DIR": before})
 
 
 def serve(

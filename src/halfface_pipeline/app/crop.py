@@ -21,16 +21,9 @@ LABEL = "hidden: will be generated"
 
 
 def read_upload(file: str | Path) -> PIL.Image.Image:
-    """Reads an untrusted upload; its size is checked before decoding.
+    """An untrusted upload as upright RGB without metadata; its size is checked before decoding.
 
-    Args:
-        file: The uploaded file.
-
-    Returns:
-        An upright RGB picture without metadata.
-
-    Raises:
-        ValueError: If it is not a picture, or too large. The message is shown to the visitor and names no file.
+    ValueError if it is not a picture, or too large; the message is shown to the visitor and names no file.
     """
     try:
         data = io.BytesIO(Path(file).read_bytes())
@@ -51,20 +44,10 @@ def read_upload(file: str | Path) -> PIL.Image.Image:
 def frame(
     size: tuple[int, int], shape: tuple[int, int], zoom: float, across: float, down: float
 ) -> tuple[int, int, int, int]:
-    """The box of a photo that is completed.
+    """The box (left, top, right, bottom) that is completed, in a photo of (width, height) pixels.
 
-    Args:
-        size: Width and height of the photo in pixels.
-        shape: Height and width of the model's images in pixels; the box has their proportions.
-        zoom: 1 for the largest box that fits, z for one z times smaller, up to `LARGEST_ZOOM`.
-        across: Horizontal position, from -1 (left edge) to 1 (right edge).
-        down: Vertical position, from -1 (upper edge) to 1 (lower edge).
-
-    Returns:
-        Left, top, right and bottom in pixels, always inside the photo.
-
-    Raises:
-        ValueError: If a setting is outside its range.
+    It has the proportions of the model's images, (height, width). A zoom of 1 is the largest box that fits, z one that
+    is z times smaller; `across` and `down` are from -1 (left, upper edge) to 1. ValueError outside these ranges.
     """
     for name, value, low, high in (
         ("Zoom", zoom, 1.0, LARGEST_ZOOM),

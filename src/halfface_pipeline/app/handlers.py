@@ -17,13 +17,14 @@ import numpy as np
 import torch
 
 from ..config.samplers import DISTILLED, SAMPLERS
+from ..diffusion.halves import known_halves
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, few_steps, make_sampler
 from ..inference.complete import model_metadata
 from ..inference.photos import frame_warnings
 from ..inference.png_metadata import save_png
 from ..photo.faces import can_find_faces, find_faces
 from ..photo.frame import frame_eyes, similarity
-from ..remote_code.image_io import known_halves, resize_to
+from ..remote_code.image_io import resize_to
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .crop import draw_frame, frame, frame_around, frame_of_face, preview_size, read_upload
 

@@ -11,8 +11,8 @@ import PIL.Image
 
 from ..data.frames import DRAWN
 from ..data.procedural import faces
+from ..diffusion.halves import KNOWN_HALF
 from ..diffusion.samplers import few_steps
-from ..remote_code.halves import KNOWN_HALF
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .crop import LARGEST_ZOOM
 from .handlers import LARGEST_SEED, MOST_COMPLETIONS, Handlers, note

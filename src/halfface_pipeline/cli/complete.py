@@ -13,19 +13,22 @@ import numpy as np
 import PIL.Image
 import torch
 
+from ..diffusion.halves import known_halves
 from ..diffusion.samplers import few_steps, make_sampler
 from ..inference.complete import Completion, complete_halves, model_name, reproduce
-from ..inference.load import check_crop, open_photo
+from ..inference.load import check_crop, load_pipeline, open_photo
 from ..inference.photos import Crop, FramedPhoto, frame_photo
 from ..inference.png_metadata import LIMITS, read_png, save_png
-from ..inference.prior import is_prior
+from ..inference.prior import complete_masked, is_prior, load_prior
 from ..inference.sheets import sheet
 from ..inference.speed import prepare_for_sampling, use_dtype
 from ..photo.frame import bounds
-from ..remote_code.halves import join, to_canonical
-from ..remote_code.image_io import known_halves, resize_to
+from ..remote_code.halves import QUARTER_TURNS, join, to_canonical
+from ..remote_code.image_io import resize_to
+from ..remote_code.masks import Mask, read_mask
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .complete_prior import add_mask, complete_prior
+from ..remote_code.posterior import DEFAULT_METHOD, METHODS
+from ..remote_code.prior_pipeline import FacePriorPipeline
 from .options import (
     add_device,
     add_model,
@@ -43,6 +46,7 @@ from .options import (
 
 CROP_ADVICE = "say where the face is by --crop L,T,R,B, or that it fills the photo by --crop centre"
 MOST_FACES = 1000
+PRIOR_STEPS = 50
 SAME_SHAPE = 0.01
 """Relative difference of aspect ratios up to which a picture has the shape of a half."""
 
@@ -68,7 +72,10 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
     add_model(parser, required=False)
     add_sampling(parser, n=8)
-    add_mask(parser)
+    text = f"with a prior ({PRIOR_STEPS} steps of ddpm by default): a picture, white where hidden, or a half"
+    parser.add_argument("--mask", metavar="FILE|HALF", help=f"{text} (default bottom)")
+    text = f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
+    parser.add_argument("--method", metavar="NAME", help=text)
     add_speed(parser)
     add_device(parser)
     add_out(parser)
@@ -94,44 +101,55 @@ def add_redraw(commands: Any) -> None:
 
 
 def _complete(options: argparse.Namespace) -> None:
-    if is_prior(options.model):
-        complete_prior(options)
-        return
-    for name in ("mask", "method"):
+    prior = is_prior(options.model)
+    if prior and options.half:
+        raise ValueError("--half is for a model of halves; a prior takes whole photos and --mask")
+    for name in () if prior else ("mask", "method"):
         if getattr(options, name) is not None:
             raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
-    crop, face = _crop(options.crop), _face(options.face)
+    crop, face, mask = _crop(options.crop), _face(options.face), _mask(options.mask)
     files = photo_files(options.photos)
     out = output_folder(options.out)
-    pipe = prepare_for_sampling(model_on_device(options), options.speed)
-    sampling = sampling_config(options, few_steps(pipe.scheduler))
+    pipe: Any = model_on_device(options, load_prior if prior else load_pipeline)
+    if prior:
+        pipe.set_progress_bar_config(disable=None, unit="evaluation")
+    else:
+        prepare_for_sampling(pipe, options.speed)
+    sampling = sampling_config(options, ("ddpm", PRIOR_STEPS) if prior else few_steps(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
-    hidden = pipe.config.hidden_half
+    hidden = None if prior else pipe.config.hidden_half
 
     def framed(file: str) -> FramedPhoto:
         photo = open_photo(file, None)
+        if prior:
+            return _framed_for_mask(photo, crop, mask, pipe)
         if options.half:
             return _framed_half(file, photo, crop, pipe)
         return _framed(file, photo, crop, face, pipe)
 
     photos = _readable_photos(files, framed)
-    print(f"{options.scheduler}, {options.steps} steps, {str(pipe.unet.dtype)[6:]}", file=sys.stderr)
-    if options.no_paste:  # each face is a picture of its own
+    if options.no_paste and not prior:  # each face is a picture of its own
         photos = [(file, FramedPhoto(frame, (frame,), ())) for file, photo in photos for frame in photo.frames]
     frames = [frame for _, photo in photos for frame in photo.frames]
-    halves = known_halves(np.stack([np.array(frame) for frame in frames]), hidden)
     names = _names(photos, out, hidden)
     numbers = [*range(1, options.n + 1), "sheet"]
     refuse_overwriting(out, [f"{name}-{number}.png" for name in names for number in numbers])
-    completions = complete_halves(pipe, halves, sampling, options.batch_size, model_name(options.model))
+    model = model_name(options.model)
+    if hidden is None:
+        completions = complete_masked(pipe, frames, mask, options.method, sampling, options.batch_size, model)
+        cost = f"{completions[0].metadata['evaluations']} evaluations per completion"
+    else:
+        halves = known_halves(np.stack([np.array(frame) for frame in frames]), hidden)
+        completions = complete_halves(pipe, halves, sampling, options.batch_size, model)
+        cost = str(pipe.unet.dtype).removeprefix("torch.")
+    print(f"{options.scheduler}, {options.steps} steps, {cost}", file=sys.stderr)
     out.mkdir(parents=True, exist_ok=True)
-    first = 0
+    remaining = iter(completions)
     for name, (_, photo) in zip(names, photos, strict=True):
-        of_faces = [completions[first + n * options.n : first + (n + 1) * options.n] for n in range(len(photo.frames))]
-        first += len(photo.frames) * options.n
+        of_faces = [list(itertools.islice(remaining, options.n)) for _ in photo.frames]
         print(_write(out, name, photo, of_faces, hidden, "given" if options.half else "original"))
     done = len({file for file, _ in photos})
     if done < len(files):
@@ -151,6 +169,18 @@ def _face(text: str) -> int | None:
     if not text.isdecimal() or not 1 <= int(text[:9]) <= MOST_FACES:
         raise ValueError(f"--face is {text!r}; it must be a number from 1, the largest face, or all")
     return int(text)
+
+
+def _mask(name: str | None) -> Mask:
+    """The half of this name, or the mask in this file."""
+    if name is None or name in QUARTER_TURNS:
+        return name or "bottom"
+    try:
+        with PIL.Image.open(name) as image:
+            return image.convert("L")
+    except (OSError, SyntaxError, PIL.Image.DecompressionBombError):
+        halves = ", ".join(QUARTER_TURNS)
+        raise ValueError(f"--mask is {name!r}; it must be {halves}, or a picture that is white where hidden") from None
 
 
 def _readable_photos(files: Sequence[str], framed: Callable[[str], FramedPhoto]) -> list[tuple[str, FramedPhoto]]:
@@ -186,6 +216,16 @@ def _framed(
         raise ValueError(f"{found}; {error}; {advice}") from None
 
 
+def _framed_for_mask(photo: PIL.Image.Image, crop: Crop, mask: Mask, pipe: FacePriorPipeline) -> FramedPhoto:
+    """A photo for a prior, which resizes it with its mask."""
+    if isinstance(crop, tuple):
+        check_crop(crop, photo.size)
+        photo = photo.crop(crop)
+    height, width = pipe.config.height, pipe.config.width
+    read_mask(mask, height, width, (photo.height, photo.width))
+    return FramedPhoto(resize_to(photo, height, width), (photo,), ())
+
+
 def _framed_half(file: str, photo: PIL.Image.Image, crop: Crop, pipe: HalfFaceInpaintPipeline) -> FramedPhoto:
     """A known half joined with grey."""
     if isinstance(crop, tuple):
@@ -207,12 +247,14 @@ def _aspect_distance(size: tuple[int, int], other: tuple[int, int]) -> float:
     return abs(math.log(size[0] / size[1] / (other[0] / other[1])))
 
 
-def _names(photos: Sequence[tuple[str, FramedPhoto]], out: Path, hidden_half: str) -> list[str]:
+def _names(photos: Sequence[tuple[str, FramedPhoto]], out: Path, hidden_half: str | None) -> list[str]:
     """File names without endings, numbered where `out` or an earlier file has the name for another photo."""
     names: list[str] = []
     for file, photo in photos:
         free = (name for name in _numbered(file) if name not in names)
-        names.append(next(name for name in free if not _is_of_another(out / f"{name}-1.png", photo, hidden_half)))
+        if hidden_half is not None:
+            free = (name for name in free if not _is_of_another(out / f"{name}-1.png", photo, hidden_half))
+        names.append(next(free))
     return names
 
 
@@ -240,18 +282,22 @@ def _is_of_another(file: Path, photo: FramedPhoto, hidden_half: str) -> bool:
 
 
 def _write(
-    out: Path, name: str, photo: FramedPhoto, of_faces: Sequence[Sequence[Completion]], hidden_half: str, title: str
+    out: Path,
+    name: str,
+    photo: FramedPhoto,
+    of_faces: Sequence[Sequence[Completion]],
+    hidden_half: str | None,
+    title: str,
 ) -> Path:
     """Writes the completions of a photo's faces, and the sheet, whose path is returned."""
     shown = []
     for number, completions in enumerate(zip(*of_faces, strict=True), start=1):
         picture = completions[0].image
-        if photo.places:
+        if hidden_half is not None:
             picture = photo.pasted([each.image for each in completions], hidden_half)
         save_png(picture, out / f"{name}-{number}.png", **completions[0].metadata)
-        shown.append(photo.view(picture) if photo.places else picture)
-    original = photo.view(photo.photo) if photo.places else photo.photo
-    picture = sheet([original], shown, titles=(title, "completions"))
+        shown.append(photo.view(picture))
+    picture = sheet([photo.view(photo.photo)], shown, titles=(title, "completions"))
     save_png(picture, out / f"{name}-sheet.png", **of_faces[0][0].metadata)
     return out / f"{name}-sheet.png"
 

@@ -13,6 +13,7 @@ from ..evaluation.features import NAMES
 from ..evaluation.figures import SHEET
 from ..evaluation.report import as_markdown
 from ..hub.push import refresh_card
+from ..inference.load import load_pipeline
 from ..inference.prior import is_prior, load_prior_of_half
 from .options import (
     SAMPLERS,
@@ -77,7 +78,7 @@ def add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     out = output_folder(options.out)
     refuse_overwriting(out, FILES)
-    pipe: Any = load_prior_of_half(options.model) if is_prior(options.model) else model_on_device(options)
+    pipe = model_on_device(options, load_prior_of_half if is_prior(options.model) else load_pipeline)
     sampling = sampling_config(options, thorough(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     data = evaluation_data(options.data, options.model, pipe)

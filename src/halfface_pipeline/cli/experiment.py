@@ -15,7 +15,7 @@ from ..evaluation.dataset import EvaluationBatch, evaluation_data, load_batch
 from ..experiments import gaussian_posterior, noise_levels, sampling
 from ..experiments.objectives import objectives
 from ..experiments.prior import default_methods, prior
-from ..experiments.results import DETAILS, Result, as_markdown, check_files, write_result
+from ..experiments.results import DETAILS, Result, as_markdown, file_names, write_result
 from ..experiments.training_curves import training_curves
 from ..experiments.unseen import unseen
 from ..hub.push import refresh_card
@@ -23,7 +23,16 @@ from ..inference.complete import model_name
 from ..inference.load import load_pipeline
 from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .options import SAMPLERS, Parser, add_batch_size, add_out, add_seed, output_folder, sampling_config
+from .options import (
+    SAMPLERS,
+    Parser,
+    add_batch_size,
+    add_out,
+    add_seed,
+    output_folder,
+    refuse_overwriting,
+    sampling_config,
+)
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}
@@ -97,7 +106,7 @@ def add_experiments(commands: Any) -> None:
 
 def _command(options: argparse.Namespace) -> None:
     out = output_folder(options.out)
-    check_files(out, options.experiment, DETAILS.get(options.experiment, ()))
+    refuse_overwriting(out, file_names(options.experiment, DETAILS.get(options.experiment, ())))
     for name, value in (QUICK if options.quick else THOROUGH).items():
         if getattr(options, name, 0) is None:
             setattr(options, name, value)
@@ -180,7 +189,7 @@ def _objectives(options: argparse.Namespace) -> Result:
 
 
 def _prior(options: argparse.Namespace) -> Result:
-    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior)
+    conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior, "--prior")
     sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
     if sizes[0] != sizes[1]:
         raise ValueError(f"--prior and --model generate {sizes[1]} and {sizes[0]}; both must be of one size")

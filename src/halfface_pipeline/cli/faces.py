@@ -4,11 +4,11 @@ import argparse
 from typing import Any
 
 import PIL.Image
-from PIL.PngImagePlugin import PngInfo
 from tqdm.auto import tqdm
 
 from ..data.procedural import faces
 from ..data.procedural.factors import records
+from ..inference.png_metadata import software_mark
 from ..run_folder.tables import write_csv
 from .options import add_out, add_seed, output_folder, refuse_overwriting
 
@@ -39,8 +39,6 @@ def _faces(options: argparse.Namespace) -> None:
     out = output_folder(options.out)
     names = [f"{index:06d}.png" for index in range(options.num)]
     refuse_overwriting(out, [*names, "metadata.csv"])
-    mark = PngInfo()
-    mark.add_text("Software", "halfface_pipeline")
     rows: list[dict[str, float | int | bool | str]] = []
     with tqdm(total=options.num, unit="face", disable=None) as bar:
         for start in range(0, options.num, FACES_AT_ONCE):
@@ -49,7 +47,7 @@ def _faces(options: argparse.Namespace) -> None:
             out.mkdir(parents=True, exist_ok=True)
             for image, record in zip(images, records(factors), strict=True):
                 rows.append({"file_name": names[len(rows)], **record})
-                PIL.Image.fromarray(image).save(out / str(rows[-1]["file_name"]), pnginfo=mark)
+                PIL.Image.fromarray(image).save(out / str(rows[-1]["file_name"]), pnginfo=software_mark())
             bar.update(num)
     write_csv(out / "metadata.csv", rows)
     print(f"{len(rows)} faces and metadata.csv in {out}")

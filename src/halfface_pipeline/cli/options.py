@@ -4,7 +4,7 @@ import argparse
 import difflib
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,7 @@ from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, THOROUGH
 from ..inference.load import PACKAGED, default_model, load_pipeline
-from ..remote_code.pipeline import HalfFaceInpaintPipeline
+from ..inference.png_metadata import SOFTWARE
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
 SAMPLERS = ", ".join(samplers.SAMPLERS)
@@ -117,7 +117,7 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps (default: the GPU if there is one)")
 
 
-def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
+def model_on_device(options: argparse.Namespace, load: Callable[[str], Any] = load_pipeline) -> Any:
     """The model of --model on the device of --device; progress bars are shown on a terminal only."""
     if options.model is None:
         options.model = default_model()
@@ -127,11 +127,13 @@ def model_on_device(options: argparse.Namespace) -> HalfFaceInpaintPipeline:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device is {options.device!r}, which cannot be used here: {reason}") from None
-    pipe = load_pipeline(options.model)
+    pipe = load(options.model)
     if options.model in PACKAGED:
         print(f"model {options.model}: {PACKAGED[options.model]}", file=sys.stderr)
     pipe.set_progress_bar_config(disable=None)
-    return pipe.to(options.device) if options.device is not None else pipe
+    if options.device is not None:
+        pipe.to(options.device)
+    return pipe
 
 
 def crop_box(text: str) -> tuple[int, int, int, int]:
@@ -156,23 +158,16 @@ def written_by_us(file: Path) -> bool:
     """Whether a file is a PNG that this package wrote."""
     try:
         with PIL.Image.open(file, formats=["PNG"]) as image:
-            return bool(image.info.get("Software") == "halfface_pipeline")
+            return bool(image.info.items() >= SOFTWARE.items())
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
         return False
 
 
 def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
-    """Raises before files are overwritten that this package did not write.
+    """Raises before a command that writes files of these names overwrites some that this package did not write.
 
     A PNG of ours carries `Software=halfface_pipeline`. Tables have no such mark: they count as ours if one of the
     PNGs that would be written with them exists and is ours.
-
-    Args:
-        out: Folder to write to.
-        names: Names of all files that the command would write.
-
-    Raises:
-        ValueError: Names the first file that would be lost.
     """
     existing = [out / name for name in names if (out / name).exists()]
     pictures = [file for file in existing if file.suffix == ".png"]

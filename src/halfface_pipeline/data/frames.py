@@ -12,14 +12,7 @@ DRAWN = "procedural"
 
 
 def training_frame(data: DataConfig) -> dict[str, Any]:
-    """What a `HalfFaceInpaintPipeline` keeps of its training data.
-
-    Args:
-        data: The data section of the configuration.
-
-    Returns:
-        `eyes`, four fractions of width and height or None for CelebA's aligned frame, and `trained_on`.
-    """
+    """What a `HalfFaceInpaintPipeline` keeps of its training data: `eyes` (None for CelebA's) and `trained_on`."""
     eyes, path = data.eyes, data.path or ""
     if eyes is None and data.source == DRAWN:
         aside = EYE_X * data.height / data.width

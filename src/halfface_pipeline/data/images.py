@@ -1,18 +1,17 @@
 """Images decoded, cropped and resized once, then read from a memory map.
 
-A prepared set is a folder in the cache named by the hash of its settings and source; it is complete or absent.
+A prepared set is a folder in the cache named by the hash of its settings and source. One process prepares it and
+writes its index last.
 """
 
 import hashlib
 import json
+import math
 import os
 import shutil
-import time
-import uuid
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,13 +25,14 @@ from halfface_pipeline.data.attributes import read_attributes
 from halfface_pipeline.data.sources import load_source
 from halfface_pipeline.data.splits import Source, Split
 from halfface_pipeline.remote_code.image_io import resize_to
+from halfface_pipeline.run_folder.files import atomic_write, atomic_write_text
+from halfface_pipeline.run_folder.lock import lock_folder
 
 # Part of the cache key: raise it whenever `_read` gives other pixels for the same picture.
 CACHE_VERSION = 1
 CHUNK = 64
 RENDERED_CHUNK = 256
-ABANDONED_SECONDS = 2 * 24 * 3600
-"""A set in preparation that has not been written to for so long belongs to a killed process."""
+IMAGES, ATTRIBUTES, INDEX = "images.npy", "attributes.npy", "index.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,20 +91,18 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
             its encoding; a picture, or under `data.on_bad_image` skip every picture, cannot be read; or the cache
             cannot be written.
     """
-    source, cache = load_source(data, split), _cache_dir(data)
-    fingerprint = _fingerprint(data, source)
-    entry = cache / fingerprint
-    prepared = _read_entry(entry, fingerprint)
+    source = load_source(data, split)
+    entry = _cache_dir(data) / _fingerprint(data, source)
+    prepared = _read_entry(entry)
     if prepared is None:
         attributes = read_attributes(source.table(), data)
-        with _unfinished_entry(cache, len(source.names) * data.height * data.width * data.channels) as folder:
-            _prepare(folder, source, attributes, data, f"preparing {split} images" if progress else None)
-            # Opened before it is moved: another process may put its own in that place at any moment.
-            made = _read_entry(folder, fingerprint)
-            _publish(folder, entry)
-        prepared = _read_entry(entry, fingerprint) or made
+        with lock_folder(entry, "data.cache_dir", "preparation", wait=True):
+            prepared = _read_entry(entry)  # another process may have prepared it meanwhile
+            if prepared is None:
+                _prepare(entry, source, attributes, data, f"preparing {split} images" if progress else None)
+                prepared = _read_entry(entry)
         if prepared is None:
-            raise ValueError(f"data.cache_dir is {str(cache)!r}; what was written there cannot be read back")
+            raise ValueError(f"data.cache_dir is {str(entry.parent)!r}; what was written there cannot be read back")
     if prepared.skipped:
         few = "; ".join(f"{name}: {reason}" for name, reason in prepared.skipped[:3])
         count = f"{len(prepared.skipped)} of {len(source.names)} {split}"
@@ -113,17 +111,7 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
 
 
 def load_categories(data: DataConfig, split: Split, names: Sequence[str], most: int) -> dict[str, np.ndarray]:
-    """Text columns of an image folder's metadata with few distinct values; other sources keep numbers only.
-
-    Args:
-        data: The data section of the configuration.
-        split: `train` or `eval`.
-        names: Pictures to look up, as in `ImageSet.names`.
-        most: Largest number of distinct values of a column.
-
-    Returns:
-        Strings (N,) per column, empty where missing.
-    """
+    """Text columns (N,) of an image folder's metadata with at most `most` distinct values, empty where missing."""
     if data.source != "imagefolder":
         return {}
     source = load_source(data, split)
@@ -161,29 +149,33 @@ def _in_channels(picture: Image.Image, channels: int) -> np.ndarray:
 
 
 def _prepare(
-    folder: Path, source: Source, attributes: dict[str, np.ndarray], data: DataConfig, label: str | None
+    entry: Path, source: Source, attributes: dict[str, np.ndarray], data: DataConfig, label: str | None
 ) -> None:
     """Writes images.npy, attributes.npy and, last, index.json; unused rows of images.npy are at its end."""
     names = source.names
     shape = (len(names), data.height, data.width, data.channels)
-    images = np.lib.format.open_memmap(folder / "images.npy", "w+", np.uint8, shape)
-    bad = _fill(images, source, data, label)
-    if len(bad) == len(names):
-        row, reason = next(iter(bad.items()))
-        raise ValueError(f"data.path is {data.path!r}; no picture can be read, {names[row]} first: {reason}")
-    kept = [row for row in range(len(names)) if row not in bad]
-    if bad:
-        for place, row in enumerate(kept):
+    needed, free = math.prod(shape), shutil.disk_usage(entry).free
+    if free < needed:  # writing a memory map to a full disk ends the process with a bus error
+        raise ValueError(f"data.cache_dir is {str(entry.parent)!r}; {needed} bytes are needed and {free} are free")
+    with atomic_write(entry / IMAGES) as partial:
+        images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+        bad = _fill(images, source, data, label)
+        if len(bad) == len(names):
+            row, reason = next(iter(bad.items()))
+            raise ValueError(f"data.path is {data.path!r}; no picture can be read, {names[row]} first: {reason}")
+        kept = [row for row in range(len(names)) if row not in bad]
+        for place, row in enumerate(kept if bad else ()):
             images[place] = images[row]
-    images.flush()
+        images.flush()
     values = np.stack(list(attributes.values())) if attributes else np.empty((0, len(names)))
-    np.save(folder / "attributes.npy", values.astype(np.float32)[:, kept])
+    with atomic_write(entry / ATTRIBUTES) as partial:
+        np.save(partial, values.astype(np.float32)[:, kept])
     index = {
         "names": [names[row] for row in kept],
         "attributes": list(attributes),
         "skipped": [(names[row], reason) for row, reason in bad.items()],
     }
-    (folder / "index.json").write_text(json.dumps(index))
+    atomic_write_text(entry / INDEX, json.dumps(index))
 
 
 def _fill(images: np.ndarray, source: Source, data: DataConfig, label: str | None) -> dict[int, str]:
@@ -238,55 +230,17 @@ def _cache_dir(data: DataConfig) -> Path:
     return Path(data.cache_dir or default).expanduser()
 
 
-def _read_entry(entry: Path, fingerprint: str) -> ImageSet | None:
+def _read_entry(entry: Path) -> ImageSet | None:
     """The prepared set in this folder; None if it is absent, incomplete or damaged."""
     try:
-        index = json.loads((entry / "index.json").read_text())
+        index = json.loads((entry / INDEX).read_text())
         names, skipped = tuple(index["names"]), tuple((name, reason) for name, reason in index["skipped"])
-        images = np.load(entry / "images.npy", mmap_mode="r")[: len(names)]
-        values = np.load(entry / "attributes.npy")
+        images = np.load(entry / IMAGES, mmap_mode="r")[: len(names)]
+        values = np.load(entry / ATTRIBUTES)
         fits = images.dtype == np.uint8 and values.shape == (len(index["attributes"]), len(names))
         if not fits or len(images) != len(names):
             return None
     except (OSError, EOFError, ValueError, KeyError, TypeError):
         return None
     values.flags.writeable = False
-    return ImageSet(images, names, dict(zip(index["attributes"], values, strict=True)), fingerprint, skipped)
-
-
-@contextmanager
-def _unfinished_entry(cache: Path, num_bytes: int) -> Iterator[Path]:
-    """A new folder inside the cache, deleted afterwards unless it was moved."""
-    folder = cache / f"unfinished-{uuid.uuid4().hex}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"data.cache_dir is {str(cache)!r}; it must be a writable folder: {error}") from error
-    for abandoned in cache.glob("unfinished-*"):
-        with suppress(OSError):  # another process may be deleting it
-            written = max(path.stat().st_mtime for path in (abandoned, *abandoned.iterdir()))
-            if time.time() - written > ABANDONED_SECONDS:
-                shutil.rmtree(abandoned)
-    try:
-        free = shutil.disk_usage(cache).free
-        if free < num_bytes:  # writing a memory map to a full disk ends the process with a bus error
-            raise ValueError(f"data.cache_dir is {str(cache)!r}; {num_bytes} bytes are needed and {free} are free")
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _publish(folder: Path, entry: Path) -> None:
-    """Moves the finished folder to its name; a valid set that another process put there first stays."""
-    for _ in range(3):
-        try:
-            os.replace(folder, entry)
-            return
-        except OSError:
-            if _read_entry(entry, entry.name) is not None:
-                return
-        # A damaged set is in the way: it is moved aside at once, so that no process sees a part of it deleted.
-        aside = entry.with_name(f"unfinished-{uuid.uuid4().hex}")
-        with suppress(OSError):
-            os.replace(entry, aside)
-        shutil.rmtree(aside, ignore_errors=True)
+    return ImageSet(images, names, dict(zip(index["attributes"], values, strict=True)), entry.name, skipped)

@@ -34,15 +34,7 @@ CELEBA_LAYOUT = "the official CelebA folder has img_align_celeba/, list_eval_par
 def load_source(data: DataConfig, split: Split) -> Source:
     """Lists the pictures of a split in a fixed order, the first `data.num_images` or `data.num_eval_images` of them.
 
-    Args:
-        data: The data section of the configuration.
-        split: The training part or the part held out from it.
-
-    Returns:
-        The pictures.
-
-    Raises:
-        ValueError: The source is missing, empty, lacks a split or column, or has fewer pictures than asked for.
+    ValueError if the source is missing, empty, lacks a split or column, or has fewer pictures.
     """
     alias = CELEBA_PARTS if data.source == "celeba" else {}
     single = data.source in ("procedural", "digits")

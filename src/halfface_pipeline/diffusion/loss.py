@@ -4,7 +4,8 @@ import torch
 from diffusers import DDPMScheduler
 
 from ..config.schema import ModelConfig
-from ..remote_code.halves import predict, size_multiple, split
+from ..remote_code.halves import predict, size_multiple
+from .halves import split
 from .parameterization import min_snr_weights, target, weighted_mse
 
 

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, LCMScheduler, SchedulerMixin
 
 from ..config.samplers import DISTILLED, SAMPLERS, PredictionType
 from ..config.schema import NoiseConfig
-from ..remote_code.noise_levels import check_scheduler
+from ..remote_code.noise_levels import check_scheduler, noise_schedule
 
 FEW_STEP_SAMPLER, FEW_STEPS = "dpm++", 10
 """What completes as well as DDPM with all its steps, by the energy score (docs/performance.md)."""
@@ -108,7 +108,8 @@ def check_sampling(name: str, num_inference_steps: int, trained: SchedulerMixin)
     Raises:
         ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
     """
-    check_scheduler(make_sampler(name, trained), num_inference_steps, trained.config, distilled_steps(trained))
+    sampler = make_sampler(name, trained)
+    check_scheduler(sampler, num_inference_steps, noise_schedule(trained), distilled_steps(trained))
 
 
 def signal_to_noise(scheduler: DDPMScheduler, timesteps: torch.Tensor) -> torch.Tensor:

@@ -5,8 +5,8 @@ import hashlib
 import json
 import zipfile
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -14,13 +14,13 @@ import torch
 from tqdm.auto import tqdm
 
 from ..config.schema import SamplingConfig
+from ..diffusion.halves import known_halves
+from ..diffusion.halves import split as split_halves
 from ..inference.png_metadata import weights_sha256
-from ..remote_code.halves import split as split_halves
 from ..remote_code.halves import to_canonical
-from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.files import atomic_write
-from .dataset import EvaluationBatch
+from .dataset import to_tensor
 
 NOISE = "one generator per face"
 """Part of the cache key: changes whenever the same seed gives other noise."""
@@ -28,68 +28,50 @@ NOISE = "one generator per face"
 
 def complete(
     pipe: HalfFaceInpaintPipeline,
-    batch: EvaluationBatch,
+    images: np.ndarray,
     sampling: SamplingConfig,
     batch_size: int = 32,
     label: str | None = "completing",
     first: int = 0,
 ) -> tuple[list[PIL.Image.Image], torch.Tensor]:
-    """Completes every face of a batch; a completion depends on its seed and face alone, not on the batch.
+    """Completes every face of (N, H, W, 3) uint8 from its known half.
 
-    Args:
-        pipe: The model, with the sampler to use.
-        batch: The faces.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
-        label: Of the progress bar; None shows none.
-        first: Index of the first face in the whole evaluation set.
-
-    Returns:
-        Whole faces, those of one half together, and the hidden halves (N, K, 3, h, w) uint8 in canonical orientation.
-
-    Raises:
-        ValueError: If the pipeline refuses the arguments, or its result is not finite.
+    A completion depends on its seed and face alone, not on the batch; `first` is the index of the first face in the
+    whole evaluation set. The result is whole faces, those of one half together, and the hidden halves
+    (N, K, 3, h, w) uint8 in canonical orientation. ValueError if the pipeline refuses the arguments, or its result is
+    not finite.
     """
-    halves, num_completions = known_halves(batch.images, batch.hidden_half), sampling.num_completions
+    halves, num_completions = known_halves(images, pipe.config.hidden_half), sampling.num_completions
     seeds = np.random.default_rng(sampling.seed).integers(2**63 - 1, size=first + len(halves))[first:].tolist()
     generators = [torch.Generator().manual_seed(face_seed) for face_seed in seeds]
     pipe.set_progress_bar_config(disable=True)
     per_call = max(1, batch_size // num_completions)
-    images, hidden = [], []
+    wholes, hidden = [], []
     with tqdm(total=len(halves) * num_completions, desc=label, unit="face", disable=label is None) as bar:
         for start in range(0, len(halves), per_call):
             some = slice(start, start + per_call)
             steps = sampling.num_inference_steps
             result = pipe(halves[some], num_completions, steps, generators[some], batch_size=batch_size)
-            images += result.images
-            hidden += [torch.tensor(np.array(half)).permute(2, 0, 1) for half in result.hidden_halves]
+            wholes += result.images
+            hidden += [np.asarray(half) for half in result.hidden_halves]
             bar.update(len(result.images))
-    canonical = to_canonical(torch.stack(hidden), batch.hidden_half)
-    return images, canonical.unflatten(0, (len(halves), num_completions))
+    canonical = to_canonical(to_tensor(np.stack(hidden)), pipe.config.hidden_half)
+    return wholes, canonical.unflatten(0, (len(halves), num_completions))
 
 
-@dataclass(frozen=True, eq=False)
-class Completed:
-    """Completions of n faces.
-
-    Args:
-        hidden: Hidden halves, (n, K, 3, h, w) uint8 in canonical orientation.
-        visible_kept: Whether the known half is unchanged bit for bit, (n, K) booleans.
-    """
+class Completed(NamedTuple):
+    """Completions of n faces."""
 
     hidden: torch.Tensor
+    """Hidden halves, (n, K, 3, h, w) uint8 in canonical orientation."""
     visible_kept: torch.Tensor
+    """Whether the known half is unchanged bit for bit, (n, K) booleans."""
 
 
 class Completions:
     """Completes faces, or loads what an earlier run of the same evaluation completed.
 
-    Args:
-        pipe: The model, with the sampler to use.
-        folder: The cache; each combination of model, sampler, data and settings has its own subfolder.
-        images_sha256: Digest of the evaluation set.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
+    Each combination of model, sampler, data (by the digest of the evaluation set) and settings has its own subfolder.
     """
 
     def __init__(
@@ -116,24 +98,19 @@ class Completions:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
         self.folder = folder / digest[:16]
 
-    @property
-    def faces_at_once(self) -> int:
-        """Faces completed, and cached, together."""
-        return max(1, self.batch_size // self.sampling.num_completions)
-
-    def complete(self, batch: EvaluationBatch, first: int, seed: int) -> Completed:
+    def complete(self, images: np.ndarray, first: int, seed: int) -> Completed:
         """Completions of the faces from index `first` on, from the cache where possible; ValueError as `complete`."""
-        shape = (len(batch.images), self.sampling.num_completions)
+        shape = (len(images), self.sampling.num_completions)
         file = self.folder / f"seed{seed}-{first:06d}-{shape[0]}.npz"
         with suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as cached:
-            found = Completed(torch.from_numpy(cached["hidden"]), torch.from_numpy(cached["visible_kept"]))
-            if found.hidden.shape == (*shape, *batch.truth.shape[1:]):
-                return found
+            return Completed(torch.from_numpy(cached["hidden"]), torch.from_numpy(cached["visible_kept"]))
         sampling = dataclasses.replace(self.sampling, seed=seed)
-        images, hidden = complete(self.pipe, batch, sampling, self.batch_size, None, first)
-        whole = torch.from_numpy(np.stack([np.asarray(image) for image in images])).permute(0, 3, 1, 2)
-        known = split_halves(whole, batch.hidden_half)[0].unflatten(0, shape)
-        completed = Completed(hidden, (known == batch.known[:, None]).flatten(2).all(dim=2))
+        wholes, hidden = complete(self.pipe, images, sampling, self.batch_size, None, first)
+        given, kept = (
+            split_halves(to_tensor(faces), self.pipe.config.hidden_half)[0]
+            for faces in (images, np.stack([np.asarray(whole) for whole in wholes]))
+        )
+        completed = Completed(hidden, (kept.unflatten(0, shape) == given[:, None]).flatten(2).all(dim=2))
         self.folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as partial:
             np.savez(partial, hidden=completed.hidden.numpy(), visible_kept=completed.visible_kept.numpy())

@@ -57,5 +57,5 @@ class EvaluationConfig:
 
     @property
     def faces_at_once(self) -> int:
-        """Faces completed together."""
+        """Faces completed, and cached, together."""
         return max(1, self.batch_size // self.sampling.num_completions)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..data.images import ImageSet, load_images, overlap
 from ..data.procedural import render
 from ..data.procedural.factors import Factors, draw_factors, redraw
 from ..data.sources import PROCEDURAL_EVAL_START, Split
-from ..remote_code.halves import split as split_halves
+from ..diffusion.halves import split as split_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.log import CONFIG_FILE
 from .metrics.pixel import determined_pixels
@@ -24,18 +25,10 @@ NAMES_SHOWN = 3
 
 
 def evaluation_data(name: str | None, model: str, pipe: HalfFaceInpaintPipeline) -> DataConfig:
-    """The images a model is evaluated on.
+    """The images a model is evaluated on, at its size: `procedural`, a folder of photos, or what it was trained on.
 
-    Args:
-        name: `procedural`, a folder of photos, or None for the data the model was trained on.
-        model: Run folder, checkpoint or Hub id.
-        pipe: The model; images get its size.
-
-    Returns:
-        Where the images come from: of the data the model was trained on, the held-out part.
-
-    Raises:
-        ValueError: If there is no such folder, or none is named and the model does not state its training data.
+    Of the latter, given as None or by its folder, the held-out part. ValueError if there is no such folder, or none is
+    named and the model does not state its training data.
     """
     trained_on = training_data(model)
     size = {"height": pipe.config.height, "width": pipe.config.width}
@@ -73,20 +66,10 @@ def load_training_faces(training: DataConfig, data: DataConfig, num_training: in
 def find_trained_on(
     faces: ImageSet, num_faces: int, data: DataConfig, train_faces: ImageSet, training: DataConfig
 ) -> tuple[str, ...]:
-    """Names of evaluated faces whose pixels are also in the training set.
+    """Names of the evaluated faces whose pixels are also in the training set.
 
-    Args:
-        faces: The evaluation set.
-        num_faces: How many of it are evaluated.
-        data: Where they come from.
-        train_faces: The training set.
-        training: Where that comes from.
-
-    Returns:
-        Duplicates between the two parts of the data the model was trained on.
-
-    Raises:
-        ValueError: If other data than the held-out part of the training data holds faces the model was trained on.
+    There may be such duplicates between the two parts of the data the model was trained on; in other data they raise
+    ValueError.
     """
     if data.source == training.source == "procedural":
         return ()  # the parts are drawn from different numbers
@@ -102,6 +85,11 @@ def find_trained_on(
     return found
 
 
+def to_tensor(images: np.ndarray) -> torch.Tensor:
+    """Images (N, H, W, 3) as a tensor (N, 3, H, W), uint8."""
+    return torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True, eq=False)
 class EvaluationBatch:
     """N faces with halves of h x w; halves are uint8 in canonical orientation, the hidden one below.
@@ -109,8 +97,6 @@ class EvaluationBatch:
     Args:
         images: Whole faces, (N, H, W, 3) uint8.
         hidden_half: The half that is hidden.
-        known: Known halves, (N, 3, h, w).
-        truth: Hidden halves, (N, 3, h, w).
         factors: What procedural faces are drawn from, where the distribution of their hidden half is known.
         exact: Exact samples of p(hidden | known), (N, K, 3, h, w), where it is known.
         determined: Pixels that the known half determines, (N, h, w) booleans, where they are known.
@@ -118,21 +104,28 @@ class EvaluationBatch:
 
     images: np.ndarray
     hidden_half: str
-    known: torch.Tensor
-    truth: torch.Tensor
     factors: Factors | None = None
     exact: torch.Tensor | None = None
     determined: torch.Tensor | None = None
+
+    @cached_property
+    def _halves(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return split_halves(to_tensor(self.images), self.hidden_half)
+
+    @property
+    def known(self) -> torch.Tensor:
+        """Known halves, (N, 3, h, w)."""
+        return self._halves[0]
+
+    @property
+    def truth(self) -> torch.Tensor:
+        """Hidden halves, (N, 3, h, w)."""
+        return self._halves[1]
 
     @property
     def originals(self) -> list[PIL.Image.Image]:
         """The whole faces as pictures."""
         return [PIL.Image.fromarray(image) for image in self.images]
-
-    def part(self, rows: range) -> "EvaluationBatch":
-        """Some of the faces, without exact samples."""
-        some = slice(rows.start, rows.stop)
-        return EvaluationBatch(self.images[some], self.hidden_half, self.known[some], self.truth[some])
 
 
 def load_batch(
@@ -140,18 +133,7 @@ def load_batch(
 ) -> EvaluationBatch:
     """The first faces of a part of the data, with exact samples of procedural faces whose bottom is hidden.
 
-    Args:
-        pipe: The model, which says what is hidden.
-        data: Where faces come from; their size must be the model's.
-        num_faces: Number of faces.
-        num_completions: Exact samples per face.
-        split: The held-out part, or the part trained on.
-
-    Returns:
-        The batch.
-
-    Raises:
-        ValueError: If there are too few faces or completions.
+    ValueError if there are too few faces or completions.
     """
     require(num_completions >= 1, "num_completions", num_completions, "at least 1")
     faces = load_faces(data, num_faces, split)
@@ -172,22 +154,15 @@ def make_batch(
     faces: ImageSet, hidden_half: str, data: DataConfig, rows: range, num_completions: int, split: Split = "eval"
 ) -> EvaluationBatch:
     """Consecutive faces of a part of the data as a batch; arguments as in `load_batch`."""
-    batch = make_plain_batch(faces, hidden_half, rows)
+    images = np.array(faces.images[rows.start : rows.stop])
     if data.source != "procedural" or hidden_half != "bottom":
-        return batch
+        return EvaluationBatch(images, hidden_half)
     factors = factors_of(data, len(rows), split, rows.start)
     samples = draw_exact_samples(
         factors, data.height, data.width, NUM_EXACT_SAMPLES + num_completions, seed=rows.start
     )
     determined, exact = determined_pixels(samples[:, :NUM_EXACT_SAMPLES]), samples[:, NUM_EXACT_SAMPLES:]
-    return dataclasses.replace(batch, factors=factors, exact=exact, determined=determined)
-
-
-def make_plain_batch(faces: ImageSet, hidden_half: str, rows: range) -> EvaluationBatch:
-    """Consecutive faces as a batch without exact samples."""
-    images = np.array(faces.images[rows.start : rows.stop])
-    known, truth = split_halves(torch.from_numpy(images).permute(0, 3, 1, 2), hidden_half)
-    return EvaluationBatch(images, hidden_half, known, truth)
+    return EvaluationBatch(images, hidden_half, factors, exact, determined)
 
 
 def factors_of(data: DataConfig, num_faces: int, split: Split = "eval", first: int = 0) -> Factors:

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from .. import __version__
 from ..config.schema import DataConfig
 from ..data.images import ImageSet, load_categories
+from ..data.splits import Split
 from ..inference.speed import keep_freed_memory
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.files import atomic_write_text
@@ -26,7 +26,7 @@ from .dataset import factors_of, find_trained_on, load_faces, load_training_face
 from .features import FeatureNetwork, load_features
 from .figures import PICTURES, draw_pictures
 from .measure import Measurements, measure_faces
-from .metrics.distribution import MIN_FACES, set_distances
+from .metrics.distribution import set_distances
 from .metrics.registry import PROBE_SHIFT
 from .probes import MIN_CORRELATION, MIN_HELD_OUT, Probes, choose_columns, evaluate_probes
 from .report import as_markdown, summarise
@@ -73,20 +73,25 @@ def evaluate(
             missing or cannot be predicted, another evaluation is running in the folder, or completions are not
             finite.
     """
-    _check_size(pipe, data)
+    size = pipe.config.height, pipe.config.width
+    if (data.height, data.width, data.channels) != (*size, 3):
+        raise ValueError(
+            f"data are {data.height}x{data.width} with {data.channels} channels; the model generates "
+            f"{size[0]}x{size[1]} with 3"
+        )
     keep_freed_memory()
     num_faces, hidden_half = config.sampling.num_faces, pipe.config.hidden_half
     network = load_features(config.features, config.features_path, str(pipe.device))
     faces = load_faces(data, num_faces)
-    columns = _held_out_columns(data, faces, num_faces)
-    chosen = choose_slices(columns, config.slices, num_faces)
+    columns = _columns(data, faces, num_faces, "eval")
+    chosen = choose_slices(columns, config.slices)
     nearest, training_columns, trained_on = None, None, tuple[str, ...]()
     if training is not None:
         train_faces = load_training_faces(training, data, config.num_training)
         trained_on = find_trained_on(faces, num_faces, data, train_faces, training)
         nearest = NearestTraining(train_faces, hidden_half, config.num_training)
-        training_columns = _training_columns(training, train_faces, nearest.num_training)
-    to_predict = choose_columns(config.read, training_columns, columns, num_faces)
+        training_columns = _columns(training, train_faces, nearest.num_training, "train")
+    to_predict = choose_columns(config.read, training_columns, columns)
 
     with lock_folder(out, "--out", "evaluation"):
         completions = Completions(pipe, out / CACHE, faces.images_sha256(), config.sampling, config.batch_size)
@@ -103,24 +108,17 @@ def evaluate(
         metrics["data"]["num_training_searched"] = 0 if nearest is None else nearest.num_training
         metrics["data"]["trained_on"] = trained_on
         metrics |= summarise(found)
-        metrics["real"] = _set_distances(found, training_features)
+        # Another face's half is that of the previous face, which is in the set that it would be compared with.
+        rows = {name: features for name, features in found.features.items() if name != "other_face"}
+        metrics["real"] = set_distances(rows, found.seed_features, training_features)
         metrics["readings"] = readings
         metrics["audit"] = audit(columns, found.rows["model"], found.floor, found.rows["other_face"])
         metrics = _to_json(metrics)
         # Pictures come first: they say who wrote them, which lets the same command replace what a killed one left.
-        draw_pictures(out, metrics, found, faces, completions)
+        draw_pictures(out, metrics, found, faces, completions, config.faces_at_once)
         atomic_write_text(out / METRICS, json.dumps(metrics, indent=1, allow_nan=False) + "\n")
         atomic_write_text(out / REPORT, as_markdown(metrics))
     return metrics
-
-
-def _check_size(pipe: HalfFaceInpaintPipeline, data: DataConfig) -> None:
-    size = pipe.config.height, pipe.config.width
-    if (data.height, data.width, data.channels) != (*size, 3):
-        raise ValueError(
-            f"data are {data.height}x{data.width} with {data.channels} channels; the model generates "
-            f"{size[0]}x{size[1]} with 3"
-        )
 
 
 def _settings(
@@ -164,17 +162,11 @@ def _settings(
     }
 
 
-def _held_out_columns(data: DataConfig, faces: ImageSet, num_faces: int) -> dict[str, np.ndarray]:
-    """Numbers and categories of the metadata, and factors of procedural faces."""
-    columns = {**faces.attributes, **load_categories(data, "eval", faces.names, MAX_VALUES)}
-    factors = factors_of(data, num_faces) if data.source == "procedural" else None
-    return columns_of({name: values[:num_faces] for name, values in columns.items()}, factors)
-
-
-def _training_columns(training: DataConfig, faces: ImageSet, num: int) -> dict[str, np.ndarray]:
-    """Numbers of the training faces that are searched."""
-    factors = factors_of(training, num, "train") if training.source == "procedural" else None
-    return columns_of({name: values[:num] for name, values in faces.attributes.items()}, factors)
+def _columns(data: DataConfig, faces: ImageSet, num: int, split: Split) -> dict[str, np.ndarray]:
+    """Columns of the first faces of a split: their metadata, and the factors of procedural faces."""
+    words = load_categories(data, split, faces.names, MAX_VALUES) if split == "eval" else {}
+    factors = factors_of(data, num, split) if data.source == "procedural" else None
+    return columns_of({name: values[:num] for name, values in {**faces.attributes, **words}.items()}, factors)
 
 
 def _evaluate_probes(found: Measurements, probes: Probes, columns: dict[str, np.ndarray]) -> dict[str, Any]:
@@ -199,28 +191,15 @@ def _own_columns(found: Measurements, probes: Probes | None, readings: dict[str,
     return columns
 
 
-def _set_distances(found: Measurements, training: torch.Tensor | None) -> dict[str, Any]:
-    """Distances between sets of images; the reason where there are too few."""
-    # Another face's half is that of the previous face, which is in the set that it would be compared with.
-    rows = {name: features for name, features in found.features.items() if name != "other_face"}
-    try:
-        return set_distances(rows["truth"], found.seed_features, rows, training)
-    except ValueError as error:
-        if len(rows["truth"]) >= MIN_FACES:
-            raise
-        return {"left_out": str(error)}
-
-
 def _versions() -> dict[str, str | None]:
     """Versions of packages, and the commit if the package is in its repository."""
-    here, commit = Path(__file__).parent, None
+    git = ["git", "-C", str(Path(__file__).parent)]
+    describe = [*git, "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
     try:
-        tracked = ["git", "-C", str(here), "ls-files", "--error-unmatch", Path(__file__).name]
-        if subprocess.run(tracked, capture_output=True).returncode == 0:
-            describe = ["git", "-C", str(here), "describe", "--always", "--dirty", "--abbrev=40", "--exclude", "*"]
-            commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
+        subprocess.run([*git, "ls-files", "--error-unmatch", Path(__file__).name], capture_output=True, check=True)
+        commit = subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        pass
+        commit = None
     packages = {package: version(package) for package in PACKAGES}
     return {"halfface_pipeline": __version__, "commit": commit, "python": platform.python_version(), **packages}
 

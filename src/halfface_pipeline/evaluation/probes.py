@@ -106,7 +106,7 @@ def _fit(features: np.ndarray, targets: np.ndarray) -> list[Probe]:
 
 
 def choose_columns(
-    names: Sequence[str], training: Mapping[str, np.ndarray] | None, held_out: Mapping[str, np.ndarray], num_faces: int
+    names: Sequence[str], training: Mapping[str, np.ndarray] | None, held_out: Mapping[str, np.ndarray]
 ) -> list[str]:
     """The columns with these names, or `all`, if probes can be fitted to and tested on them.
 
@@ -120,7 +120,7 @@ def choose_columns(
             f"read is {', '.join(names)}; probes need training faces, and the model does not state its training data"
         )
     shared = [name for name in held_out if name in training]
-    faults = {name: _fault(training[name], held_out[name][:num_faces]) for name in shared}
+    faults = {name: _fault(training[name], held_out[name]) for name in shared}
     possible = [name for name, fault in faults.items() if fault is None]
     if list(names) == ["all"] and possible:
         return possible
@@ -133,7 +133,7 @@ def choose_columns(
 
 def _fault(training: np.ndarray, held_out: np.ndarray) -> str | None:
     """Why a column cannot be predicted; None if it can."""
-    if training.dtype.kind in "US" or held_out.dtype.kind in "US":
+    if "U" in (training.dtype.kind, held_out.dtype.kind):
         return "which holds words; probes need numbers"
     for part, values, least in (("training", training, MIN_TRAINING), ("held-out", held_out, MIN_HELD_OUT)):
         known = values[~np.isnan(values.astype(np.float64))]
@@ -151,17 +151,10 @@ def evaluate_probes(
     known: torch.Tensor,
     other_face: Mapping[str, torch.Tensor],
 ) -> dict[str, Any]:
-    """The section `readings` of metrics.json: how well each probe predicts its column on true held-out faces.
+    """The section `readings` of metrics.json: how well each probe predicts its column on N true held-out faces.
 
-    Args:
-        probes: The probes.
-        ratings: The columns of the N held-out faces, (N,) each.
-        whole: Features of the true faces, (N, D).
-        known: Features of their known halves completed by the mirror image, (N, D).
-        other_face: Metrics of faces with another face's half, (N,) each.
-
-    Returns:
-        Figures by column.
+    Ratings and `other_face`, the metrics of faces with another face's half, are (N,) each; features are (N, D), those
+    of `known` of the known halves completed by their mirror image.
     """
     section = {}
     for name, probe in probes.whole.items():

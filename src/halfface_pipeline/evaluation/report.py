@@ -35,7 +35,6 @@ Section = dict[str, Any]
 def summarise(found: Measurements) -> Section:
     """The sections `measures`, `ratios`, `tests`, `visible_pixels`, `rank_histograms`, `free_factors`, `dark_hair`."""
     estimates = {row: mean_estimates(values) for row, values in found.rows.items()}
-    by_seed = [{name: float(value.nanmean()) for name, value in values.items()} for values in found.by_seed]
     measures = {}
     for name in found.rows["model"]:
         metric = find_metric(name)
@@ -45,7 +44,7 @@ def summarise(found: Measurements) -> Section:
             "unit": metric.unit,
             "better": metric.better,
             "rows": {row: asdict(each[name]) if name in each else None for row, each in estimates.items()},
-            "by_seed": [values[name] for values in by_seed],
+            "by_seed": [float(values[name].nanmean()) for values in found.by_seed],
         }
     dark = dark_hair_metric(list(found.rows["model"]))
     gradients = found.seam_gradients
@@ -73,16 +72,12 @@ def _ratios(found: Measurements) -> Section:
     floor = "exact" if "exact" in found.rows else "truth"
     pairs = [(name, "other_face") for name in TO_OTHER_FACE]
     pairs += [(name, floor) for name in TO_FLOOR if floor == "exact" or name != "energy_score"]
-    model = found.rows["model"]
-    return {
-        f"{name}_to_{row}": {
-            "measure": name,
-            "against": row,
-            **asdict(ratio_estimate(model[name], found.rows[row][name])),
-        }
-        for name, row in pairs
-        if name in model and name in found.rows[row]
-    }
+    section = {}
+    for name, row in pairs:
+        if name in found.rows[row]:
+            ratio = ratio_estimate(found.rows["model"][name], found.rows[row][name])
+            section[f"{name}_to_{row}"] = {"measure": name, "against": row, **asdict(ratio)}
+    return section
 
 
 def _free_factors(found: Measurements) -> Section:
@@ -93,81 +88,65 @@ def _free_factors(found: Measurements) -> Section:
         applies = truth[:, 0] >= 0
         if not bool(applies.any()):
             continue
-        labels = {row: found.factors[row][name][applies] for row in ("model", "exact")}
-        shares = {
-            row: [(values == index).double().mean(dim=1) for index in range(len(classes))]
-            for row, values in labels.items()
-        }
+        shares, variation = {}, {}
+        for row in ("exact", "model"):
+            labels = found.factors[row][name][applies]
+            shares[row] = [(labels == index).double().mean(dim=1) for index in range(len(classes))]
+            pairs = zip(shares[row], PROBABILITIES[name], strict=True)
+            variation[row] = sum(abs(float(share.mean()) - probability) for share, probability in pairs) / 2
         section[name] = {
             "num_faces": int(applies.sum()),
             "reading_accuracy": float((truth == predicted)[applies].double().mean()),
-            "total_variation": _total_variation(shares["model"], name),
-            "total_variation_exact": _total_variation(shares["exact"], name),
+            "total_variation": variation["model"],
+            "total_variation_exact": variation["exact"],
             "classes": {
                 label: {
                     "probability": probability,
-                    "sampling_error": math.sqrt(probability * (1 - probability) / labels["model"].numel()),
-                    "exact": asdict(mean_estimate(exact)),
-                    "model": asdict(mean_estimate(model)),
+                    "sampling_error": math.sqrt(
+                        probability * (1 - probability) / found.factors["model"][name][applies].numel()
+                    ),
+                    **{row: asdict(mean_estimate(shares[row][index])) for row in ("exact", "model")},
                 }
-                for label, probability, exact, model in zip(
-                    classes, PROBABILITIES[name], shares["exact"], shares["model"], strict=True
-                )
+                for index, (label, probability) in enumerate(zip(classes, PROBABILITIES[name], strict=True))
             },
         }
     return section
-
-
-def _total_variation(shares: Sequence[torch.Tensor], name: str) -> float:
-    return sum(abs(float(share.mean()) - p) for share, p in zip(shares, PROBABILITIES[name], strict=True)) / 2
 
 
 # --------------------------------------------------------------------------------------------------------- metrics.md
 
 
 def as_markdown(metrics: Section, full: bool = True) -> str:
-    """The metrics next to their baselines, and what follows from them.
+    """The metrics.json next to their baselines, and what follows from them, in Markdown.
 
-    Args:
-        metrics: What metrics.json holds.
-        full: Also metrics by region, frequencies, ranks, probes and slices.
-
-    Returns:
-        Markdown.
+    Without `full`, the metrics by region, frequencies, ranks, probes and slices are left out.
     """
     floor = "exact samples" if "exact" in _rows_of(metrics) else "the truth itself"
     parts = [
         f"{metrics['num_faces']} held-out halves completed {metrics['num_completions']} times each, "
         f"{metrics['scheduler']}, {metrics['num_inference_steps']} steps, seed {_listed(metrics['seeds'])}; features "
         f"{metrics['features']['name']}. The floor is {floor}. In brackets: {LEVEL:.0%} intervals over faces.",
-        _overlap_warning(metrics),
-        _metrics_table(metrics, in_summary=True),
-        "\n".join(_findings(metrics)),
-        *(["## Sets of images"] if full else []),
-        _sets(metrics["real"]),
     ]
-    if full:
-        parts += ["## By region, and shifts", _metrics_table(metrics, in_summary=False)]
-        if metrics["free_factors"]:
-            parts += ["## Free factors", _factors(metrics["free_factors"])]
-        parts += ["## Rank of the truth among its completions", _ranks(metrics["rank_histograms"])]
-        if metrics["readings"]:
-            parts += ["## Probes", *_probes(metrics)]
-        if metrics["audit"]:
-            parts += ["## Subgroups", _gaps(metrics["audit"]), _slices(metrics)]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    if names := metrics["data"]["trained_on"]:
+        parts.append(f"**{len(names)} of these faces are also in the training part**: {_listed(names)}.")
+    parts += [_metrics_table(metrics, in_summary=True), "\n".join(_findings(metrics))]
+    if not full:
+        return "\n\n".join([*parts, _sets(metrics["real"])]) + "\n"
+    sections = {
+        "Sets of images": _sets(metrics["real"]),
+        "By region, and shifts": _metrics_table(metrics, in_summary=False),
+        "Free factors": _factors(metrics["free_factors"]),
+        "Rank of the truth among its completions": _ranks(metrics["rank_histograms"]),
+        "Probes": _probes(metrics),
+        "Subgroups": _subgroups(metrics),
+    }
+    parts += [f"## {title}\n\n{text}" for title, text in sections.items() if text]
+    return "\n\n".join(parts) + "\n"
 
 
 def _rows_of(metrics: Section) -> Section:
     rows: Section = next(iter(metrics["measures"].values()))["rows"]
     return rows
-
-
-def _overlap_warning(metrics: Section) -> str:
-    names = metrics["data"]["trained_on"]
-    if not names:
-        return ""
-    return f"**{len(names)} of these faces are also in the training part**: {_listed(names)}."
 
 
 def _metrics_table(metrics: Section, in_summary: bool) -> str:
@@ -228,21 +207,22 @@ def _sets(real: Section) -> str:
     rows = []
     for name, measure in real["measures"].items():
         values = measure["rows"]
-        others = {ROWS[row]: _value(values[row]) for row in ROWS if row in values and row not in ("model", "truth")}
-        model = {"model": _interval(values["model"]), "above real against real": _interval(measure["above_floor"])}
-        real_faces = {"real against real": _value(values["truth"])}
-        rows.append(
-            {"sets of images": _words(name), **model, **real_faces, **others, "description": measure["meaning"]}
-        )
+        cells = {"model": _interval(values["model"]), "above real against real": _interval(measure["above_floor"])}
+        cells["real against real"] = _value(values["truth"])
+        cells |= {ROWS[row]: _value(values[row]) for row in ROWS if row in values and row not in ("model", "truth")}
+        rows.append({"sets of images": _words(name), **cells, "description": measure["meaning"]})
     each = f"{real['num_each']} real faces against {real['num_each']} completions of other faces, and vice versa."
-    lines = []
-    for row, entry in (real["memorisation"] or {"rows": {}})["rows"].items():
-        closer = "closer" if entry["p_value"] < SIGNIFICANT else "not significantly closer"
-        lines.append(
-            f"- {ROWS[row]}: {closer} to the {real['memorisation']['num_training']} training faces than to held-out "
-            f"ones: distance ratio {_interval(entry['ratio'])} of that by chance, p {_p_value(entry['p_value'])}."
-        )
-    return "\n\n".join(filter(None, [markdown_table(rows), each, "\n".join(lines)]))
+    parts = [markdown_table(rows), each]
+    if found := real["memorisation"]:
+        lines = []
+        for row, entry in found["rows"].items():
+            closer = "closer" if entry["p_value"] < SIGNIFICANT else "not significantly closer"
+            lines.append(
+                f"- {ROWS[row]}: {closer} to the {found['num_training']} training faces than to held-out "
+                f"ones: distance ratio {_interval(entry['ratio'])} of that by chance, p {_p_value(entry['p_value'])}."
+            )
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
 
 
 def _factors(factors: Section) -> str:
@@ -257,7 +237,7 @@ def _factors(factors: Section) -> str:
             found = {ROWS[row]: _interval(values[row]) for row in ("exact", "model")}
             rows.append({"factor": name, "class": label, "probability": probability, **found})
     notes.append("- ±: the standard error of independent samples.")
-    return f"{markdown_table(rows)}\n\n" + "\n".join(notes)
+    return f"{markdown_table(rows)}\n\n" + "\n".join(notes) if rows else ""
 
 
 def _ranks(histograms: Section) -> str:
@@ -274,7 +254,7 @@ def _ranks(histograms: Section) -> str:
     return markdown_table(rows)
 
 
-def _probes(metrics: Section) -> list[str]:
+def _probes(metrics: Section) -> str:
     """How well each column is predicted, how far each row shifts the prediction, and the same by slice."""
     quality, shifts, by_slice = [], [], []
     for column, probe in metrics["readings"].items():
@@ -295,39 +275,13 @@ def _probes(metrics: Section) -> list[str]:
                 names = {"shift_of": words, "by": _words(by), "slice": piece["name"], "faces": piece["num_faces"]}
                 floor = _number(shift["floor"], "+.3g") if "exact" in rows else ""
                 by_slice.append({**names, "model": _interval(shift, "+.3g"), "exact_samples": floor})
-    return [markdown_table(rows) for rows in (quality, shifts, by_slice)]
+    return "\n\n".join(markdown_table(rows) for rows in (quality, shifts, by_slice) if rows)
 
 
-def _gaps(audit: Section) -> str:
-    """The clearest gaps between the worst and the best slice of a column, and how many of all are significant."""
-    found = [
-        (gap["q_value"], -gap["ratio"], column, measure, gap)
-        for column, part in audit.items()
-        for measure, gap in part["gaps"].items()
-    ]
-    if not found:
-        return "No column has two slices that are large enough to compare."
-    rows = [
-        {
-            "column": _words(column),
-            "metric": _words(measure),
-            "worst_slice": gap["worst"],
-            "best_slice": gap["best"],
-            "worst / best": _interval(gap | {"value": gap["ratio"]}),
-            "p": _p_value(gap["p_value"]),
-            "q": _p_value(q_value),
-        }
-        for q_value, _, column, measure, gap in sorted(found)[:LISTED_GAPS]
-    ]
-    below = sum(entry[0] < SIGNIFICANT for entry in found)
-    return (
-        f"{below} of {len(found)} gaps have a false discovery rate q below {SIGNIFICANT} "
-        f"(p from permuting faces among the slices). The {len(rows)} clearest:\n\n{markdown_table(rows)}"
-    )
-
-
-def _slices(metrics: Section) -> str:
-    """The energy score of each slice next to its floor and ceiling, and the shift of hair lightness."""
+def _subgroups(metrics: Section) -> str:
+    """The clearest gaps between slices, and the energy score and the shift of hair lightness of each slice."""
+    if not metrics["audit"]:
+        return ""
     names = ("lightness_shift_hair", "lightness_shift_hair_like")
     shift = next((name for name in names if name in metrics["measures"]), None)
     rows = []
@@ -338,7 +292,36 @@ def _slices(metrics: Section) -> str:
             cells["another face"] = _number(score["ceiling"])
             cells["hair: lightness shift, L*"] = _interval(piece["measures"][shift], "+.3g") if shift else ""
             rows.append({"column": _words(column), "slice": piece["name"], "faces": piece["num_faces"], **cells})
-    return markdown_table(rows)
+    return f"{_gaps(metrics['audit'])}\n\n{markdown_table(rows)}"
+
+
+def _gaps(audit: Section) -> str:
+    """The clearest gaps between the worst and the best slice of a column, and how many of all are significant."""
+    gaps = [
+        {"column": column, "metric": metric, **gap}
+        for column, part in audit.items()
+        for metric, gap in part["gaps"].items()
+    ]
+    if not gaps:
+        return "No column has two slices that are large enough to compare."
+    gaps.sort(key=lambda gap: (gap["q_value"], -gap["ratio"], gap["column"], gap["metric"]))
+    rows = [
+        {
+            "column": _words(gap["column"]),
+            "metric": _words(gap["metric"]),
+            "worst_slice": gap["worst"],
+            "best_slice": gap["best"],
+            "worst / best": _interval(gap | {"value": gap["ratio"]}),
+            "p": _p_value(gap["p_value"]),
+            "q": _p_value(gap["q_value"]),
+        }
+        for gap in gaps[:LISTED_GAPS]
+    ]
+    below = sum(gap["q_value"] < SIGNIFICANT for gap in gaps)
+    return (
+        f"{below} of {len(gaps)} gaps have a false discovery rate q below {SIGNIFICANT} "
+        f"(p from permuting faces among the slices). The {len(rows)} clearest:\n\n{markdown_table(rows)}"
+    )
 
 
 def _words(name: str) -> str:

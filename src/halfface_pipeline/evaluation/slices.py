@@ -42,8 +42,8 @@ def columns_of(attributes: Mapping[str, np.ndarray], factors: Factors | None) ->
     return columns
 
 
-def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str], num_faces: int) -> dict[str, np.ndarray]:
-    """The columns with these names, or `all`, cut to the faces evaluated; ValueError if one is missing."""
+def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """The columns with these names, or `all`; ValueError if one is missing."""
     if list(names) == ["all"]:
         names = list(columns)
         if not names:
@@ -52,7 +52,7 @@ def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str], num_f
     if missing:
         there = ", ".join(columns) or "none: the data have no column"
         raise ValueError(f"slices has {', '.join(missing)}; the columns are {there}")
-    return {name: columns[name][:num_faces] for name in names}
+    return {name: columns[name] for name in names}
 
 
 def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -60,7 +60,7 @@ def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
 
     The result is the names of the slices and the index of each face's slice, (N,), -1 where its value is NaN or empty.
     """
-    if values.dtype.kind in "US":
+    if values.dtype.kind == "U":
         texts = np.unique(values[values != ""])
         return [str(text) for text in texts], np.where(values == "", -1, np.searchsorted(texts, values))
     values = values.astype(np.float64)
@@ -75,18 +75,9 @@ def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
 
 
 def audit(columns: Mapping[str, np.ndarray], model: Values, floor: Values, ceiling: Values) -> dict[str, Any]:
-    """Every metric by slice of every column.
+    """Every metric by slice of every column (N,): `slices` and `gaps`, as docs/evaluation.md describes them.
 
-    Args:
-        columns: What to slice by, (N,) each.
-        model: Metrics of the completions.
-        floor: The same of exact samples, or of the truth.
-        ceiling: The same of another face's half.
-
-    Returns:
-        By column: `slices` (name, number of faces, estimates of every metric with the means of its floor and ceiling)
-        and `gaps` (per metric that should be low: worst and best slice, their ratio with its interval, a permutation
-        p-value, and the false discovery rate among the gaps of all columns, Benjamini and Hochberg 1995).
+    The false discovery rate (Benjamini and Hochberg 1995) is that among the gaps of all columns.
     """
     found = {name: _slice_column(values, model, floor, ceiling) for name, values in columns.items()}
     gaps = [gap for part in found.values() for gap in part["gaps"].values()]

@@ -17,18 +17,8 @@ STEPS = (25, 50, 100)
 class GaussianImages:
     """Images N(mean, covariance) of one row, the right half hidden, and a sample of them whose left half is seen.
 
-    Args:
-        size: Pixels.
-        prediction_type: What `predict` predicts: `epsilon`, `v_prediction` or `sample`.
-
-    Attributes:
-        scheduler: The forward process, which clips nothing.
-        hidden: (1, 1, 1, size) booleans.
-        seen: The image whose left half is seen, (1, 1, 1, size) float64.
-        mean: (size,).
-        covariance: (size, size).
-        posterior_mean: Of the hidden pixels.
-        posterior_covariance: Of the hidden pixels.
+    `hidden` (booleans) and `seen` are (1, 1, 1, size); the posterior's mean and covariance are those of the hidden
+    pixels; the scheduler is the forward process, which clips nothing.
     """
 
     def __init__(self, size: int = 16, prediction_type: str = "epsilon") -> None:
@@ -71,20 +61,9 @@ class GaussianImages:
         hidden: torch.Tensor | None = None,
         **options: Any,
     ) -> tuple[torch.Tensor, float, torch.Tensor | None]:
-        """Samples of the hidden pixels by a method.
+        """Samples of the hidden pixels, by default the right half, by a method of `METHODS` with options.
 
-        Args:
-            method: A key of `METHODS`.
-            num_samples: N.
-            num_steps: Denoising steps.
-            scheduler: To sample with; None takes the process's own.
-            seed: Of the noise.
-            eta: As in `Diffusion`.
-            hidden: Which pixels; None takes the right half.
-            **options: Of the method.
-
-        Returns:
-            Hidden pixels (N, size / 2) float64, evaluations per sample, effective sample sizes.
+        Returns hidden pixels (N, size / 2) float64, evaluations per sample and effective sample sizes.
         """
         own = prepare_scheduler(scheduler or self.scheduler, num_steps, "cpu")
         generator = torch.Generator().manual_seed(seed)
@@ -115,17 +94,7 @@ class GaussianImages:
 def gaussian_errors(
     steps: Sequence[int] = STEPS, particles: Sequence[int] = PARTICLES, num_samples: int = 500, seed: int = 1
 ) -> list[Row]:
-    """Errors of every method against the exact posterior, and of as many exact samples.
-
-    Args:
-        steps: Denoising steps.
-        particles: Of `tds`.
-        num_samples: Of each.
-        seed: Of the noise.
-
-    Returns:
-        One row per method, options and number of steps.
-    """
+    """Errors of every method against the exact posterior, for `tds` with so many particles, and of exact samples."""
     images = GaussianImages()
     noise = torch.randn(num_samples, len(images.posterior_mean), generator=torch.Generator().manual_seed(seed))
     exact = images.posterior_mean + noise.double() @ torch.linalg.cholesky(images.posterior_covariance).T

@@ -9,7 +9,7 @@ import torch
 from matplotlib.figure import Figure
 
 from ..inference.sheets import sheet
-from ..remote_code.image_io import to_signed, to_uint8
+from ..remote_code.image_io import to_signed
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler, ReverseSteps
 from .results import Result, Row
 
@@ -17,28 +17,13 @@ STEP_SIZES = (2, 10, 20, 40, 50)
 
 
 def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: int = 9, seed: int = 0) -> Result:
-    """q(x_t | x_0) of a face at evenly spaced timesteps under one noise.
-
-    Args:
-        process: Settings of the trained scheduler.
-        face: (H, W, 3) uint8.
-        num_pictures: Timesteps shown, apart from the clean face.
-        seed: Seed of the noise.
-
-    Returns:
-        The pictures in a row, and one row of signal and noise per picture.
-
-    Raises:
-        ValueError: If there are fewer than two pictures.
-    """
-    if num_pictures < 2:
-        raise ValueError(f"num_pictures is {num_pictures}; it must be at least 2")
+    """q(x_t | x_0) of a face, (H, W, 3) uint8, at evenly spaced timesteps under one noise; a row per picture."""
     scheduler = RespacedDDPMScheduler.from_config(process)
     clean = to_signed(torch.from_numpy(np.array(face)).permute(2, 0, 1))
     timesteps = torch.linspace(0, len(scheduler) - 1, num_pictures).round().long()
     noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(seed)).expand(num_pictures, -1, -1, -1)
     noisy = scheduler.add_noise(clean.expand(num_pictures, -1, -1, -1), noise, timesteps)
-    shown = to_uint8((noisy.clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).numpy()
+    shown = ((noisy.clamp(-1, 1) + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
     abar = scheduler.trained_alphas_cumprod[timesteps]
     rows = [
         {"t": t + 1, "signal": a**0.5, "noise": (1 - a) ** 0.5, "log_snr": float(np.log(a / (1 - a))) if a else None}
@@ -56,15 +41,8 @@ def forward_process(process: Mapping[str, Any], face: np.ndarray, num_pictures: 
 def schedules(process: Mapping[str, Any], step_sizes: Sequence[int] = STEP_SIZES) -> Result:
     """Compares the trained schedule with the report's shorter ones, and the noise level with the one assumed.
 
-    Args:
-        process: Settings of the trained scheduler, whose betas must be linear.
-        step_sizes: s of the shorter schedules, each a divisor of T.
-
-    Returns:
-        Signal and noise over t, the schedules over t/T, the mismatch of each step; one row per schedule.
-
-    Raises:
-        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    The figure has signal and noise over t, the schedules over t/T and the mismatch of each step. The trained betas
+    must be linear; errors as in `steps_of_size`.
     """
     trained = RespacedDDPMScheduler.from_config(process).trained_alphas_cumprod
     every_step = {size: _steps(process, size, trained) for size in dict.fromkeys((1, *step_sizes))}
@@ -145,19 +123,9 @@ def _schedules_figure(trained: torch.Tensor, every_step: Mapping[int, Sequence[R
 def steps_of_size(
     process: Mapping[str, Any], step_size: int, matching: str = "proportional", variance_type: str = "fixed_small"
 ) -> RespacedDDPMScheduler:
-    """The report's sampler for a step size s, set to its T / s steps.
+    """The report's sampler for a step size s, set to its T / s steps; `exact` keeps every s-th trained level instead.
 
-    Args:
-        process: Settings of the trained scheduler.
-        step_size: s.
-        matching: `proportional`, `log_snr`, or `exact` for every s-th trained level instead of the new schedule.
-        variance_type: Variance of the added noise.
-
-    Returns:
-        The sampler.
-
-    Raises:
-        ValueError: If s does not divide T or leads to a beta of 1 or more.
+    ValueError if s does not divide T or leads to a beta of 1 or more.
     """
     total = process["num_train_timesteps"]
     if step_size < 1 or total % step_size:

@@ -1,6 +1,6 @@
 """Models compared by noise-prediction error and by the colours they continue, which the loss does not show."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import PIL.Image
@@ -15,7 +15,7 @@ from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.factors import hair_colours
 from ..evaluation.measure import scores
 from ..evaluation.metrics.colour import region
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.halves import predict, size_multiple
 from ..remote_code.image_io import to_signed
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -42,17 +42,8 @@ def objectives(
 ) -> Result:
     """Measures every model's noise prediction and its completions of the same faces, also per hair colour.
 
-    Args:
-        models: Model and sampler by name; all of one size, the bottom half hidden.
-        faces: Procedural faces.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
-
-    Returns:
-        A sheet with one column per model; one row per model, and a table per hair colour.
-
-    Raises:
-        ValueError: If the true distribution of the hidden halves is not known.
+    Models, each with its sampler, are all of one size with the bottom half hidden; ValueError if the faces are not
+    procedural.
     """
     if faces.factors is None or faces.determined is None or faces.exact is None:
         raise ValueError(
@@ -82,7 +73,8 @@ def objectives(
         "num_completions": sampling.num_completions,
         "seed": sampling.seed,
     }
-    return Result(_sheet(faces, models, pictures), rows, settings, COLUMNS, {"hair_colours": colours})
+    picture = comparison(faces.originals[:SHOWN_FACES], pictures, list(models))
+    return Result(picture, rows, settings, COLUMNS, {"hair_colours": colours})
 
 
 def _complete_with(
@@ -96,7 +88,7 @@ def _complete_with(
     """Completes the faces with a sampler and restores the trained scheduler."""
     trained, pipe.scheduler = pipe.scheduler, sampler
     try:
-        return complete(pipe, faces, sampling, batch_size, label)
+        return complete(pipe, faces.images, sampling, batch_size, label)
     finally:
         pipe.scheduler = trained
 
@@ -106,29 +98,13 @@ def _measures(faces: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, 
     return scores(faces, hidden) | errors
 
 
-def _sheet(
-    faces: EvaluationBatch, names: Iterable[str], pictures: Sequence[Sequence[PIL.Image.Image]]
-) -> PIL.Image.Image:
-    """The first completion of each of the first faces, one column per model."""
-    shown = range(min(SHOWN_FACES, len(faces.images)))
-    completions = [column[face] for face in shown for column in pictures]
-    return sheet([faces.originals[face] for face in shown], completions, ("original", *names))
-
-
 @torch.no_grad()
 def noise_prediction_error(
     pipe: HalfFaceInpaintPipeline, faces: EvaluationBatch, seed: int = 0, num_levels: int = 20
 ) -> dict[str, float]:
     """Errors of the network at evenly spaced timesteps, whatever it predicts, as errors of the noise and of x_0.
 
-    Args:
-        pipe: The model, with the scheduler it was trained under.
-        faces: The faces.
-        seed: Seed of the noise.
-        num_levels: Number of timesteps.
-
-    Returns:
-        `noise_error`, `noise_error_high`, `clean_error_high`, as in `COLUMNS`.
+    The pipeline has the scheduler it was trained under; the names are those of `COLUMNS`.
     """
     scheduler, layout, multiple = pipe.scheduler, pipe.config.known_layout, size_multiple(pipe.unet)
     known, clean = (to_signed(half).to(pipe.device) for half in (faces.known, faces.truth))

@@ -16,7 +16,7 @@ from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.measure import scores_per_face
 from ..evaluation.metrics.scoring import distances
 from ..evaluation.statistics import mean_estimate
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.posterior import METHODS
 from ..remote_code.prior_pipeline import FacePriorPipeline
@@ -46,23 +46,10 @@ def prior(
     batch_size: int = 32,
     gaussian_steps: Sequence[int] = STEPS,
 ) -> Result:
-    """Completes the same procedural faces by a conditional model and by every method on a prior.
+    """Completes the same procedural faces by a model of the bottom half and by methods, with options, on a prior.
 
-    Args:
-        prior_pipe: The prior.
-        conditional: A model of the bottom half, of the same size.
-        batch: Procedural faces with exact samples.
-        sampling: `num_completions` (2 or more), `num_inference_steps` and `seed`.
-        methods: Options of each method by its name.
-        batch_size: Completions computed at once.
-        gaussian_steps: Denoising steps on Gaussian images, whose posterior is a closed form.
-
-    Returns:
-        A sheet with one column per sampler; one row per sampler, means over faces with 95 % intervals, and those as
-        numbers in the table `intervals`; errors on Gaussian images in the table `gaussian`.
-
-    Raises:
-        ValueError: If the truth about the hidden halves is not known, or there are too few completions.
+    The table has means over faces with 95 % intervals, `intervals` the same as numbers, `gaussian` errors on Gaussian
+    images, whose posterior is a closed form. ValueError if the faces are not procedural, or for a single completion.
     """
     if batch.exact is None or batch.determined is None:
         raise ValueError(
@@ -82,7 +69,7 @@ def prior(
         conditional.scheduler = make_sampler(name, trained)
         title, own = f"conditional {name} {number}", replace(sampling, num_inference_steps=number)
         start = time.process_time()
-        images, hidden = complete(conditional, batch, own, batch_size, title)
+        images, hidden = complete(conditional, batch.images, own, batch_size, title)
         cost: Row = {"evaluations": number, "cpu_seconds": (time.process_time() - start) / len(images)}
         _add(rows, intervals, {"sampler": title, **cost, "effective_sample_size": None}, batch, hidden)
         if name == "ddpm":
@@ -103,13 +90,8 @@ def prior(
         }
         _add(rows, intervals, {"sampler": f"{method} {words}".strip(), **cost}, batch, _hidden(out.images, batch))
         pictures.append(out.images)
-    shown = range(min(SHOWN_FACES, len(batch.images)))
-    titles = ("original", "exact", "conditional", *methods)
-    picture = sheet(
-        [batch.originals[face] for face in shown],
-        [column[face * count] for face in shown for column in pictures],
-        titles,
-    )
+    columns = [images[::count] for images in pictures]
+    picture = comparison(batch.originals[:SHOWN_FACES], columns, ("exact", "conditional", *methods))
     settings = {
         "num_inference_steps": steps,
         "num_faces": len(batch.images),

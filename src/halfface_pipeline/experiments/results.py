@@ -1,6 +1,5 @@
 """The files of an experiment: a picture, a table as CSV and Markdown, and a JSON with its settings."""
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +12,7 @@ import PIL.Image
 from matplotlib.figure import Figure
 
 from ..inference.complete import model_name
-from ..inference.png_metadata import png_text
+from ..inference.png_metadata import SOFTWARE, png_text, software_mark
 from ..run_folder.tables import markdown_table, write_csv
 
 Row = dict[str, Any]
@@ -41,46 +40,24 @@ class Result:
     details: Mapping[str, Sequence[Row]] = field(default_factory=dict)
 
 
-def check_files(out: Path, name: str, details: Iterable[str] = ()) -> list[Path]:
-    """Names the files of an experiment and checks that none would replace a file of the user.
-
-    Args:
-        out: The folder.
-        name: Name of the experiment.
-        details: Names of further tables.
-
-    Returns:
-        NAME.png, NAME.csv, NAME.md, NAME.json and NAME_<detail>.csv.
-
-    Raises:
-        ValueError: If one of them exists and is not as this experiment wrote it, by the digests in NAME.json.
-    """
+def file_names(name: str, details: Iterable[str] = ()) -> list[str]:
+    """The files of an experiment: picture, table as CSV and Markdown, JSON, and a CSV for each further table."""
     stem = name.replace("-", "_")
-    files = [out / f"{stem}{ending}" for ending in (".png", ".csv", ".md", ".json")]
-    files += [out / f"{stem}_{detail}.csv" for detail in details]
-    try:
-        whole = json.loads(files[3].read_text())
-        digests = {**whole["files"], files[3].name: _digest(files[3])} if whole["experiment"] == name else {}
-    except (OSError, ValueError, KeyError, TypeError):
-        digests = {}
-    for file in files:
-        if file.exists() and (not file.is_file() or digests.get(file.name) != _digest(file)):
-            raise ValueError(
-                f"--out is {str(out)!r}, where {file.name} is not as `halfface experiment {name}` wrote it; "
-                "it must be another folder, or the file must be moved away"
-            )
-    return files
+    return [
+        *(f"{stem}.{ending}" for ending in ("png", "csv", "md", "json")),
+        *(f"{stem}_{each}.csv" for each in details),
+    ]
 
 
 def write_result(out: Path, name: str, result: Result) -> list[Path]:
-    """Writes the files of an experiment; files and errors as in `check_files`."""
-    files = check_files(out, name, result.details)
+    """Writes the files of an experiment, in the order of `file_names`."""
     out.mkdir(parents=True, exist_ok=True)
+    files = [out / file for file in file_names(name, result.details)]
     picture, table, markdown, whole, *details = files
     if isinstance(result.picture, Figure):
-        result.picture.savefig(picture, dpi=120)
+        result.picture.savefig(picture, dpi=120, metadata=SOFTWARE)
     elif name == "forward":  # a given face with noise on it: nothing in it was generated
-        result.picture.save(picture)
+        result.picture.save(picture, pnginfo=software_mark())
     else:
         result.picture.save(picture, pnginfo=png_text(_without_places(result.settings)))
     markdown.write_text(as_markdown(name, result))
@@ -93,14 +70,9 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
         "columns": dict(result.columns),
         "rows": list(result.rows),
         **{detail: list(rows) for detail, rows in result.details.items()},
-        "files": {file.name: _digest(file) for file in files if file != whole},
     }
     whole.write_text(json.dumps(content, indent=1) + "\n")
     return files
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def _without_places(settings: Mapping[str, Any]) -> Row:

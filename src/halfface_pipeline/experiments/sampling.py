@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import PIL.Image
 from diffusers import SchedulerMixin
 
 from ..config.schema import SamplingConfig
@@ -12,7 +11,7 @@ from ..diffusion.samplers import make_sampler
 from ..evaluation.cache import complete
 from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.measure import scores
-from ..inference.sheets import sheet
+from ..inference.sheets import comparison
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.respaced_ddpm import RespacedDDPMScheduler
 from .noise_levels import steps_of_size
@@ -22,6 +21,7 @@ STEP_SIZES = (1, 2, 10, 40)
 VARIANCE_STEP_SIZES = (1, 10, 40)
 SAMPLERS = ("ddpm", "ddim", "dpm++", "unipc", "heun")
 STEPS = (5, 10, 20, 50)
+SHOWN_FACES = 8
 MATCHINGS = ("proportional", "log_snr", "exact")
 COLUMNS = {
     "determined_pixel_error": "over pixels that the known half determines; 0 for exact samples",
@@ -35,14 +35,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Setup:
-    """The model and the completions on which samplers are compared.
-
-    Args:
-        pipe: The model.
-        faces: The faces.
-        sampling: `num_completions` and `seed`.
-        batch_size: Completions computed at once.
-    """
+    """The model and the completions on which samplers are compared; of `sampling`, `num_completions` and `seed`."""
 
     pipe: HalfFaceInpaintPipeline
     faces: EvaluationBatch
@@ -63,16 +56,8 @@ class Column:
 def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_type: str = "fixed_large") -> Result:
     """Ancestral sampling with larger steps: the report's schedules, matched by noise level, and exactly re-spaced.
 
-    Args:
-        setup: The model and the faces.
-        step_sizes: Divisors s of T, each for T / s steps.
-        variance_type: Variance of the added noise; the report's is `fixed_large`.
-
-    Returns:
-        A sheet with one column per sampler and one row per completion, and one row of metrics per sampler.
-
-    Raises:
-        ValueError: If a step size does not divide T or leads to a beta of 1 or more.
+    The sheet has a column per sampler and a row per completion. ValueError if a step size does not divide T or leads
+    to a beta of 1 or more.
     """
     columns = []
     for matching in MATCHINGS:
@@ -85,19 +70,7 @@ def step_size(setup: Setup, step_sizes: Sequence[int] = STEP_SIZES, variance_typ
 
 
 def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matching: str = "proportional") -> Result:
-    """Compares sigma^2 = beta with the posterior variance at several step sizes.
-
-    Args:
-        setup: The model and the faces.
-        step_sizes: As for `step_size`.
-        matching: `proportional` (the report's), `log_snr` or `exact`.
-
-    Returns:
-        As `step_size`.
-
-    Raises:
-        ValueError: As `step_size`.
-    """
+    """Compares sigma^2 = beta with the posterior variance at several step sizes, as `step_size`."""
     columns = [
         _larger_steps(setup, f"s={size} {symbol}", size, matching, kind)
         for size in step_sizes
@@ -107,19 +80,7 @@ def variance(setup: Setup, step_sizes: Sequence[int] = VARIANCE_STEP_SIZES, matc
 
 
 def samplers(setup: Setup, names: Sequence[str] = SAMPLERS, steps: Sequence[int] = STEPS) -> Result:
-    """Samplers of diffusers at few steps.
-
-    Args:
-        setup: The model and the faces.
-        names: Keys of `halfface_pipeline.config.samplers.SAMPLERS`.
-        steps: Denoising steps.
-
-    Returns:
-        As `step_size`.
-
-    Raises:
-        ValueError: If a name is unknown or the model cannot use the sampler.
-    """
+    """Samplers of diffusers at few steps, as `step_size`; ValueError if the model cannot use one."""
     trained = setup.pipe.scheduler
     columns = [
         Column(f"{name} {count}", {"scheduler": name, "steps": count}, make_sampler(name, trained), count)
@@ -144,7 +105,7 @@ def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any
             pipe.scheduler = column.scheduler
             label = f"{number}/{len(columns)} {column.title}"
             with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
-            images, hidden = complete(pipe, faces, with_steps, setup.batch_size, label)
+            images, hidden = complete(pipe, faces.images, with_steps, setup.batch_size, label)
             pictures.append(images)
             row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
             if "spread" in row and "spread" in exact:
@@ -158,8 +119,9 @@ def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any
         first = next(iter(columns[0].names))
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}
         rows.append({name: known.get(name) for name in rows[0]})
+    originals = [original for original in faces.originals[:SHOWN_FACES] for _ in range(n)]
     return Result(
-        _sheet(faces, pictures, [column.title for column in columns], n),
+        comparison(originals, pictures, [column.title for column in columns]),
         rows,
         {**settings, "num_faces": len(faces.images), "num_completions": n, "seed": setup.sampling.seed},
         {name: meaning for name, meaning in COLUMNS.items() if name in rows[0]},
@@ -175,12 +137,3 @@ def predicted_noise(scheduler: RespacedDDPMScheduler) -> float | None:
     if scheduler.config.respacing == "exact":
         return None
     return float(scheduler.process._get_variance(1).sqrt() / 2) if len(scheduler.timesteps) > 1 else 0.0
-
-
-def _sheet(
-    faces: EvaluationBatch, pictures: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str], num_completions: int
-) -> PIL.Image.Image:
-    """One row per completion, one column per sampler."""
-    rows = range(min(8, len(faces.images)) * num_completions)
-    originals = [faces.originals[row // num_completions] for row in rows]
-    return sheet(originals, [column[row] for row in rows for column in pictures], ("original", *titles))

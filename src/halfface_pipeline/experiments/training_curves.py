@@ -16,17 +16,7 @@ AFTER_RESTART = 10
 
 
 def training_curves(runs: Sequence[Path]) -> Result:
-    """Plots log.jsonl of each run and counts spikes.
-
-    Args:
-        runs: Run folders.
-
-    Returns:
-        Loss and learning rate, one column of the figure and one row of the table per run.
-
-    Raises:
-        ValueError: If a folder is not a run or has logged fewer than `WINDOW` lines.
-    """
+    """Plots loss and learning rate of each run folder and counts spikes; ValueError for up to `WINDOW` log entries."""
     logs: dict[str, list[dict[str, float]]] = {}
     rows: list[Row] = []
     for run in runs:

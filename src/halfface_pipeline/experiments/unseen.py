@@ -19,23 +19,11 @@ def unseen(
     sampling: SamplingConfig,
     batch_size: int = 32,
 ) -> Result:
-    """Completes training faces and held-out faces, and measures the gap.
-
-    Args:
-        pipe: The model, with the sampler to use.
-        trained_on: Faces of the training set.
-        held_out: Held-out faces.
-        sampling: `num_completions`, `num_inference_steps` and `seed`.
-        batch_size: Completions computed at once.
-
-    Returns:
-        A sheet, training faces above held-out ones, and one row per metric: its mean over both sets and over the
-        truth, and the gap with its standard error.
-    """
+    """Completes training faces and held-out faces, and measures the gap with its standard error, a row per metric."""
     num_completions, steps, seed = sampling.num_completions, sampling.num_inference_steps, sampling.seed
     values, truths, originals, pictures = [], [], [], []
     for label, faces in (("trained on", trained_on), ("held out", held_out)):
-        images, hidden = complete(pipe, faces, sampling, batch_size, label)
+        images, hidden = complete(pipe, faces.images, sampling, batch_size, label)
         values.append(scores_per_face(faces, hidden))
         truths.append(scores_per_face(faces, faces.truth[:, None] if faces.exact is None else faces.exact))
         originals += faces.originals[:SHOWN_FACES]

@@ -9,10 +9,11 @@ import PIL.Image
 import torch
 
 from ..data.procedural import faces
+from ..diffusion.halves import KNOWN_HALF
 from ..diffusion.samplers import FEW_STEPS
 from ..inference.complete import model_metadata
 from ..inference.png_metadata import generated_text
-from ..remote_code.halves import KNOWN_HALF, QUARTER_TURNS, from_canonical
+from ..remote_code.halves import QUARTER_TURNS, from_canonical
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from . import onnxruntime_web
 from .onnx_network import INPUTS, OUTPUT, Weights, export_network

@@ -6,7 +6,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
-from ..remote_code.noise_levels import prepare_scheduler
+from ..remote_code.noise_levels import check_scheduler, prepare_scheduler
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 
@@ -34,7 +34,9 @@ def sampling_plan(pipe: HalfFaceInpaintPipeline, num_inference_steps: int = FEW_
     most = pipe.scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= most:
         raise ValueError(f"steps is {num_inference_steps}; it must be from 1 to {most}")
-    scheduler = prepare_scheduler(make_sampler(FEW_STEP_SAMPLER, pipe.scheduler), num_inference_steps, "cpu")
+    sampler = make_sampler(FEW_STEP_SAMPLER, pipe.scheduler)
+    check_scheduler(sampler, num_inference_steps, pipe.config.trained_noise)
+    scheduler = prepare_scheduler(sampler, num_inference_steps, "cpu")
     assert isinstance(scheduler, DPMSolverMultistepScheduler)
     # A step is linear, so that one step from the unit vectors of (x, o, p) shows its coefficients.
     x, o, p = torch.eye(3)

@@ -8,11 +8,14 @@ from typing import Any
 
 from huggingface_hub import ModelCard, ModelCardData
 
+from ..config.files import from_yaml
 from ..config.samplers import SAMPLERS
-from ..config.schema import Config, DataConfig
+from ..config.schema import DataConfig
+from ..diffusion.halves import KNOWN_HALF, known_box
 from ..diffusion.networks import training_cost
-from ..remote_code.halves import KNOWN_HALF, half_size, known_box
+from ..remote_code.halves import half_size
 from ..run_folder.files import atomic_write_text
+from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
 from ..run_folder.tables import markdown_table
 from .card_metrics import eval_results, read_evaluation, read_samplers, training_cost_words
 
@@ -25,12 +28,10 @@ LICENCES = {
     "digits": "Optical Recognition of Handwritten Digits, as in scikit-learn: CC BY 4.0",
 }
 
-Log = list[dict[str, float]]
 
-
-def write_card(run: Path, config: Config, step: int, parameters: int, log: Log, samples: str) -> None:
+def write_card(run: Path, samples: str) -> None:
     """Writes the card of a run as its README.md; arguments as in `render_card`."""
-    atomic_write_text(run / "README.md", render_card(run, config, step, parameters, log, samples, local_id(run)))
+    atomic_write_text(run / "README.md", render_card(run, samples, local_id(run)))
 
 
 def local_id(run: Path) -> str:
@@ -38,38 +39,27 @@ def local_id(run: Path) -> str:
     return run.name if run.is_absolute() else run.as_posix()
 
 
-def render_card(
-    run: Path,
-    config: Config,
-    step: int,
-    parameters: int,
-    log: Log,
-    samples: str,
-    model_id: str,
-    model_license: str | None = None,
-) -> str:
+def render_card(run: Path, samples: str, model_id: str, model_license: str | None = None) -> str:
     """The card of a run, with the figures in its folder.
 
     Args:
-        run: The run folder.
-        config: The run's configuration.
-        step: Optimizer steps done.
-        parameters: Number of parameters of the network.
-        log: Entries of log.jsonl.
-        samples: Sample sheet to show, relative to the run folder.
+        run: The run folder, with config.yaml and log.jsonl.
+        samples: Sample sheet to show, relative to the run folder; its name ends in the optimizer steps done.
         model_id: Name in the card's code.
         model_license: Licence of the weights, as the Hub names it; None keeps that of the run's card.
 
     Returns:
         The text; its last line shows whether it has been edited (`is_as_rendered`).
     """
+    config, step = from_yaml(run / CONFIG_FILE), int(Path(samples).stem.rpartition("-")[2])
+    log = [line for line in read_log(run / LOG_FILE) if line["step"] <= step]
     data, model, sampling = config.data, config.model, config.sampling
     whole = model.hidden_half == "all"
     evaluation = read_evaluation(run)
     dataset = _hub_id(data)
     title = f"{'Image generation' if whole else 'Half-face completion'}, {run.resolve().name}"
     results = eval_results(evaluation, dataset or data.source)
-    operations = training_cost(model, data.height, data.width, data.channels)[1]
+    parameters, operations, _ = training_cost(model, data.height, data.width, data.channels)
     trained = 3 * operations * step * config.training.batch_size
     distilled = config.distillation.teacher is not None
     swap = None if distilled or sampling.scheduler == "ddpm" else SAMPLERS[sampling.scheduler]
@@ -115,9 +105,7 @@ def render_card(
         step=step,
         loss=f"{log[-1]['loss']:.4f}" if log else "not logged",
         evaluation=evaluation,
-        metrics=markdown_table(evaluation.metrics),
-        gaps=markdown_table(evaluation.gaps),
-        shifts=markdown_table(evaluation.shifts),
+        **{name: markdown_table(evaluation.get(name, ())) for name in ("metrics", "gaps", "shifts")},
         **halves,
     )
     text = f"{card}".rstrip() + "\n"

@@ -5,7 +5,6 @@ A file that is missing or has another format gives no figures and never stops a 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,60 +26,37 @@ ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError)
 Row = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """What `halfface evaluate --out RUN/evaluation` wrote.
+def read_evaluation(run: Path) -> dict[str, Any]:
+    """What `halfface evaluate --out RUN/evaluation` measured, for the card; empty if it cannot be read.
 
-    Args:
-        settings: N, K, sampler, steps and seeds, by name.
-        data: What the model was evaluated on.
-        values: Value of each metric.
-        metrics: Table of the metrics: `metric`, `model`, the `BASELINES` and `meaning`.
-        gaps: Table of the largest gaps between slices.
-        shifts: Table of the signed metrics whose interval excludes 0.
-        pictures: Sheets of completions, relative to the run.
-        failures: Sheets of failure cases, relative to the run.
-        intervals: Level and method of the intervals.
+    `settings`, `data`, `values` by metric, the rows of the tables `metrics`, `gaps` (the largest) and `shifts` (whose
+    interval excludes 0), `pictures` and `failures` relative to the run, `intervals`.
     """
-
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    data: str = ""
-    values: Mapping[str, float] = field(default_factory=dict)
-    metrics: Sequence[Row] = ()
-    gaps: Sequence[Row] = ()
-    shifts: Sequence[Row] = ()
-    pictures: Sequence[str] = ()
-    failures: Sequence[str] = ()
-    intervals: str = ""
-
-
-def read_evaluation(run: Path) -> Evaluation:
-    """The metrics of RUN/evaluation/metrics.json and the pictures next to it; empty if they cannot be read."""
     pictures = [f"{EVALUATION}/{file.name}" for file in sorted((run / EVALUATION).glob("*.png"))]
     failures = [name for name in pictures if any(word in Path(name).stem for word in FAILURES)]
     try:
         found = json.loads((run / METRICS).read_text())
-        measures = {
+        every = {
             name: entry
             for name, entry in (found["measures"] | found["real"].get("measures", {})).items()
             if entry["rows"].get("model")
         }
-        shifts = {name: entry for name, entry in measures.items() if entry["group"] == "shift"}
-        measures = {name: entry for name, entry in measures.items() if name not in shifts}
-        return Evaluation(
-            settings={name: found[name] for name in SETTINGS}
+        measures = {name: entry for name, entry in every.items() if entry["group"] != "shift"}
+        shifts = {name: entry for name, entry in every.items() if entry["group"] == "shift"}
+        return {
+            "settings": {name: found[name] for name in SETTINGS}
             | {"seeds": ", ".join(map(str, found["seeds"])), "features": found["features"]["name"]},
-            data=found["data"]["name"] or found["data"]["source"],
-            values={name: float(entry["rows"]["model"]["value"]) for name, entry in measures.items()},
-            metrics=[_metric_row(name, entry) for name, entry in measures.items()],
-            gaps=_gap_rows(found["audit"]),
-            shifts=[_shift_row(name, entry) for name, entry in shifts.items() if _excludes_zero(entry)],
-            pictures=[name for name in pictures if name not in failures],
-            failures=failures,
-            intervals=f"{found['intervals']['level']:.0%} intervals, {found['intervals']['method']}",
-        )
+            "data": found["data"]["name"] or found["data"]["source"],
+            "values": {name: float(entry["rows"]["model"]["value"]) for name, entry in measures.items()},
+            "metrics": [_metric_row(name, entry) for name, entry in measures.items()],
+            "gaps": _gap_rows(found["audit"]),
+            "shifts": [_shift_row(name, entry) for name, entry in shifts.items() if _excludes_zero(entry)],
+            "pictures": [name for name in pictures if name not in failures],
+            "failures": failures,
+            "intervals": f"{found['intervals']['level']:.0%} intervals, {found['intervals']['method']}",
+        }
     except ERRORS:
-        return Evaluation()
+        return {}
 
 
 def _title(name: str) -> str:
@@ -124,21 +100,21 @@ def _gap_rows(audit: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def eval_results(evaluation: Evaluation, dataset_type: str) -> list[EvalResult]:
+def eval_results(evaluation: Mapping[str, Any], dataset_type: str) -> list[EvalResult]:
     """One entry of the Hub's model-index per metric; `dataset_type` is the Hub id or the kind of the data."""
     return [
         EvalResult(
             task_type="image-to-image",
             task_name="Half-face completion",
             dataset_type=dataset_type,
-            dataset_name=evaluation.data,
+            dataset_name=evaluation["data"],
             dataset_split="held-out faces",
             metric_type=name,
             metric_name=_title(name),
             metric_value=float(f"{value:.6g}"),
-            metric_args=dict(evaluation.settings),
+            metric_args=evaluation["settings"],
         )
-        for name, value in evaluation.values.items()
+        for name, value in evaluation.get("values", {}).items()
     ]
 
 

@@ -1,5 +1,6 @@
 """Pushes a run folder to the Hub: which of its files, and the card."""
 
+import importlib.resources
 import json
 from collections.abc import Mapping
 from pathlib import Path, PurePath
@@ -9,10 +10,9 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HTTPError, OfflineModeIsEnabled
 
 from ..config.files import from_yaml, to_dict
-from ..diffusion.networks import training_cost
-from ..remote_code.model_files import CARD_PICTURE, readdress, short_card
+from ..remote_code.model_files import CARD_PICTURE, readdress
 from ..run_folder.files import atomic_write_text
-from ..run_folder.log import CONFIG_FILE, LOG_FILE, read_log
+from ..run_folder.log import CONFIG_FILE, LOG_FILE
 from .card import data_license, is_as_rendered, local_id, render_card
 from .card_metrics import EVALUATION, METRICS
 
@@ -78,7 +78,8 @@ def _card(run: Path, repo_id: str, model_license: str | None) -> str:
     settings = json.loads((run / INDEX).read_text())
     if "height" not in settings:
         raise ValueError(f"{run.name} has no {CARD} and no {CONFIG_FILE} to write one from")
-    return short_card(repo_id, settings)
+    template = importlib.resources.files("halfface_pipeline.remote_code") / f"{settings['_class_name']}.md"
+    return template.read_text().format(**settings)
 
 
 def _model_files(folder: Path) -> dict[str, Path]:
@@ -189,9 +190,4 @@ def _rendered(run: Path, repo_id: str, model_license: str | None) -> str:
     sheets = sorted((run / "samples").glob("step-*.png"))
     if not sheets:
         raise ValueError(f"{run.name} has no sheet of samples in samples/; finish or resume its training first")
-    config = from_yaml(run / CONFIG_FILE)
-    step = int(sheets[-1].stem.removeprefix("step-"))
-    log = [line for line in read_log(run / LOG_FILE) if line["step"] <= step]
-    parameters = training_cost(config.model, config.data.height, config.data.width, config.data.channels)[0]
-    samples = sheets[-1].relative_to(run).as_posix()
-    return render_card(run, config, step, parameters, log, samples, repo_id, model_license)
+    return render_card(run, sheets[-1].relative_to(run).as_posix(), repo_id, model_license)

@@ -46,17 +46,9 @@ have their own.
 
 
 def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path, upload_mb: float) -> None:
-    """Writes the folder: page, package, requirements, and the model unless it is on the Hub.
+    """Writes the folder: page, package, requirements, and the model unless it is on the Hub; other files are kept.
 
-    Args:
-        pipe: The model.
-        name: Name of the model on the page.
-        model: Run folder, or Hub id.
-        out: Where to write; other files there are kept.
-        upload_mb: Largest upload in megabytes.
-
-    Raises:
-        ValueError: If the folder has a README.md of something else.
+    ValueError if it has a README.md of something else.
     """
     local = Path(model).exists()
     readme = out / "README.md"

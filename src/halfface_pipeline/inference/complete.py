@@ -10,7 +10,8 @@ import PIL.Image
 import torch
 
 from ..config.schema import SamplingConfig
-from ..remote_code.image_io import Picture, known_halves
+from ..diffusion.halves import known_halves
+from ..remote_code.image_io import Picture
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .png_metadata import fingerprint
 
@@ -60,19 +61,8 @@ def complete_halves(
 ) -> list[Completion]:
     """Completes each half; completion k of every half is the first sample of the generator with seed + k.
 
-    Args:
-        pipe: The model with the sampler to use.
-        halves: Known halves.
-        sampling: Steps, completions per half, and the seed of the first completion of each half; its scheduler is the
-            name stored in the PNGs.
-        batch_size: Completions computed at once.
-        model: Name of the model stored in the PNGs.
-
-    Returns:
-        The completions, those of one half consecutive, in the order of the halves.
-
-    Raises:
-        ValueError: If a number is out of range or a half does not fit.
+    The sampler is the pipeline's own; the PNGs store that of `sampling` and the name of the model. Completions of one
+    half are consecutive. ValueError if a number is out of range or a half does not fit.
     """
     n, steps, first = sampling.num_completions, sampling.num_inference_steps, sampling.seed
     if first + n > 2**63:

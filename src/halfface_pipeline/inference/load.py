@@ -1,12 +1,12 @@
 """Loads trained pipelines and opens photos."""
 
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import PIL.Image
 import PIL.ImageOps
 import torch
-from diffusers import SchedulerMixin
+from diffusers import DiffusionPipeline, SchedulerMixin
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..config.files import from_yaml
@@ -40,12 +40,11 @@ def packaged_model(name: str) -> Path:
     Raises:
         ValueError: If there is no such model here.
     """
-    folder = PACKAGED_FOLDER / name
-    if name not in PACKAGED or not (folder / "model_index.json").is_file():
-        there = [each for each in PACKAGED if (PACKAGED_FOLDER / each / "model_index.json").is_file()]
-        found = f"it has {' and '.join(there)}" if there else "it has none"
+    installed = [each for each in PACKAGED if (PACKAGED_FOLDER / each / "model_index.json").is_file()]
+    if name not in installed:
+        found = f"it has {' and '.join(installed) or 'none'}"
         raise ValueError(f"{name!r} is not a model of this installation; {found}. Give a run folder or a Hub id")
-    return folder
+    return PACKAGED_FOLDER / name
 
 
 def default_model() -> str:
@@ -68,44 +67,41 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     Raises:
         ValueError: If the folder is not a model, or the Hub has none of this name.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     if model in PACKAGED and not Path(model, "model_index.json").is_file():
         try:
             model = str(packaged_model(model))
         except ValueError as error:
             raise ValueError(f"--model is {model!r}; {error}") from None
     if Path(model).parent.name == "checkpoints" and Path(model).is_dir():
-        return load_checkpoint_pipeline(Path(model)).to(device)
+        return load_checkpoint_pipeline(Path(model)).to("cuda" if torch.cuda.is_available() else "cpu")
+    pipe: HalfFaceInpaintPipeline = from_pretrained(HalfFaceInpaintPipeline, model)
+    return pipe
+
+
+def from_pretrained(kind: type[DiffusionPipeline], model: str, option: str = "--model") -> Any:
+    """A pipeline of this class from a run folder or the Hub, on the GPU if there is one; errors as `load_pipeline`."""
     if Path(model).exists() and not Path(model, "model_index.json").is_file():
-        raise ValueError(f"--model is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
+        raise ValueError(f"{option} is {model!r}; it must be a run folder with model_index.json in it, or a Hub id")
     try:
-        pipe = HalfFaceInpaintPipeline.from_pretrained(model)
+        pipe = kind.from_pretrained(model)
     except (OSError, ValueError, TypeError, AttributeError, KeyError, NotImplementedError) as error:
         if Path(model).exists():
-            raise ValueError(f"--model is {model!r}; the folder could not be loaded: {error}") from error
+            raise ValueError(f"{option} is {model!r}; the folder could not be loaded: {error}") from error
         cause = error.__cause__ or error  # diffusers wraps it in advice about its cache
         why = "it does not exist or you have no access to it" if isinstance(cause, RepositoryNotFoundError) else cause
         raise ValueError(
-            f"--model is {model!r}; it is not a run folder here and could not be loaded from the Hub: {why}"
+            f"{option} is {model!r}; it is not a run folder here and could not be loaded from the Hub: {why}"
         ) from error
-    return pipe.to(device)
+    return pipe.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def open_photo(
     file: str | BinaryIO, crop: tuple[int, int, int, int] | None, formats: tuple[str, ...] | None = None
 ) -> PIL.Image.Image:
-    """Opens a photo as upright RGB.
+    """Opens a photo as upright RGB, cropped to (left, top, right, bottom) in pixels of the upright photo.
 
-    Args:
-        file: Its path, or the file opened in binary mode.
-        crop: Left, top, right and bottom in pixels of the upright photo; None keeps all of it.
-        formats: Names of the formats that may be decoded; None allows all that Pillow knows.
-
-    Returns:
-        A new RGB picture.
-
-    Raises:
-        ValueError: If it is not a picture that can be read, or the crop reaches outside.
+    Only `formats` are decoded; None allows all that Pillow knows. ValueError if it is not a picture that can be read,
+    or the crop reaches outside.
     """
     try:
         with PIL.Image.open(file, formats=formats) as photo:
@@ -126,16 +122,9 @@ def check_crop(crop: tuple[int, int, int, int], size: tuple[int, int]) -> None:
 
 
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
-    """Loads the model of a checkpoint, with EMA weights if the run keeps them.
+    """The model of RUN/checkpoints/step-N on the CPU, with EMA weights if the run keeps them.
 
-    Args:
-        checkpoint: RUN/checkpoints/step-N.
-
-    Returns:
-        The pipeline, on the CPU.
-
-    Raises:
-        ValueError: If the checkpoint is damaged, the run has no configuration, or its model is unconditional.
+    ValueError if the checkpoint is damaged, the run has no configuration, or its model is unconditional.
     """
     written = checkpoint.parent.parent / CONFIG_FILE
     if not written.is_file():

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 
 from ..data.frames import DRAWN
+from ..diffusion.halves import known_box
 from ..photo.faces import find_faces
 from ..photo.frame import (
     Box,
@@ -20,7 +21,6 @@ from ..photo.frame import (
     paste,
     similarity,
 )
-from ..remote_code.halves import known_box
 from ..remote_code.image_io import resize_to
 
 Crop = Box | Literal["centre"] | None
@@ -49,6 +49,8 @@ class FramedPhoto:
 
     def pasted(self, completions: Sequence[PIL.Image.Image], hidden_half: str) -> PIL.Image.Image:
         """The photo with a completion of each frame in its place."""
+        if not self.places:
+            return completions[0]
         photo = self.photo
         for completion, place in zip(completions, self.places, strict=True):
             photo = paste(photo, completion, place, hidden_half)
@@ -56,6 +58,8 @@ class FramedPhoto:
 
     def view(self, photo: PIL.Image.Image) -> PIL.Image.Image:
         """The part of a photo of this size around the frames, reduced for a sheet."""
+        if not self.places:
+            return photo
         boxes = [bounds(place, (0, 0, *self.frames[0].size), 0, photo.size) for place in self.places]
         low, high = np.min([box[:2] for box in boxes], axis=0), np.max([box[2:] for box in boxes], axis=0)
         part = photo.crop((*low.tolist(), *high.tolist()))
@@ -64,19 +68,10 @@ class FramedPhoto:
 
 
 def frame_photo(photo: PIL.Image.Image, config: Any, crop: Crop = None, face: int | None = 1) -> FramedPhoto:
-    """Cuts a model's frames out of a photo.
+    """Cuts a model's frames, at least one, out of an upright RGB photo; one of the model's own size is taken as it is.
 
-    Args:
-        photo: Upright RGB. One of the model's own size is taken as it is, unless `crop` is given.
-        config: Of a `HalfFaceInpaintPipeline`.
-        crop: The box of the photo to cut to the model's aspect; `centre` for all of it; None to find the face.
-        face: Which face, counted from the largest, 1; None for all.
-
-    Returns:
-        The frames, at least one.
-
-    Raises:
-        ValueError: If there is no such face, or faces cannot be found without the extra `photo`.
+    A crop is the box to cut to the model's aspect, `centre` for all of the photo, or None to find the face: the n-th
+    largest, or all for None. ValueError if there is no such face, or none can be found without the extra `photo`.
     """
     height, width = config.height, config.width
     if crop is not None:

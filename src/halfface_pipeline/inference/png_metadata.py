@@ -13,6 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 AI_GENERATED = "AI-generated, hidden half invented"
 PART_GENERATED = "AI-generated, hidden part invented"
 WHOLE_GENERATED = "AI-generated"
+SOFTWARE = {"Software": "halfface_pipeline"}
 SOURCE_TYPES = {
     AI_GENERATED: "compositeWithTrainedAlgorithmicMedia",
     PART_GENERATED: "compositeWithTrainedAlgorithmicMedia",
@@ -27,6 +28,13 @@ LIMITS = {"steps": (1, 10_000), "seed": (0, 2**63 - 1), "batch": (1, 1024)}
 NEEDED = ("model", "sampler", "steps", "seed")
 
 
+def software_mark() -> PngInfo:
+    """The text chunk of pictures that nothing in is generated, by which the commands know their own files."""
+    text = PngInfo()
+    text.add_text(*next(iter(SOFTWARE.items())))
+    return text
+
+
 def png_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInfo:
     """The text chunks of a generated PNG, for Pillow's and matplotlib's `pnginfo`."""
     text = PngInfo()
@@ -37,7 +45,7 @@ def png_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> PngInf
 
 def generated_text(metadata: Mapping[str, Any], comment: str = AI_GENERATED) -> dict[str, str]:
     """Every text of a generated PNG by keyword; arguments as in `png_text`."""
-    named = {"Comment": comment, "Software": "halfface_pipeline", **metadata}
+    named = {"Comment": comment, **SOFTWARE, **metadata}
     xmp = XMP.format(SOURCE_TYPES[comment])
     return {key: str(value) for key, value in named.items()} | {"XML:com.adobe.xmp": xmp}
 
@@ -52,7 +60,7 @@ def save_png(
     comment: str = AI_GENERATED,
     **more: Any,
 ) -> None:
-    """Writes a generated picture whose metadata state that it is generated and how to reproduce it.
+    """Writes a generated picture whose metadata state so, and how to reproduce it.
 
     Args:
         image: The picture.

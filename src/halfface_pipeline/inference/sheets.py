@@ -13,19 +13,18 @@ SMALLEST_FACE = 96
 def sheet(
     originals: Sequence[PIL.Image.Image], completions: Sequence[PIL.Image.Image], titles: Sequence[str] = ()
 ) -> PIL.Image.Image:
-    """A grid: each row an original, then its completions.
-
-    Args:
-        originals: Whole faces of one size.
-        completions: Completed faces of the same size, those of one original consecutive.
-        titles: Titles of the columns; empty for `original`, `completions`.
-
-    Returns:
-        The sheet.
-    """
+    """A grid: each row an original, then its completions, which are consecutive; titles stand over the columns."""
     columns = len(completions) // len(originals)
     rows = [[original, *completions[row * columns : (row + 1) * columns]] for row, original in enumerate(originals)]
     return _table(rows, titles or ("original", "completions"))
+
+
+def comparison(
+    originals: Sequence[PIL.Image.Image], columns: Sequence[Sequence[PIL.Image.Image]], titles: Sequence[str]
+) -> PIL.Image.Image:
+    """A grid with a row per original; each column has one completion per row, or more, and a title."""
+    rows = range(len(originals))
+    return sheet(originals, [column[row] for row in rows for column in columns], ("original", *titles))
 
 
 def grid(images: Sequence[PIL.Image.Image], columns: int) -> PIL.Image.Image:

@@ -27,15 +27,9 @@ def has_native_bf16(device: torch.device) -> bool:
 
 
 def training_precision(speed: Speed, mixed_precision: str | None, device: torch.device) -> str | None:
-    """The mixed precision of a training.
+    """The configured precision; under `auto` bf16 where it is native (emulated, it is slower than float32), else None.
 
-    Args:
-        speed: `auto` chooses bf16 where the device has it natively; emulated, it is slower than float32.
-        mixed_precision: The configured one, which takes precedence.
-        device: Device of the training.
-
-    Returns:
-        Argument of `accelerate.Accelerator`; None leaves it to accelerate's own configuration.
+    None leaves it to accelerate's own configuration.
     """
     if mixed_precision is None and speed == "auto" and has_native_bf16(device):
         return "bf16"
@@ -112,12 +106,7 @@ def fold(weight: torch.Tensor) -> torch.Tensor:
 
     With the weights a, b, c in one direction, an even position takes a of the previous value and b + c of its own, an
     odd one a + b of its own and c of the next; in the order of a transposed convolution: (c, b + c, a + b, a).
-
-    Args:
-        weight: (O, I, 3, 3).
-
-    Returns:
-        (I, O, 4, 4), for stride 2 and padding 1.
+    Weights (O, I, 3, 3) become (I, O, 4, 4), for stride 2 and padding 1.
     """
     for dim in (-2, -1):
         a, b, c = weight.unbind(dim)

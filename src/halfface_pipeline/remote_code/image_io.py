@@ -5,17 +5,16 @@ use [-1, 1] ("signed").
 """
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import PIL.Image
 import PIL.ImageOps
 import torch
 
-from .halves import cut
-
 Picture = PIL.Image.Image | np.ndarray | torch.Tensor
 OutputType = Literal["pil", "np", "pt", "latent"]
+CROP = "cut out its known half first: image.crop((left, top, right, bottom)), or array[top:bottom, left:right]"
 
 
 def resize_to(image: PIL.Image.Image, height: int, width: int) -> PIL.Image.Image:
@@ -39,63 +38,45 @@ def upright(image: PIL.Image.Image) -> PIL.Image.Image:
 
 def to_rgb(image: PIL.Image.Image) -> PIL.Image.Image:
     """8-bit RGB of any PIL image: transparency over white, 16-bit grey scaled; ValueError without a fixed range."""
+    if image.mode == "F":
+        raise ValueError("it holds floats, whose range is unknown")
     if image.mode.startswith("I"):
         grey = np.asarray(image)
         if grey.min() < 0 or grey.max() > 65535:
             raise ValueError(f"its integers reach from {grey.min()} to {grey.max()}; 16-bit grey is 0 to 65535")
-        return PIL.Image.fromarray(np.rint(grey / 257).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("it holds floats, whose range is unknown")
+        image = PIL.Image.fromarray(np.rint(grey / 257).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
 
 
-def known_halves(images: np.ndarray, hidden_half: str) -> list[np.ndarray]:
-    """The known halves (h, w, 3) of complete images (N, H, W, 3), as inputs of the pipeline."""
-    known = cut(torch.from_numpy(np.array(images)).permute(0, 3, 1, 2), hidden_half)[0]
-    return list(known.permute(0, 2, 3, 1).contiguous().numpy())
+def read_image(image: Picture, shape: tuple[int, int, int], name: str, complete: tuple[int, int]) -> torch.Tensor:
+    """One given image as (C, H, W), uint8 or floating point in [0, 1]; PIL images are resized.
 
-
-def preprocess(half: Picture, height: int, width: int, image_size: tuple[int, int]) -> torch.Tensor:
-    """One given half as (3, height, width), uint8 or floating point in [0, 1]; PIL images are resized.
-
-    Raises ValueError if its type, shape or values do not fit, or it has the shape of a complete image (`image_size`).
+    Raises ValueError, naming the argument, if its type, shape or values do not fit, or if a half is needed and it has
+    the height and width of a complete image.
     """
-    if isinstance(half, PIL.Image.Image):
-        half = upright(half)
-        _check_aspect(half.height / half.width, height / width, image_size)
-        half = np.array(resize_to(half, height, width))
-    if isinstance(half, np.ndarray):
-        _check_shape("an array", half.shape, (height, width, 3), (*image_size, 3))
-        values = torch.tensor(half).permute(2, 0, 1)
-        return values if half.dtype == np.uint8 else check_range(values)
-    if not isinstance(half, torch.Tensor):
-        raise ValueError(f"top_half is a {type(half).__name__}; it must be PIL, NumPy, torch or a list of these")
-    _check_shape("a tensor", tuple(half.shape), (3, height, width), (3, *image_size))
-    return check_range(half.detach().cpu())
-
-
-def _check_shape(kind: str, shape: tuple[int, ...], half: tuple[int, ...], image: tuple[int, ...]) -> None:
-    if shape == image:
-        raise ValueError(f"top_half has the shape of a complete image, {shape}; cut out its known half, {half}, first")
-    if shape != half:
-        raise ValueError(f"top_half has shape {shape}; {kind} must be {half}")
-
-
-def _check_aspect(aspect: float, half: float, image_size: tuple[int, int]) -> None:
-    """Refuses a PIL image whose height-to-width ratio is closer to that of a complete image than to that of a half."""
-    image = image_size[0] / image_size[1]
-    if abs(math.log(aspect / image)) < abs(math.log(aspect / half)):
-        raise ValueError(
-            f"top_half has a height-to-width ratio of {aspect:.2f}, like a complete image ({image:.2f}) and not like "
-            f"a half ({half:.2f}); cut out its known half first: image.crop((left, top, right, bottom))"
-        )
-
-
-def check_range(values: torch.Tensor, name: str = "top_half") -> torch.Tensor:
-    """The values, floating point; ValueError if they are of another type or outside [0, 1]."""
+    channels, height, width = shape
+    if isinstance(image, PIL.Image.Image):
+        image = upright(image)
+        aspects = [math.log(high / wide) for high, wide in ((image.height, image.width), (height, width), complete)]
+        if abs(aspects[0] - aspects[2]) < abs(aspects[0] - aspects[1]):
+            raise ValueError(f"{name} has a height-to-width ratio like a complete image; {CROP}")
+        image = np.array(resize_to(image, height, width).convert("RGB" if channels == 3 else "L"))
+    if isinstance(image, np.ndarray):
+        values = torch.tensor(image[..., None] if image.ndim == 2 else image).movedim(-1, 0)
+        form = f"an array must be {(height, width, channels)}"
+    elif isinstance(image, torch.Tensor):
+        values, form = image.detach().cpu(), f"a tensor must be {shape}"
+    else:
+        raise ValueError(f"{name} is a {type(image).__name__}; it must be PIL, NumPy, torch or a list of these")
+    if values.shape == (channels, *complete) != shape:
+        raise ValueError(f"{name} has the shape of a complete image, {tuple(image.shape)}; {CROP}")
+    if values.shape != shape:
+        raise ValueError(f"{name} has shape {tuple(image.shape)}; {form}")
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        return values
     if not values.is_floating_point():
         raise ValueError(f"{name} has dtype {values.dtype}; it must be uint8 (NumPy) or floating point in [0, 1]")
     if not bool(((values >= 0) & (values <= 1)).all()):
@@ -113,17 +94,20 @@ def to_unit(image: torch.Tensor) -> torch.Tensor:
     return image / 255 if image.dtype == torch.uint8 else image
 
 
-def to_uint8(image: torch.Tensor) -> torch.Tensor:
-    """uint8 from floating point in [0, 1]; uint8 is returned unchanged."""
-    return image if image.dtype == torch.uint8 else (image * 255).round().to(torch.uint8)
+def check_finite(images: torch.Tensor, scheduler: Any) -> torch.Tensor:
+    """The images; ValueError if they have values that are not finite."""
+    if not bool(torch.isfinite(images).all()):
+        hint = f"check the weights of unet, or use another {type(scheduler).__name__}"
+        raise ValueError(f"the completion has values that are not finite; {hint}")
+    return images
 
 
-def postprocess(
-    images: list[torch.Tensor], output_type: OutputType
-) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
-    """Images (3, H, W) of one size as `pil`, `np` (N, H, W, 3) or `pt` (N, 3, H, W)."""
+def postprocess(images: torch.Tensor, output_type: OutputType) -> list[PIL.Image.Image] | np.ndarray | torch.Tensor:
+    """Images (N, C, H, W) in [0, 1] as `pil`, `np` (N, H, W, C) or `pt`."""
     if output_type == "pt":
-        return torch.stack([to_unit(image) for image in images])
+        return images
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
     if output_type == "np":
-        return np.stack([to_unit(image).permute(1, 2, 0).numpy() for image in images])
-    return [PIL.Image.fromarray(to_uint8(image).permute(1, 2, 0).contiguous().numpy()) for image in images]
+        return arrays
+    arrays = (arrays * 255).round().astype(np.uint8)
+    return [PIL.Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array) for array in arrays]

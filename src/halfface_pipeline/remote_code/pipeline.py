@@ -1,36 +1,24 @@
 """`HalfFaceInpaintPipeline`: half of a face in, complete faces out. Saved, with its siblings, in every model."""
 
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 
 if __name__ == "diffusers_modules.local.pipeline":
     # diffusers gives the code of every local model these module names: forget what another model imported.
     for _name in [name for name in sys.modules if name.startswith("diffusers_modules.local.")]:
         del sys.modules[_name]
 
-from .generators import Generators, generator_groups, step_generators
-from .halves import (
-    canonical_size,
-    check_known_layout,
-    from_canonical,
-    half_size,
-    join,
-    predict,
-    size_multiple,
-    to_canonical,
-)
-from .image_io import OutputType, Picture, postprocess, preprocess, to_signed, to_uint8, to_unit
+from .halves import KNOWN_LAYOUTS, canonical_size, from_canonical, half_size, join, predict, to_canonical
+from .image_io import OutputType, Picture, check_finite, postprocess, read_image, to_signed, to_unit
 from .model_files import ModelFiles, check_weights, read_sources
-from .noise_levels import check_call, prepare_scheduler, step_arguments, use_next_timestep
-
-SOURCES = read_sources(__file__)
+from .noise_levels import Generators, check_call, initial_noise, noise_schedule, prepare_scheduler, step
 
 
 @dataclass
@@ -38,10 +26,9 @@ class HalfFaceOutput(BaseOutput):
     """Completed faces; completions of one input are consecutive, in the order of the inputs.
 
     Args:
-        images: Complete faces: a list of PIL images, an array (N, H, W, 3) or a tensor (N, 3, H, W) in [0, 1]. With
-            `output_type="latent"` the same as `hidden_halves`.
-        hidden_halves: The generated halves alone, in the same form; with `output_type="latent"` a tensor (N, 3, h, w)
-            in [-1, 1].
+        images: Complete faces: a list of PIL images, an array (N, H, W, 3) or a tensor (N, 3, H, W) in [0, 1].
+        hidden_halves: The generated halves alone, in the same form. With `output_type="latent"` both are the halves, a
+            tensor (N, 3, h, w) in [-1, 1].
     """
 
     images: Any
@@ -67,6 +54,8 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         trained_on: Name of the training data.
         distilled_steps: Numbers of steps that the network was distilled for; None if it was not. Schedulers that only
             suit a distilled network, such as `LCMScheduler`, are refused for another.
+        trained_noise: The noise schedule that the network was trained under, with which every scheduler is compared;
+            None takes that of `scheduler`.
 
     Raises:
         ValueError: If the network does not map 2C channels to C, or the size is missing or cannot be cut.
@@ -74,7 +63,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
 
     model_cpu_offload_seq = "unet"
     _callback_tensor_inputs: ClassVar = ["latents"]
-    sources = SOURCES
+    sources = read_sources(__file__)
 
     def __init__(
         self,
@@ -87,30 +76,30 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         eyes: Sequence[float] | None = None,
         trained_on: str | None = None,
         distilled_steps: Sequence[int] | None = None,
+        trained_noise: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
-        if in_channels == out_channels:
-            raise ValueError(
-                f"unet maps {in_channels} channels to {out_channels}; it generates complete images unconditionally: "
-                "load it with FacePriorPipeline or diffusers' DDPMPipeline"
-            )
         if in_channels != 2 * out_channels:
             raise ValueError(
-                f"unet maps {in_channels} channels to {out_channels}; "
-                "it must have twice as many inputs as outputs: noisy hidden half and known half"
+                f"unet maps {in_channels} channels to {out_channels}; it must map 2C to C, noisy and known half to a "
+                "half: load a model of whole images with FacePriorPipeline or diffusers' DDPMPipeline"
             )
-        for name, value in (("height", height), ("width", width)):
-            if value is None:
-                raise ValueError(f"{name} is None; it must be the {name} of complete images, as in pipe.config.{name}")
         half_size(height, width, hidden_half)  # type: ignore[arg-type]
-        check_known_layout(known_layout)
+        if known_layout not in KNOWN_LAYOUTS:
+            raise ValueError(f"known_layout is {known_layout!r}; it must be one of {', '.join(KNOWN_LAYOUTS)}")
         check_weights(unet)
         self.register_modules(unet=unet, scheduler=scheduler)
-        self._trained = dict(scheduler.config)  # a scheduler put in its place later must work on the same noise levels
-        self.register_to_config(height=height, width=width, hidden_half=hidden_half, known_layout=known_layout)
-        self.register_to_config(eyes=None if eyes is None else list(eyes), trained_on=trained_on)
-        self.register_to_config(distilled_steps=None if distilled_steps is None else list(distilled_steps))
+        self.register_to_config(
+            height=height,
+            width=width,
+            hidden_half=hidden_half,
+            known_layout=known_layout,
+            eyes=None if eyes is None else list(eyes),
+            trained_on=trained_on,
+            distilled_steps=None if distilled_steps is None else list(distilled_steps),
+            trained_noise=dict(trained_noise or noise_schedule(scheduler)),
+        )
 
     @property
     def half_size(self) -> tuple[int, int]:
@@ -171,30 +160,31 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
                 if the result is not finite.
         """
         given = self.preprocess(top_half)
-        total = len(given) * num_completions
-        check_call(self.scheduler, num_completions, num_inference_steps, eta, batch_size, output_type)
+        total, device = len(given) * num_completions, self._execution_device
+        check_call(self, num_completions, num_inference_steps, eta, batch_size, output_type)
         unknown = set(callback_on_step_end_tensor_inputs) - set(self._callback_tensor_inputs)
         if unknown:
             raise ValueError(f"callback_on_step_end_tensor_inputs has {sorted(unknown)}; it may contain 'latents'")
-        device = self._execution_device
-        scheduler = prepare_scheduler(
-            self.scheduler, num_inference_steps, device, False, self._trained, self.config.distilled_steps
-        )
-        groups = generator_groups(generator, len(given), num_completions)
-        latents = self.prepare_latents(total, groups, latents)
-        generators = step_generators(groups, total)
+        shape = (total, *self.latent_shape)
+        latents, generators = initial_noise(generator, len(given), shape, latents, device)
         known = torch.stack([to_canonical(to_signed(half), self.config.hidden_half).float() for half in given])
         known = known.repeat_interleave(num_completions, dim=0).to(device)
 
-        self._interrupt, self._num_timesteps = False, len(scheduler.timesteps)
-        chunks = torch.arange(total).split(batch_size or total)
-        hidden = []
-        with self.progress_bar(total=len(chunks) * len(scheduler.timesteps)) as bar:
+        def take_step(generators: Any, scheduler: Any, i: int, prediction: Any, latents: torch.Tensor) -> torch.Tensor:
+            latents = step(scheduler, i, prediction, latents, eta, generators)
+            bar.update()
+            if callback_on_step_end is None:
+                return latents
+            tensors = {"latents": latents} if "latents" in callback_on_step_end_tensor_inputs else {}
+            return (callback_on_step_end(self, i, scheduler.timesteps[i], tensors) or {}).get("latents", latents)
+
+        self._num_timesteps = len(prepare_scheduler(self.scheduler, num_inference_steps, device).timesteps)
+        chunks, hidden = torch.arange(total).split(batch_size or total), []
+        with self.progress_bar(total=len(chunks) * self._num_timesteps) as bar:
             for chunk in chunks:
-                own = prepare_scheduler(self.scheduler, num_inference_steps, device, checked=True)
-                chunk_generators = [generators[i] for i in chunk.tolist()]
-                callback = (callback_on_step_end, callback_on_step_end_tensor_inputs)
-                hidden.append(self.denoise(own, known[chunk], latents[chunk], chunk_generators, eta, callback, bar))
+                own = prepare_scheduler(self.scheduler, num_inference_steps, device)
+                seeded_step = functools.partial(take_step, [generators[i] for i in chunk.tolist()])
+                hidden.append(self.denoise(own, known[chunk], latents[chunk], seeded_step))
         self.maybe_free_model_hooks()
         result = self.postprocess(given, torch.cat(hidden).cpu(), num_completions, output_type)
         return result if return_dict else (result.images, result.hidden_halves)  # type: ignore[return-value]
@@ -205,68 +195,29 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         halves: Sequence[Any] = [top_half] if one else top_half  # type: ignore[assignment]
         if len(halves) == 0:
             raise ValueError("top_half is empty; give at least one half")
-        size = (self.config.height, self.config.width)
-        return [preprocess(half, *self.half_size, size) for half in halves]
-
-    def prepare_latents(
-        self, total: int, groups: Sequence[torch.Generator | None], latents: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Initial noise (total, *latent_shape), consecutive completions from each generator."""
-        device, shape = self._execution_device, (total, *self.latent_shape)
-        if latents is None:
-            each = (total // len(groups), *self.latent_shape)
-            latents = torch.cat([randn_tensor(each, generator=source, device=device) for source in groups])
-        if tuple(latents.shape) != shape:
-            raise ValueError(f"latents has shape {tuple(latents.shape)}; it must be {shape}")
-        return latents.to(device, torch.float32)
+        shape, complete = (self.unet.config.out_channels, *self.half_size), (self.config.height, self.config.width)
+        return [read_image(half, shape, "top_half", complete) for half in halves]
 
     def denoise(
-        self,
-        scheduler: SchedulerMixin,
-        known: torch.Tensor,
-        latents: torch.Tensor,
-        generators: list[torch.Generator],
-        eta: float | None,
-        callback: tuple[Callable[..., dict[str, Any]] | None, Sequence[str]],
-        bar: Any,
+        self, scheduler: SchedulerMixin, known: torch.Tensor, latents: torch.Tensor, take_step: Callable[..., Any]
     ) -> torch.Tensor:
         """Reverse process (Ho et al. 2020, algorithm 2) of one batch; the hidden halves in canonical orientation."""
-        on_step_end, callback_inputs = callback
-        arguments = step_arguments(scheduler, eta, generators)
-        multiple = size_multiple(self.unet)
-
         latents = latents * scheduler.init_noise_sigma
         for i, t in enumerate(scheduler.timesteps):
-            if self._interrupt:
-                break
             noisy = scheduler.scale_model_input(latents, t).to(self.unet.dtype)
-            prediction = predict(self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout, multiple)
-            use_next_timestep(scheduler, i)
-            latents = scheduler.step(prediction.to(latents.dtype), t, latents, **arguments, return_dict=False)[0]
-            if on_step_end is not None:
-                tensors = {"latents": latents} if "latents" in callback_inputs else {}
-                latents = (on_step_end(self, i, t, tensors) or {}).get("latents", latents)
-            bar.update()
+            prediction = predict(self.unet, noisy, known.to(noisy.dtype), t, self.config.known_layout)
+            latents = take_step(scheduler, i, prediction.to(latents.dtype), latents)
         return latents
 
     def postprocess(
         self, given: list[torch.Tensor], hidden: torch.Tensor, num_completions: int, output_type: OutputType
     ) -> HalfFaceOutput:
         """Joins the given halves with the generated ones, (N, 3, h, w) in [-1, 1] and canonical orientation."""
-        if not bool(torch.isfinite(hidden).all()):
-            name = type(self.scheduler).__name__
-            raise ValueError(
-                f"the completion has values that are not finite; check the weights of unet, or use another {name}"
-            )
-        half, hidden = self.config.hidden_half, hidden.clamp(-1, 1)
+        half, hidden = self.config.hidden_half, check_finite(hidden, self.scheduler).clamp(-1, 1)
         if output_type == "latent":
             latent = from_canonical(hidden, half)
             return HalfFaceOutput(images=latent, hidden_halves=latent)
         unit = (hidden + 1) / 2
-        known = [to_canonical(given[i // num_completions], half) for i in range(len(unit))]
-        if output_type == "pil":
-            images = [join(to_uint8(a), to_uint8(b), half) for a, b in zip(known, unit, strict=True)]
-        else:
-            images = [join(to_unit(a), b, half) for a, b in zip(known, unit, strict=True)]
-        halves = list(from_canonical(unit, half))
-        return HalfFaceOutput(images=postprocess(images, output_type), hidden_halves=postprocess(halves, output_type))
+        known = torch.stack([to_canonical(to_unit(each), half) for each in given])
+        images = join(known.repeat_interleave(num_completions, 0), unit, half)
+        return HalfFaceOutput(*(postprocess(each, output_type) for each in (images, from_canonical(unit, half))))

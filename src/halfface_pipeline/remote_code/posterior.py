@@ -15,7 +15,7 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler, SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 
-from .noise_levels import use_next_timestep
+from .noise_levels import step
 
 REPAINT_JUMP, REPAINT_RESAMPLINGS = 10, 10
 """Defaults of RePaint, those of the paper for 250 steps."""
@@ -138,20 +138,11 @@ def replace(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidde
     Biased: what is generated follows the seen pixels only through their noise. With nothing seen it is plain sampling.
     """
     scheduler = diffusion.scheduler
-    if hasattr(scheduler, "noise_sampler_seed"):
-        scheduler.noise_sampler_seed = [generator.initial_seed() for generator in diffusion.generators]
-    parameters = inspect.signature(scheduler.step).parameters
-    arguments: dict[str, Any] = {"eta": diffusion.eta} if "eta" in parameters else {}
-    if "generator" in parameters:
-        arguments["generator"] = (
-            list(diffusion.generators) if len(diffusion.generators) > 1 else diffusion.generators[0]
-        )
     x = start * scheduler.init_noise_sigma
     for i, t in enumerate(scheduler.timesteps):
         x = torch.where(hidden, x, scheduler.add_noise(seen, diffusion.normal(x), t.reshape(1)))
         prediction = diffusion.predict(scheduler.scale_model_input(x, t), t)
-        use_next_timestep(scheduler, i)
-        x = scheduler.step(prediction, t, x, **arguments, return_dict=False)[0]
+        x = step(scheduler, i, prediction, x, diffusion.eta, diffusion.generators)
     return Draw(x)
 
 

@@ -1,31 +1,26 @@
 """`FacePriorPipeline`: any hidden part of a face from an unconditional model. Saved with every prior."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import PIL.Image
 import torch
 from diffusers import DiffusionPipeline, SchedulerMixin, UNet2DModel
 from diffusers.utils import BaseOutput
-from diffusers.utils.torch_utils import randn_tensor
 
 if __name__ == "diffusers_modules.local.pipeline":
     # diffusers gives the code of every local model these module names: forget what another model imported.
     for _name in [name for name in sys.modules if name.startswith("diffusers_modules.local.")]:
         del sys.modules[_name]
 
-from .generators import Generators, generator_groups, step_generators
-from .halves import predict, size_multiple
-from .image_io import OutputType, Picture, check_range, postprocess, resize_to, to_signed, to_uint8, to_unit, upright
+from .halves import check_size, predict
+from .image_io import OutputType, Picture, check_finite, postprocess, read_image, to_signed, to_unit, upright
 from .masks import Mask, read_mask
 from .model_files import ModelFiles, check_weights, read_sources
-from .noise_levels import check_call, prepare_scheduler
+from .noise_levels import Generators, check_call, initial_noise, noise_schedule, prepare_scheduler
 from .posterior import DEFAULT_METHOD, METHODS, Diffusion, Draw, check_method, evaluations
-
-SOURCES = read_sources(__file__)
 
 
 @dataclass
@@ -52,16 +47,23 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         scheduler: The noise schedule that the network was trained under, or a sampler with its configuration.
         height: Height of images in pixels; None takes the network's `sample_size`, as in a model of `DDPMPipeline`.
         width: Width of images in pixels; None as for the height.
+        trained_noise: The noise schedule that the network was trained under, with which every scheduler is compared;
+            None takes that of `scheduler`.
 
     Raises:
         ValueError: If the network is conditional, or the size is unknown.
     """
 
     model_cpu_offload_seq = "unet"
-    sources = SOURCES
+    sources = read_sources(__file__)
 
     def __init__(
-        self, unet: UNet2DModel, scheduler: SchedulerMixin, height: int | None = None, width: int | None = None
+        self,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        height: int | None = None,
+        width: int | None = None,
+        trained_noise: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
@@ -75,12 +77,11 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         size = unet.config.sample_size
         sides = (size, size) if isinstance(size, int) else size or (None, None)
         height, width = height or sides[0], width or sides[1]
-        for name, value in (("height", height), ("width", width)):
-            if value is None:
-                raise ValueError(f"{name} is None; it must be the {name} of images, as in pipe.config.{name}")
+        check_size(height, width)
         check_weights(unet)
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.register_to_config(height=height, width=width)
+        noise = dict(trained_noise or noise_schedule(scheduler))
+        self.register_to_config(height=height, width=width, trained_noise=noise)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -132,14 +133,13 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
             ValueError: If an argument is out of range, does not fit the model, the method or the scheduler; or if the
                 result is not finite.
         """
-        check_call(self.scheduler, num_completions, num_inference_steps, eta, batch_size, output_type)
+        check_call(self, num_completions, num_inference_steps, eta, batch_size, output_type)
         given, hidden = self.preprocess(image, mask)
         method = self.check_method(method, hidden, num_inference_steps, eta, options)
         total, device = len(given) * num_completions, self._execution_device
         scheduler = prepare_scheduler(self.scheduler, num_inference_steps, device)
-        groups = generator_groups(generator, len(given), num_completions)
-        start = self.prepare_latents(total, groups, latents)
-        generators = step_generators(groups, total)
+        shape = (total, *self.image_shape)
+        start, generators = initial_noise(generator, len(given), shape, latents, device)
         seen = (
             torch.stack([to_signed(each).float() for each in given]).repeat_interleave(num_completions, 0).to(device)
         )
@@ -150,7 +150,7 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         draws: list[Draw] = []
         with self.progress_bar(total=total * count) as bar:
             for chunk in chunks:
-                own = prepare_scheduler(self.scheduler, num_inference_steps, device, checked=True)
+                own = prepare_scheduler(self.scheduler, num_inference_steps, device)
                 process = Diffusion(self.predict, own, [generators[i] for i in chunk.tolist()], eta, bar.update)
                 draws.append(METHODS[method](process, start[chunk], seen[chunk], hidden[chunk], **options))
         self.maybe_free_model_hooks()
@@ -162,8 +162,7 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
 
     def predict(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """The network's prediction for noisy images (N, C, H, W) at one timestep, in their dtype."""
-        multiple = size_multiple(self.unet)
-        return predict(self.unet, x.to(self.unet.dtype), None, timestep, "mirrored", multiple).to(x.dtype)
+        return predict(self.unet, x.to(self.unet.dtype), None, timestep, "mirrored").to(x.dtype)
 
     def preprocess(
         self, image: Picture | Sequence[Picture] | None, mask: Mask | Sequence[Mask]
@@ -185,9 +184,11 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         if image is None and not everything:
             raise ValueError("image is None; give an image, or mask 'all' to generate whole ones")
         nothing = torch.zeros(channels, height, width)
-        return [nothing if each is None else _read_image(each, self.image_shape) for each in images], torch.stack(
-            hidden
-        )
+        given = [
+            nothing if each is None else read_image(each, self.image_shape, "image", self.image_shape[1:])
+            for each in images
+        ]
+        return given, torch.stack(hidden)
 
     def check_method(
         self,
@@ -207,18 +208,6 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         check_method(chosen, self.scheduler, num_inference_steps, eta, options)
         return chosen
 
-    def prepare_latents(
-        self, total: int, groups: Sequence[torch.Generator | None], latents: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Initial noise (total, *image_shape), consecutive completions from each generator."""
-        device, shape = self._execution_device, (total, *self.image_shape)
-        if latents is None:
-            each = (total // len(groups), *self.image_shape)
-            latents = torch.cat([randn_tensor(each, generator=source, device=device) for source in groups])
-        if tuple(latents.shape) != shape:
-            raise ValueError(f"latents has shape {tuple(latents.shape)}; it must be {shape}")
-        return latents.to(device, torch.float32)
-
     def postprocess(
         self,
         given: list[torch.Tensor],
@@ -228,41 +217,8 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         output_type: OutputType,
     ) -> Any:
         """Completions (N, C, H, W) in [-1, 1] in the form asked for, seen pixels as given."""
-        if not bool(torch.isfinite(clean).all()):
-            name = type(self.scheduler).__name__
-            raise ValueError(
-                f"the completion has values that are not finite; check the weights of unet, or use another {name}"
-            )
-        clean = clean.clamp(-1, 1)
+        clean = check_finite(clean, self.scheduler).clamp(-1, 1)
         if output_type == "latent":
             return clean
-        convert = to_uint8 if output_type == "pil" else to_unit
-        images = [
-            torch.where(own, convert((each + 1) / 2), convert(given[i // num_completions]))
-            for i, (own, each) in enumerate(zip(hidden, clean, strict=True))
-        ]
-        if output_type == "pil" and len(images[0]) == 1:
-            return [PIL.Image.fromarray(image[0].contiguous().numpy()) for image in images]
-        return postprocess(images, output_type)
-
-
-def _read_image(image: Picture, shape: tuple[int, int, int]) -> torch.Tensor:
-    """One image as (C, H, W), uint8 or floating point in [0, 1]; ValueError if it does not fit."""
-    channels, height, width = shape
-    if isinstance(image, PIL.Image.Image):
-        resized = resize_to(image, height, width)
-        image = np.array(resized if channels == 3 else resized.convert("L"))
-    if isinstance(image, np.ndarray):
-        image = image[..., None] if image.ndim == 2 else image
-        _check_shape("an array", image.shape, (height, width, channels))
-        values = torch.tensor(image).permute(2, 0, 1)
-        return values if image.dtype == np.uint8 else check_range(values, "image")
-    if not isinstance(image, torch.Tensor):
-        raise ValueError(f"image is a {type(image).__name__}; it must be PIL, NumPy, torch or a list of these")
-    _check_shape("a tensor", tuple(image.shape), shape)
-    return check_range(image.detach().cpu(), "image")
-
-
-def _check_shape(kind: str, shape: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if shape != expected:
-        raise ValueError(f"image has shape {shape}; {kind} must be {expected}")
+        known = torch.stack([to_unit(each) for each in given]).repeat_interleave(num_completions, 0)
+        return postprocess(torch.where(hidden, (clean + 1) / 2, known), output_type)

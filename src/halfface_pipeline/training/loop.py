@@ -1,6 +1,7 @@
 """Training of the denoiser (Ho et al. 2020, algorithm 1), in one process or several."""
 
 import contextlib
+import copy
 import warnings
 import zlib
 from dataclasses import replace
@@ -13,6 +14,7 @@ from diffusers import SchedulerMixin
 
 from ..config.schema import Config
 from ..data.images import ImageSet, load_images
+from ..diffusion.distillation import saved_scheduler
 from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.samplers import check_sampling, training_scheduler
 from .batches import Batches, num_steps, seed_dropout
@@ -67,16 +69,17 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     training, data, device = config.training, config.data, accelerator.device
     rows = local_rows(training, accelerator)
     scheduler = training_scheduler(config.noise, config.objective.prediction_type)
-    objective = build_objective(scheduler, config.model, config.objective, config.distillation)
-    check_sampling(config.sampling.scheduler, config.sampling.num_inference_steps, objective.sampler)
+    sampler = saved_scheduler(scheduler, config.distillation)
+    check_sampling(config.sampling.scheduler, config.sampling.num_inference_steps, sampler)
     torch.manual_seed(training.seed)
     network = build_network(config.model, data.height, data.width, data.channels, config.noise.num_train_timesteps)
     has_begun = any((run / "checkpoints").glob("step-*")) and not config.output.overwrite
-    teacher, init_from = config.distillation.teacher, config.model.init_from
-    source, setting = (teacher, "distillation.teacher") if teacher else (init_from, "model.init_from")
-    if source is not None and not has_begun:
-        copied = init_weights(network, source, config.objective.prediction_type, setting)
+    if config.model.init_from is not None and not has_begun:
+        copied = init_weights(network, config.model.init_from, config.objective.prediction_type)
         accelerator.print(f"starting from {copied}")
+    teacher = _teacher(config, network, accelerator)
+    if teacher is not None and not has_begun:
+        network.load_state_dict(teacher.state_dict())
     train_set, eval_set = _load_data(config, run, accelerator, lock)
     total_steps, steps_per_epoch = num_steps(config.training, len(train_set)), len(train_set) / training.batch_size
 
@@ -86,6 +89,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     state.resume(run / "checkpoints")
     _check_resumed(run, state, total_steps)
 
+    objective = build_objective(scheduler, config.model, config.objective, config.distillation, teacher)
     channels, *size = sample_shape(config.model, data.height, data.width, data.channels)
     batches = Batches(
         images=_training_pixels(config, train_set, accelerator),
@@ -100,7 +104,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
         num_parts=training.gradient_accumulation_steps,
     )
 
-    loss_of, sampler = objective.loss_of, objective.sampler
+    loss_of = objective.loss_of
     sample_every = training.sample_every or total_steps
     sampled_step = state.step
     if state.step and state.step % sample_every == 0 and not has_model(run, state.step):
@@ -140,6 +144,18 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
                 )
     if not has_model(run, state.step):
         _save_model(config, run, state, sampler, eval_set)
+
+
+def _teacher(config: Config, network: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module | None:
+    """The network of `distillation.teacher`, not to be trained."""
+    if config.distillation.teacher is None:
+        return None
+    teacher = copy.deepcopy(network).eval().requires_grad_(False)
+    prediction_type, setting = config.objective.prediction_type, "distillation.teacher"
+    copied = init_weights(teacher, config.distillation.teacher, prediction_type, setting)
+    accelerator.print(f"distilling {copied}")
+    prepared: torch.nn.Module = accelerator.prepare_model(teacher, evaluation_mode=True)
+    return prepared
 
 
 def _load_data(

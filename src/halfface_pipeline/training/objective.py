@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin
+from diffusers import DDPMScheduler
 
 from ..config.schema import DistillationConfig, ModelConfig, ObjectiveConfig
-from ..diffusion.distillation import MEMBERS, distillation_loss, saved_scheduler, timesteps_of
+from ..diffusion.distillation import MEMBERS, distillation_loss, distilled_scheduler, timesteps_of
 from ..diffusion.loss import denoising_loss
 from .batches import MicroBatch
 from .step import Loss
@@ -19,29 +19,31 @@ class Objective:
     Args:
         loss_of: The loss of a network for one micro-batch.
         num_noises: Noises that it takes per image.
-        sampler: The scheduler saved with the model.
     """
 
     loss_of: Loss
     num_noises: int
-    sampler: SchedulerMixin
 
 
 def build_objective(
-    scheduler: DDPMScheduler, model: ModelConfig, objective: ObjectiveConfig, distillation: DistillationConfig
+    scheduler: DDPMScheduler,
+    model: ModelConfig,
+    objective: ObjectiveConfig,
+    distillation: DistillationConfig,
+    teacher: torch.nn.Module | None,
 ) -> Objective:
-    """The objective of the configuration, under a noise schedule."""
-    if distillation.teacher is None:
+    """The objective of the configuration, under a noise schedule; a teacher if there is one in the configuration."""
+    if teacher is None:
 
         def denoising(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
             return denoising_loss(network, scheduler, model, *batch, objective.min_snr_gamma)
 
-        return Objective(denoising, 1, scheduler)
+        return Objective(denoising, 1)
 
-    sampler = saved_scheduler(scheduler, distillation)
-    timesteps = timesteps_of(sampler, distillation.num_steps)
+    few = distillation.num_steps
+    timesteps = timesteps_of(distilled_scheduler(scheduler, few), few)
 
     def distilling(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-        return distillation_loss(network, scheduler, model, timesteps, *batch)
+        return distillation_loss(network, teacher, scheduler, model, timesteps, *batch)
 
-    return Objective(distilling, MEMBERS * len(timesteps), sampler)
+    return Objective(distilling, MEMBERS * few)

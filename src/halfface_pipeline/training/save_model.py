@@ -11,13 +11,12 @@ from safetensors import SafetensorError
 
 from ..config.schema import Config
 from ..data.images import ImageSet
-from ..diffusion.networks import num_parameters
+from ..diffusion.halves import known_halves
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
 from ..inference.load import trained_pipeline
 from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
-from ..remote_code.image_io import known_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.prior_pipeline import FacePriorPipeline
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
@@ -75,10 +74,10 @@ def save_model(
         originals = eval_set.images[: sampling.num_faces]
         images = pipe(known_halves(originals, hidden), sampling.num_completions, steps, generator).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
-    log, samples = read_log(run / LOG_FILE), _sheet_of(step)
     with atomic_write(run / "loss.png") as partial:
-        save_loss_plot(log, partial)
-    write_card(run, config, step, num_parameters(network), log, samples)
+        save_loss_plot(read_log(run / LOG_FILE), partial)
+    samples = _sheet_of(step)
+    write_card(run, samples)
     # Last, because `has_model` looks for it.
     (run / "samples").mkdir(exist_ok=True)
     with atomic_write(run / samples) as partial:

@@ -21,8 +21,6 @@ def test_determined_pixel_error_ignores_free_pixels_and_is_the_mean_elsewhere():
     hidden[0, 0, :, 0, 1] = 1.0
     hidden[0, 1, 0, 1, 1] = 0.9
     assert pixel.determined_pixel_error(hidden, truth, determined).tolist() == [[0.0, pytest.approx(0.1)]]
-    with pytest.raises(ValueError, match="determined"):
-        pixel.determined_pixel_error(hidden, truth, torch.zeros(1, 2, 2, dtype=torch.bool))
 
 
 def test_residual_noise_reads_the_deviation_of_white_noise_and_no_gradient():
@@ -55,8 +53,6 @@ def test_seam_measures_on_bands():
     assert pixel.seam_colour_difference(known, hidden).tolist() == [pytest.approx(0.25 * 3 / 4)] * 2
     hidden[:, :, 4:] = 9.0
     assert pixel.seam_colour_difference(known, hidden).tolist() == [pytest.approx(0.25 * 3 / 4)] * 2
-    with pytest.raises(ValueError, match="rows is 4"):
-        pixel.seam_colour_difference(known[:, :, :3], hidden[:, :, :3])
 
 
 def test_seam_colour_compares_each_column_with_its_own():
@@ -70,8 +66,6 @@ def test_spread_is_the_standard_deviation_of_pixels():
     assert pixel.spread(draws).tolist() == [pytest.approx(0.2, rel=0.01)] * 2
     assert float(pixel.spread(draws[:1, :1].expand(-1, 5, -1, -1, -1))) == 0
     assert math.isclose(float(pixel.spread(torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1))), 0.5**0.5, rel_tol=1e-6)
-    with pytest.raises(ValueError, match="at least 2"):
-        pixel.spread(draws[:, :1])
 
 
 def test_images_are_made_as_noisy_as_wanted_and_never_less():

@@ -97,17 +97,3 @@ def test_ties_are_broken_at_random():
     ranks = truth_ranks(torch.zeros(5000), torch.zeros(5000, 3))
     assert uniform_ranks_test(ranks, 4).p_value > 0.01
     assert truth_ranks(torch.tensor([1.0]), torch.tensor([[0.0, 0.0, 2.0]])).tolist() == [2]
-
-
-@pytest.mark.parametrize(
-    ("truth", "completed", "message"),
-    [
-        (torch.zeros(2, 3), torch.zeros(2, 4, 5), r"shape \(2, 4, 5\) and those of truths \(2, 3\)"),
-        (torch.zeros(2, 3), torch.zeros(3, 4, 3), "must be"),
-        (torch.zeros(1, 1), torch.tensor([[[torch.nan]]]), "features of completions hold values that are not finite"),
-        (torch.tensor([[torch.inf]]), torch.zeros(1, 1, 1), "features of truths hold"),
-    ],
-)
-def test_features_that_do_not_fit_are_refused(truth, completed, message):
-    with pytest.raises(ValueError, match=message):
-        distances(truth, completed)

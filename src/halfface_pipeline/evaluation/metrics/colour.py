@@ -138,17 +138,10 @@ def colour_scores(
     truth_lab: torch.Tensor,
     regions: Mapping[str, torch.Tensor],
 ) -> dict[str, torch.Tensor]:
-    """Colour errors and shifts (N,) by region, NaN for faces without the region.
+    """`REGION_METRICS` (N,) by region, NaN for faces without the region.
 
-    Args:
-        known_lab: Known halves, (N, 3, h, w).
-        hidden_lab: Completions, (N, K, 3, h, w).
-        truth_lab: True hidden halves, (N, 3, h, w).
-        regions: Masks below the seam, (N, h, w), chosen independently of the completions.
-
-    Returns:
-        `colour_error_R`, Delta E*ab between the mean colours of the completed and the true region; `seam_step_R`,
-        Delta E*ab across the seam per column; `lightness_shift_R` and `hue_shift_R`, completed minus true.
+    Halves are (N, 3, h, w), completions (N, K, 3, h, w), and regions masks below the seam, (N, h, w), chosen
+    independently of the completions.
     """
     rows = band_rows(hidden_lab.shape[-2])
     above = known_lab[:, None, :, -rows:].mean(dim=-2)

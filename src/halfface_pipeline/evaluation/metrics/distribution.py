@@ -1,15 +1,15 @@
 """Distances between the set of completions and the set of real faces, and a test for copies of training faces.
 
-Features are (N, D) and (M, D). Each real face shares its known half with its completion, so the two sets are never of
-the same faces: real faces with even numbers are compared with completions of those with odd numbers, and vice versa.
-Real faces compared with real faces in the same way are the floor.
+Features are (N, D) and (M, D), float64. Each real face shares its known half with its completion, so the two sets are
+never of the same faces: real faces with even numbers are compared with completions of those with odd numbers, and vice
+versa. Real faces compared with real faces in the same way are the floor.
 
 Intervals come from a delete-a-group jackknife over faces (Kott 2001). A bootstrap would put copies of a face into a
 set, which biases all of these distances.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import scipy.stats
@@ -26,6 +26,7 @@ NEIGHBOURS_KEPT = 128
 """Nearest faces of each completion that the test for copies looks at; it rarely needs more."""
 COMPARED = ("truth", "nearest_training_face")
 """Rows that are tested for copies next to the model: real faces, and halves of training faces."""
+WITH_INTERVAL = ("truth", "exact")
 
 
 def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
@@ -34,7 +35,6 @@ def frechet_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
     With centred features A = (N, D), B = (M, D) and S = A^T A / (N - 1), the trace of the root is the sum of the
     singular values of A B^T, which exists also for fewer faces than dimensions.
     """
-    real, completed = check_sets(real, completed, least=2)
     means = real.mean(dim=0), completed.mean(dim=0)
     a, b = ((x - mean) / (len(x) - 1) ** 0.5 for x, mean in zip((real, completed), means, strict=True))
     total = float(a.square().sum() + b.square().sum())
@@ -51,7 +51,6 @@ def kernel_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
 
     The estimate is unbiased and can be below 0.
     """
-    real, completed = check_sets(real, completed, least=2)
 
     def total(x: torch.Tensor, y: torch.Tensor) -> float:
         return sum(float((block @ y.T / x.shape[1] + 1).pow(3).sum()) for block in x.split(ROWS_AT_ONCE))
@@ -65,7 +64,6 @@ def kernel_distance(real: torch.Tensor, completed: torch.Tensor) -> float:
 
 def neighbourhoods(real: torch.Tensor, completed: torch.Tensor, nearest: int = NEAREST) -> dict[str, float]:
     """Precision and recall (Kynkaanniemi et al. 2019), density and coverage (Naeem et al. 2020), by name."""
-    real, completed = check_sets(real, completed, least=nearest + 1)
     radii, own_radii = _radii(real, nearest), _radii(completed, nearest)
     around, covered, recalled = [], *torch.zeros(2, len(real), dtype=torch.bool)
     for block, block_radii in zip(completed.split(ROWS_AT_ONCE), own_radii.split(ROWS_AT_ONCE), strict=True):
@@ -90,38 +88,20 @@ def _radii(features: torch.Tensor, nearest: int) -> torch.Tensor:
     return torch.cat([apart.kthvalue(nearest + 1, dim=1).values for apart in blocks]) * (1 + 1e-9)
 
 
-@dataclass(frozen=True)
-class Memorisation:
-    """Whether completions are closer to training faces than to held-out ones.
-
-    Args:
-        to_training: Mean distance of a completion to the nearest training face, over the root of D.
-        to_held_out: Mean distance to the nearest held-out face.
-        ratio: Their ratio over that expected by chance; below 1 if training faces are copied.
-        p_value: Probability of a ratio this small by chance.
-    """
-
-    to_training: float
-    to_held_out: float
-    ratio: Estimate
-    p_value: float
-
-
 def memorisation(
     completed: torch.Tensor,
     training: torch.Tensor,
     held_out: torch.Tensor,
     permutations: int = PERMUTATIONS,
     seed: int = 0,
-) -> Memorisation:
+) -> dict[str, Any]:
     """Tests whether completions (N, D) are closer to training faces (T, D) than to held-out faces (M, D).
 
     None of the held-out faces may be the face of a completion. Without memorisation, training and held-out faces are
     exchangeable, so that permuting these labels gives the null distribution of the ratio of the two distances,
-    whatever the numbers of faces.
+    whatever the numbers of faces. The result has both distances, over the root of D, their `ratio` over that expected
+    by chance, and the p-value of a ratio this small.
     """
-    completed, training = check_sets(completed, training, least=1)
-    completed, held_out = check_sets(completed, held_out, least=1)
     pool, num_training = torch.cat([training, held_out]), len(training)
     kept = min(NEIGHBOURS_KEPT, len(pool))
     distances, neighbours, nearest = [], [], []
@@ -150,21 +130,7 @@ def memorisation(
     # The null distribution is as wide as that of the ratio; a bootstrap of the completions alone would be narrower.
     ratio = Estimate(observed / float(by_chance.mean()), observed / high, observed / low, len(completed))
     p_value = (1 + int((by_chance <= observed).sum())) / (1 + permutations)
-    return Memorisation(to_training, to_held_out, ratio, p_value)
-
-
-def check_sets(first: torch.Tensor, second: torch.Tensor, least: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both sets as float64; ValueError if they do not fit, are too small or are not finite."""
-    if first.ndim != 2 or second.ndim != 2 or first.shape[1] != second.shape[1]:
-        raise ValueError(
-            f"features have shapes {tuple(first.shape)} and {tuple(second.shape)}; they must be (N, D) and (M, D)"
-        )
-    for features in (first, second):
-        if len(features) < least:
-            raise ValueError(f"a set has {len(features)} images; this metric needs at least {least}")
-        if not bool(features.isfinite().all()):
-            raise ValueError("features hold values that are not finite numbers")
-    return first.double(), second.double()
+    return {"to_training": to_training, "to_held_out": to_held_out, "ratio": asdict(ratio), "p_value": p_value}
 
 
 def across_halves(real: torch.Tensor, completed: torch.Tensor) -> torch.Tensor:
@@ -193,37 +159,22 @@ def jackknife_estimates(values: torch.Tensor, without: torch.Tensor, num_faces: 
 
 
 def set_distances(
-    truth: torch.Tensor,
-    by_seed: Sequence[torch.Tensor],
     rows: Mapping[str, torch.Tensor],
+    by_seed: Sequence[torch.Tensor],
     training: torch.Tensor | None = None,
-    with_interval: Sequence[str] = ("truth", "exact"),
 ) -> dict[str, Any]:
-    """All metrics of sets, of the model and its baselines.
+    """The section `real` of metrics.json: all metrics of sets, or the reason below `MIN_FACES` faces.
 
-    Args:
-        truth: Features of the N true faces, (N, D).
-        by_seed: Features of the first completion of each face, (N, D) per seed.
-        rows: Features of the baselines, (N, D) by name.
-        training: Features of training faces, (T, D); None leaves the test for copies out.
-        with_interval: Baselines that get intervals.
-
-    Returns:
-        The section `real` of metrics.json.
-
-    Raises:
-        ValueError: If there are fewer than `MIN_FACES` faces, or features are not finite.
+    Features are (N, D): of the true faces (`truth`) and the baselines by row, and of the first completion of each face
+    per seed. Those of training faces are (T, D); None leaves the test for copies out.
     """
-    if len(truth) < MIN_FACES:
-        raise ValueError(
-            f"num_faces is {len(truth)}; distances between sets of images need at least {MIN_FACES}, "
-            f"{MIN_FACES // 2} real and {MIN_FACES // 2} completed"
-        )
-    num = len(truth) // 2 * 2
-    truth = truth[:num].double()
-    seeds = [features[:num].double() for features in by_seed]
-    rows = {"truth": truth} | {name: features[:num].double() for name, features in rows.items()}
-    resampled = [name for name in rows if name in with_interval]
+    if len(rows["truth"]) < MIN_FACES:
+        sizes = f"at least {MIN_FACES}, {MIN_FACES // 2} real and {MIN_FACES // 2} completed"
+        return {"left_out": f"num_faces is {len(rows['truth'])}; distances between sets of images need {sizes}"}
+    num = len(rows["truth"]) // 2 * 2
+    rows = {name: features[:num].double() for name, features in rows.items()}
+    truth, seeds = rows["truth"], [features[:num].double() for features in by_seed]
+    resampled = [name for name in rows if name in WITH_INTERVAL]
     sets = [*seeds, *(rows[name] for name in resampled)]
     values, without = jackknife(num, lambda some: torch.stack([across_halves(truth[some], x[some]) for x in sets]))
 
@@ -259,7 +210,7 @@ def set_distances(
             "num_training": len(training),
             "num_held_out": num // 2,
             "rows": {
-                name: asdict(memorisation(features[1::2], training, truth[0::2])) for name, features in tested.items()
+                name: memorisation(features[1::2], training.double(), truth[0::2]) for name, features in tested.items()
             },
         },
     }

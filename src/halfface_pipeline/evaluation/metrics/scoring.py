@@ -51,15 +51,7 @@ class Distances:
 
 
 def distances(truth: torch.Tensor, completed: torch.Tensor) -> Distances:
-    """Distances of truths (N, D) and completions (N, K, D); ValueError if these do not fit or are not finite."""
-    if truth.ndim != 2 or completed.ndim != 3 or truth.shape != (completed.shape[0], completed.shape[2]):
-        raise ValueError(
-            f"features of completions have shape {tuple(completed.shape)} and those of truths {tuple(truth.shape)}; "
-            "they must be (N, K, D) and (N, D)"
-        )
-    for name, features in {"truths": truth, "completions": completed}.items():
-        if not bool(features.isfinite().all()):
-            raise ValueError(f"features of {name} hold values that are not finite numbers")
+    """Distances of truths (N, D) and completions (N, K, D)."""
     scale = truth.shape[1] ** -0.5
     exact = "donot_use_mm_for_euclid_dist"  # the faster way loses the small distances to rounding
     to_truth = torch.cdist(completed, truth[:, None], compute_mode=exact)[..., 0] * scale
