@@ -61,6 +61,7 @@ def test_a_model_of_whole_images_gives_the_channels_of_the_noisy_half(tiny_confi
     assert torch.equal(network.conv_out.weight, whole.conv_out.weight)
 
 
+@pytest.mark.slow  # several trainings
 def test_a_training_starts_there_and_resumes_without_it(trained_run, tiny_config, tmp_path, capsys):
     source = tmp_path / "source"
     shutil.copytree(trained_run, source, ignore=shutil.ignore_patterns("checkpoints"))

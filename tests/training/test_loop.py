@@ -147,6 +147,7 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
     assert [event.step for event in events.Scalars("loss")] == [2, 4, 6]
 
 
+@pytest.mark.slow  # several trainings
 @pytest.mark.parametrize(
     ("family", "cut_at", "optimizer"),
     [("unet2d", 1, "muon"), ("report", 3, "adamw")],
@@ -313,6 +314,7 @@ def test_weights_that_explode_are_never_saved_and_the_last_good_ones_are_kept(ti
     assert last_checkpoint(good).name == "step-5"
 
 
+@pytest.mark.slow  # several trainings
 @pytest.mark.parametrize("model", [TINY_MODEL, TINY_REPORT_MODEL], ids=["unet2d", "report"])
 def test_a_step_with_a_loss_not_believed_is_skipped_and_counted_also_after_a_resume(
     tiny_config, tmp_path, monkeypatch, model

@@ -32,7 +32,9 @@ def save_loss_plot(log: Sequence[dict[str, float]], file: Path) -> None:
         file: The PNG to write.
     """
     steps = [line["step"] for line in log]
-    figure = Figure(figsize=(8, 5), layout="constrained")
+    figure = Figure(figsize=(8, 5))
+    # Room for the longest tick labels; a layout engine would draw the figure twice to find it.
+    figure.subplots_adjust(left=0.16, right=0.98, bottom=0.1, top=0.97, hspace=0.12)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     losses = [line["loss"] for line in log]
     upper.plot(steps, losses, color="tab:blue", linewidth=0.8)
