@@ -77,6 +77,23 @@ def test_imports_go_one_way():
     assert len(list(PACKAGE.glob("*.py"))) <= 4
 
 
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("data/sources.py", "from ..training.loop import train"),
+        ("data/sources.py", "def f():\n    from halfface_pipeline.app import page"),
+        ("remote_code/halves.py", "from ..config.schema import Config"),
+        ("remote_code/halves.py", "import matplotlib.pyplot as plt"),
+        ("remote_code/halves.py", "from halfface_pipeline.remote_code.image_io import to_rgb"),
+    ],
+)
+def test_imports_the_other_way_are_reported(tmp_path, file, source):
+    path = tmp_path / NAME / file
+    path.parent.mkdir(parents=True)
+    path.write_text(source)
+    assert len(import_faults(tmp_path / NAME)) == 1
+
+
 def test_the_card_template_of_the_package_is_the_one_at_the_top():
     assert (PACKAGE / "hub" / "model_card.md").read_bytes() == (ROOT / "model_card.md").read_bytes()
 
