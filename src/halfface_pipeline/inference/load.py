@@ -23,6 +23,7 @@ from ..run_folder.log import CONFIG_FILE
 PACKAGED = {
     "photo": "CC BY-NC-SA 4.0, for non-commercial use only: trained on omi_faces (Peterson et al. 2022)",
     "drawn": "Apache-2.0, trained on drawn faces",
+    "drawn-distilled": "Apache-2.0, trained on drawn faces, for 4 steps or fewer",
 }
 """Models that may be installed with the package, preferred first, and their terms."""
 PACKAGED_FOLDER = Path(__file__).parents[1] / "models"
@@ -32,7 +33,7 @@ def packaged_model(name: str) -> Path:
     """The folder of a model installed with the package, as `HalfFaceInpaintPipeline.from_pretrained` takes it.
 
     Args:
-        name: `photo` or `drawn`.
+        name: `photo`, `drawn` or `drawn-distilled`.
 
     Returns:
         The folder.
@@ -59,7 +60,7 @@ def load_pipeline(model: str) -> HalfFaceInpaintPipeline:
     """Loads a model from a run folder, one of its checkpoints or the Hub, on the GPU if there is one.
 
     Args:
-        model: `photo` or `drawn` of the package, run folder, RUN/checkpoints/step-N, or Hub id.
+        model: Name of a model of the package, run folder, RUN/checkpoints/step-N, or Hub id.
 
     Returns:
         The pipeline.
