@@ -11,7 +11,7 @@ from PIL import Image
 
 from halfface_pipeline.data.images import overlap
 from halfface_pipeline.data.sources import load_source
-from halfface_pipeline.remote_code.image_io import preprocess
+from halfface_pipeline.remote_code.image_io import read_image
 from tests.fixtures import read
 
 
@@ -161,7 +161,7 @@ def test_a_picture_with_broken_exif_is_read(config, tmp_path):
     images = read(config("imagefolder", tmp_path / "pictures"))
     assert np.abs(images.images.astype(int) - (90, 100, 200)).max() <= 3
     with Image.open(tmp_path / "pictures" / "test" / "b.jpg") as half:
-        assert preprocess(half, 10, 10, (20, 10)).shape == (3, 10, 10)
+        assert read_image(half, (3, 10, 10), "top_half", (20, 10)).shape == (3, 10, 10)
 
 
 def _table(folder: Path, count: int = 4):

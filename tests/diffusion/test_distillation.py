@@ -14,9 +14,10 @@ from halfface_pipeline.diffusion.distillation import (
     solution,
     timesteps_of,
 )
+from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.diffusion.networks import build_network
 from halfface_pipeline.diffusion.samplers import training_scheduler
-from halfface_pipeline.remote_code.halves import predict, size_multiple, split
+from halfface_pipeline.remote_code.halves import predict, size_multiple
 from tests.conftest import TINY_MODEL
 from tests.oracles import GaussianDenoiser
 
