@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from halfface_pipeline.diffusion.distillation import distilled_scheduler
 from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.export.onnx_network import HalfNetwork
 from halfface_pipeline.export.sampling_plan import sampling_plan
@@ -52,3 +53,10 @@ def test_the_plan_says_where_it_is(tiny_pipeline):
 def test_a_number_of_steps_out_of_range_is_refused(tiny_pipeline, steps):
     with pytest.raises(ValueError, match=f"steps is {steps}; it must be from 1 to 1000"):
         sampling_plan(tiny_pipeline(), steps)
+
+
+def test_a_distilled_model_is_refused(tiny_pipeline):
+    pipe = tiny_pipeline()
+    pipe.scheduler = distilled_scheduler(pipe.scheduler, 4)
+    with pytest.raises(ValueError, match=r"the model is distilled; the page samples by dpm\+\+"):
+        sampling_plan(pipe)

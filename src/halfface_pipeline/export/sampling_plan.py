@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, make_sampler
+from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, distilled_steps, make_sampler
 from ..remote_code.noise_levels import check_scheduler, prepare_scheduler
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
@@ -29,8 +29,11 @@ def sampling_plan(pipe: HalfFaceInpaintPipeline, num_inference_steps: int = FEW_
         `sampler`, `prediction_type`, and `steps`: a list of `timestep`, `alphas_cumprod` and the five coefficients.
 
     Raises:
-        ValueError: If this sampler cannot be used with so many steps under the trained noise levels.
+        ValueError: If the model is distilled, or this sampler cannot be used with so many steps under the trained
+            noise levels.
     """
+    if distilled_steps(pipe.scheduler):
+        raise ValueError(f"the model is distilled; the page samples by {FEW_STEP_SAMPLER}: give one that is not")
     most = pipe.scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= most:
         raise ValueError(f"steps is {num_inference_steps}; it must be from 1 to {most}")
