@@ -110,8 +110,8 @@ class ModelFiles:
             if not Path(source).is_dir():
                 source = snapshot_download(source, allow_patterns=["README.md", "*.png"], token=api.token)
             card = Path(source, "README.md").read_text() if Path(source, "README.md").is_file() else None
-        if card is None and short.is_file() and not api.file_exists(repo_id, "README.md"):
-            card = short.read_text().format(**self.config)
+        if card is None and not api.file_exists(repo_id, "README.md"):
+            card = short.read_text().format(**self.config) if short.is_file() else "---\nlibrary_name: diffusers\n---"
         for name in CARD_PICTURE.findall(card or ""):
             if Path(source, name).is_file() and ".." not in name and not Path(name).is_absolute():
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
