@@ -84,7 +84,7 @@ def test_a_killed_process_ends_the_run_in_one_line_and_one_process_may_go_on_alo
 @pytest.mark.parametrize(
     ("failing", "fault", "message"),
     [
-        (1, ["--data.cache_dir", "/dev/null/cache"], "it must be a folder that can be written to: [Errno 20]"),
+        (1, ["--data.cache_dir", "/dev/null/cache"], "data.cache_dir is '/dev/null/cache'; it must be a folder"),
         (0, ["--output.dir", "/dev/null/run"], "output.dir is '/dev/null/run'; it must be a"),
     ],
 )

@@ -96,6 +96,11 @@ def load_images(data: DataConfig, split: Split, progress: bool = True) -> ImageS
     prepared = _read_entry(entry)
     if prepared is None:
         attributes = read_attributes(source.table(), data)
+        try:
+            entry.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            allowed = f"it must be a folder that can be written to: {error}"
+            raise ValueError(f"data.cache_dir is {str(entry.parent)!r}; {allowed}") from error
         with lock_folder(entry, "data.cache_dir", "preparation", wait=True):
             prepared = _read_entry(entry)  # another process may have prepared it meanwhile
             if prepared is None:
