@@ -150,7 +150,7 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
 @pytest.mark.slow  # several trainings
 @pytest.mark.parametrize(
     ("family", "cut_at", "optimizer"),
-    [("unet2d", 1, "muon"), ("report", 3, "adamw")],
+    [("unet2d", 1, "adamw"), ("unet2d", 3, "muon"), ("unet2d", 4, "adamw"), ("report", 3, "muon")],
 )
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(
     tiny_config, tmp_path, monkeypatch, family, cut_at, optimizer
@@ -192,14 +192,15 @@ def test_accumulated_parts_are_the_same_step(tiny_config, tmp_path):
             "output",
             dir=str(tmp_path / str(parts)),
         )
-        for parts in (1, 4)
+        for parts in (1, 2, 4)
     ]
     for config in configs:
         train(config)
     losses = [[line["loss"] for line in log_of(config)] for config in configs]
     rates = [[line["lr"] for line in log_of(config)] for config in configs]
-    assert rates[0] == rates[1] and max(rates[0]) > 0
+    assert rates[0] == rates[1] == rates[2] and max(rates[0]) > 0
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-5)
+    np.testing.assert_allclose(losses[2], losses[0], rtol=1e-5)
 
 
 def test_the_average_is_saved_with_the_batch_statistics_of_the_trained_network(tiny_config):

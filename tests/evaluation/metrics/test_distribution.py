@@ -108,6 +108,7 @@ def test_copies_of_training_faces_are_found():
     copies = memorisation(training[:50] + 1e-3, training, held_out)
     assert copies["to_training"] == pytest.approx(1e-3) and copies["ratio"]["value"] < 0.01
     assert copies["p_value"] == 0.001
+    assert copies["p_value"] == 0.001
     near = memorisation(training[:50] + 0.5 * normal(50, 8, seed=2), training, held_out)
     assert near["ratio"]["high"] < 1 and near["p_value"] == 0.001
 
