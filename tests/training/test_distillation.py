@@ -96,5 +96,10 @@ def test_a_teacher_of_another_network_is_refused(student):
         train(other)
 
 
+def test_a_teacher_of_other_noise_is_refused(student):
+    with pytest.raises(ValueError, match=r"distillation.teacher was trained under .*'beta_end': 0.02"):
+        train(changed(student, "noise", beta_end=0.03))
+
+
 def test_the_default_configuration_trains_a_denoiser():
     assert Config().distillation.teacher is None

@@ -17,6 +17,8 @@ from ..data.images import ImageSet, load_images
 from ..diffusion.distillation import saved_scheduler
 from ..diffusion.networks import build_network, num_parameters, sample_shape
 from ..diffusion.samplers import check_sampling, training_scheduler
+from ..inference.load import load_pipeline
+from ..remote_code.noise_levels import noise_schedule
 from .batches import Batches, num_steps, seed_dropout
 from .distributed import (
     TrainingStopped,
@@ -77,7 +79,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
     if config.model.init_from is not None and not has_begun:
         copied = init_weights(network, config.model.init_from, config.objective.prediction_type)
         accelerator.print(f"starting from {copied}")
-    teacher = _teacher(config, network, accelerator)
+    teacher = _teacher(config, network, scheduler, accelerator)
     if teacher is not None and not has_begun:
         network.load_state_dict(teacher.state_dict())
     train_set, eval_set = _load_data(config, run, accelerator, lock)
@@ -146,7 +148,9 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
         _save_model(config, run, state, sampler, eval_set)
 
 
-def _teacher(config: Config, network: torch.nn.Module, accelerator: Accelerator) -> torch.nn.Module | None:
+def _teacher(
+    config: Config, network: torch.nn.Module, scheduler: SchedulerMixin, accelerator: Accelerator
+) -> torch.nn.Module | None:
     """The network of `distillation.teacher`, not to be trained."""
     if config.distillation.teacher is None:
         return None
@@ -154,6 +158,9 @@ def _teacher(config: Config, network: torch.nn.Module, accelerator: Accelerator)
     prediction_type, setting = config.objective.prediction_type, "distillation.teacher"
     copied = init_weights(teacher, config.distillation.teacher, prediction_type, setting)
     accelerator.print(f"distilling {copied}")
+    theirs, own = (noise_schedule(each) for each in (load_pipeline(config.distillation.teacher).scheduler, scheduler))
+    if theirs != own:
+        raise ValueError(f"distillation.teacher was trained under {theirs}; noise and objective must be those: {own}")
     prepared: torch.nn.Module = accelerator.prepare_model(teacher, evaluation_mode=True)
     return prepared
 
