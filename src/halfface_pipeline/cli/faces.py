@@ -10,11 +10,9 @@ from ..data.procedural import faces
 from ..data.procedural.factors import records
 from ..inference.png_metadata import software_mark
 from ..run_folder.tables import write_csv
-from .options import add_out, add_seed, output_folder, refuse_overwriting
+from .options import add_out, add_seed, output_folder, picture_size, refuse_overwriting
 
 FACES_AT_ONCE = 64
-LARGEST_SIDE = 4096
-"""Pixels of a side that --size takes at most."""
 
 
 def add_faces(commands: Any) -> None:
@@ -33,7 +31,7 @@ def add_faces(commands: Any) -> None:
 
 
 def _faces(options: argparse.Namespace) -> None:
-    height, width = _size(options.size)
+    height, width = picture_size(options.size)
     if options.num < 1:
         raise ValueError(f"N is {options.num}; it must be at least 1")
     out = output_folder(options.out)
@@ -51,14 +49,3 @@ def _faces(options: argparse.Namespace) -> None:
             bar.update(num)
     write_csv(out / "metadata.csv", rows)
     print(f"{len(rows)} faces and metadata.csv in {out}")
-
-
-def _size(text: str) -> tuple[int, int]:
-    """HEIGHTxWIDTH as numbers."""
-    try:
-        height, width = (int(part) for part in text.split("x"))
-    except ValueError:
-        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
-    if max(height, width) > LARGEST_SIDE:
-        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
-    return height, width

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from diffusers.utils import logging as diffusers_logging
 
 from .. import __version__
+from .align import add_align
 from .app import add_app
 from .complete import add_complete, add_redraw
 from .evaluate import add_evaluate
@@ -53,6 +54,7 @@ def command_line() -> Parser:
         add_complete,
         add_redraw,
         add_faces,
+        add_align,
         add_evaluate,
         add_features,
         add_experiments,

@@ -20,6 +20,8 @@ from ..inference.png_metadata import SOFTWARE
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
 SAMPLERS = ", ".join(samplers.SAMPLERS)
+LARGEST_SIDE = 4096
+"""Pixels of a side that --size takes at most."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -143,6 +145,17 @@ def crop_box(text: str) -> tuple[int, int, int, int]:
     except ValueError:
         raise ValueError(f"--crop is {text!r}; it must be LEFT,TOP,RIGHT,BOTTOM in pixels, or centre") from None
     return left, top, right, bottom
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH of --size as numbers."""
+    try:
+        height, width = (int(part) for part in text.split("x"))
+    except ValueError:
+        raise ValueError(f"--size is {text!r}; it must be HEIGHTxWIDTH, for example 112x88") from None
+    if max(height, width) > LARGEST_SIDE:
+        raise ValueError(f"--size is {text!r}; each side must be at most {LARGEST_SIDE}")
+    return height, width
 
 
 def output_folder(name: str) -> Path:

@@ -22,6 +22,7 @@ REFINEMENTS = 2
 LEAST_SCORE = 0.8
 """Of the upright face; below it MTCNN has taken something else for a face."""
 NEEDS = ("mtcnn", "lz4", "joblib")
+NEEDS_EXTRA = "finding the face needs the extra photo: pip install 'halfface-pipeline[photo]'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,10 +61,7 @@ def find_faces(photo: PIL.Image.Image) -> list[Face]:
         ValueError: If the extra `photo` is not installed.
     """
     if not can_find_faces():
-        raise ValueError(
-            "finding the face needs the extra photo: pip install 'halfface-pipeline[photo]'; "
-            "or give the place of the face by --crop"
-        )
+        raise ValueError(f"{NEEDS_EXTRA}; or give the place of the face by --crop")
     reduction = max(1.0, max(photo.size) / MOST_PIXELS)
     size = (max(1, round(photo.width / reduction)), max(1, round(photo.height / reduction)))
     copy = photo.resize(size, PIL.Image.Resampling.LANCZOS, reducing_gap=3.0) if reduction > 1 else photo
