@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 
 import pytest
@@ -59,6 +60,11 @@ def test_files_of_others_are_not_overwritten(tmp_path, capsys, name):
     (tmp_path / name).unlink()
     for _ in range(2):  # its own it replaces
         assert run("schedule", "--step-sizes", "10", "--out", tmp_path) == 0
+    if name.endswith(".csv"):  # but not one that was edited an hour later
+        later = (tmp_path / name).stat().st_mtime + 3600
+        os.utime(tmp_path / name, (later, later))
+        assert run("schedule", "--step-sizes", "10", "--out", tmp_path) == 2
+        assert f"it would overwrite {tmp_path / name}" in capsys.readouterr().err
 
 
 def test_samplers_measured_inside_a_run_enter_its_card(trained_run, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,8 @@ from ..inference.png_metadata import SOFTWARE
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
 SAMPLERS = ", ".join(samplers.SAMPLERS)
+TABLE_WRITTEN_WITHIN = 60
+"""Seconds from a command's last PNG to its tables; one that is newer was edited."""
 LARGEST_SIDE = 4096
 """Pixels of a side that --size takes at most."""
 
@@ -180,16 +183,20 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
     """Raises before a command that writes files of these names overwrites some that this package did not write.
 
     A PNG of ours carries `Software=halfface_pipeline`. Tables have no such mark: they count as ours if one of the
-    PNGs that would be written with them exists and is ours.
+    PNGs that would be written with them exists, is ours, and is no more than `TABLE_WRITTEN_WITHIN` seconds older.
     """
     existing = [out / name for name in names if (out / name).exists()]
     pictures = [file for file in existing if file.suffix == ".png"]
+    tables = [file for file in existing if file.suffix != ".png"]
+    written = max((file.stat().st_mtime for file in pictures), default=-math.inf)
     foreign = [file for file in pictures if not written_by_us(file)]
-    if not foreign and not pictures:
-        foreign = existing
+    foreign += [file for file in tables if file.stat().st_mtime > written + TABLE_WRITTEN_WITHIN]
     if foreign:
         more = f" (and {len(foreign) - 1} more)" if len(foreign) > 1 else ""
-        raise ValueError(f"--out is {str(out)!r}; it would overwrite {foreign[0]}{more}, which halfface did not write")
+        raise ValueError(
+            f"--out is {str(out)!r}; it would overwrite {foreign[0]}{more}, which halfface did not write or was "
+            "changed since"
+        )
 
 
 def photo_files(names: Sequence[str]) -> list[str]:
