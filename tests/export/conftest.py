@@ -59,8 +59,8 @@ def pipe(tiny_pipeline):
 
 
 @pytest.fixture(scope="session")
-def page_folder(pipe, tmp_path_factory):
-    """The folder of the page; skipped where its runtime cannot be had."""
+def make_page(tmp_path_factory):
+    """Exports the page of a model to a new folder; skipped where its runtime cannot be had."""
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed: the extra `export` brings it")
     from halfface_pipeline.export.onnxruntime_web import download
@@ -70,9 +70,19 @@ def page_folder(pipe, tmp_path_factory):
         download()
     except ValueError as error:
         pytest.skip(f"onnxruntime-web cannot be had: {error}")
-    folder = tmp_path_factory.mktemp("page")
-    export_page(pipe, "tiny", folder, num_inference_steps=4)
-    return folder
+
+    def make(pipe, name, num_inference_steps):
+        folder = tmp_path_factory.mktemp("page")
+        export_page(pipe, name, folder, num_inference_steps=num_inference_steps)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def page_folder(make_page, pipe):
+    """The folder of the page."""
+    return make_page(pipe, "tiny", 4)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import io
 import re
 import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -15,10 +16,13 @@ import torch
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.data.procedural import faces
 from halfface_pipeline.diffusion.halves import known_halves
-from halfface_pipeline.diffusion.samplers import make_sampler
+from halfface_pipeline.diffusion.samplers import FEW_STEPS, make_sampler
+from halfface_pipeline.inference.load import default_model, load_pipeline
+from halfface_pipeline.inference.photos import frame_photo
 from halfface_pipeline.inference.png_metadata import fingerprint, read_png
 from halfface_pipeline.remote_code.image_io import resize_to
 from tests.browser import DESKTOP, PHONE, SECONDS
+from tests.export.conftest import serving
 
 pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.timeout(600)]
 LARGEST_DIFFERENCE = 2
@@ -119,6 +123,24 @@ def test_the_same_seed_gives_the_pipelines_picture_and_a_png_that_can_be_redrawn
     main(["redraw", str(chosen), "--model", str(tmp_path / "model"), "--out", str(tmp_path / "again")])
     with PIL.Image.open(chosen) as got, PIL.Image.open(tmp_path / "again" / "chosen.png") as again:
         assert difference(got.convert("RGB"), again.convert("RGB")) <= LARGEST_DIFFERENCE
+
+
+def test_the_packaged_model_completes_a_photo_as_the_pipeline_does(visit, make_page, tmp_path):
+    pipe = load_pipeline(default_model()).to("cpu")
+    photo = PIL.Image.open(Path(__file__).parents[1] / "photo" / "selfie.jpg").convert("RGB")
+    face = frame_photo(photo, pipe.config).frames[0]
+    with serving(make_page(pipe, "packaged", FEW_STEPS)) as server:
+        tab = visit(address=server.address)
+        tab.set_input_files("#file", as_png(face))
+        complete(tab, 8)
+        with zipfile.ZipFile(save(tab, "#download-all", tmp_path / "all.zip")) as archive:
+            got = [PIL.Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in archive.namelist()]
+    pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
+    half = known_halves(np.array(face)[None], pipe.config.hidden_half)[0]
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(8)]
+    want = pipe(half, 8, FEW_STEPS, seeds).images
+    assert len(got) == 8 and max(map(difference, got, want)) <= LARGEST_DIFFERENCE
+    assert difference(got[0], got[1]) > 20
 
 
 def test_a_larger_photo_is_resized_as_the_pipeline_does(visit, tmp_path):
