@@ -40,6 +40,11 @@ TINY_CONFIG = Config(
 )
 
 
+def pytest_collection_modifyitems(items):
+    """The long tests come first, so that no process is left with one while the others have ended."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory):
     """Prepared images go to a folder of the test session, not to the user's cache."""

@@ -55,6 +55,7 @@ def test_completing_takes_the_steps_of_a_distilled_model(student, tmp_path, caps
     assert "lcm, 4 steps" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_student_cut_and_resumed_ends_with_the_same_bits(student, tmp_path, monkeypatch):
     whole, cut = (changed(student, "output", dir=str(tmp_path / name)) for name in ("whole", "cut"))
     train(whole)

@@ -182,6 +182,7 @@ def files_of_at_most(num_bytes):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+@pytest.mark.slow
 def test_a_write_that_fails_loses_no_checkpoint_and_the_same_command_goes_on(tiny_config, tmp_path):
     """The room grows from nothing to all that a run writes, so that each kind of file is once the first too large."""
     config = changed(tiny_config, "training", steps=3, checkpoint_every=2, keep_last=1, sample_every=1, log_every=1)
