@@ -18,14 +18,15 @@ from halfface_pipeline.data.images import load_images
 from halfface_pipeline.diffusion.halves import split
 from halfface_pipeline.evaluation.baselines import NearestTraining
 from halfface_pipeline.evaluation.cache import Completed
+from halfface_pipeline.evaluation.columns import factor_columns
 from halfface_pipeline.evaluation.config import EvaluationConfig
 from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.features import load_features
 from halfface_pipeline.evaluation.measure import measure_faces
 from halfface_pipeline.evaluation.metrics.distribution import set_distances
 from halfface_pipeline.evaluation.probes import Probes, evaluate_probes
-from halfface_pipeline.evaluation.report import summarise
-from halfface_pipeline.evaluation.slices import audit, columns_of
+from halfface_pipeline.evaluation.slices import audit
+from halfface_pipeline.evaluation.summary import summarise
 from halfface_pipeline.inference.speed import keep_freed_memory
 
 HEIGHT, WIDTH, K, NUM_TRAINING = 112, 88, 4, 2000
@@ -61,7 +62,7 @@ def main() -> None:
     rows = {name: each for name, each in found.features.items() if name != "other_face"}
     set_distances(rows, found.seed_features, of_training)
     sets = time.perf_counter()
-    columns = columns_of({}, factors_of(drawn, num_faces))
+    columns = factor_columns(factors_of(drawn, num_faces))
     audit(columns, found.rows["model"], found.floor, found.rows["other_face"])
     end = time.perf_counter()
     result = {

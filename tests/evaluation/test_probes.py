@@ -16,7 +16,7 @@ from halfface_pipeline.evaluation.config import EvaluationConfig
 from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.evaluate import evaluate
 from halfface_pipeline.evaluation.metrics.colour import lightness
-from halfface_pipeline.evaluation.probes import Probes, choose_columns, evaluate_probes, fit_probes
+from halfface_pipeline.evaluation.probes import Probes, evaluate_probes, fit_probes, probe_faults
 from halfface_pipeline.evaluation.report import as_markdown
 
 NAN = float("nan")
@@ -125,39 +125,24 @@ HELD_OUT = {"age": np.arange(30.0), "few": np.arange(30.0), "same": np.ones(30),
 HELD_OUT |= {"here_alone": np.arange(30.0)}
 
 
-def test_columns_are_chosen_by_name():
-    assert choose_columns([], None, {}) == []
-    assert choose_columns(["age"], TRAINING, HELD_OUT) == ["age"]
-    assert choose_columns(["all"], TRAINING, HELD_OUT) == ["age"]
-
-
-@pytest.mark.parametrize(
-    ("names", "training", "message"),
-    [
-        (["age"], None, "read is age; probes need training faces, and the model does not state its training data"),
-        (
-            ["hair"],
-            TRAINING,
-            "read has hair, which training and held-out .* not both have; possible columns: age$",
-        ),
-        (["here_alone"], TRAINING, "read has here_alone, which training and held-out faces do not both have"),
-        (["place"], TRAINING, "read has place, which holds words; probes need numbers; .* columns: age$"),
-        (["age", "few"], TRAINING, "read has few, which 9 training faces have; a probe needs at least 50"),
-        (["same"], TRAINING, "read has same, which is 1 in all training faces"),
-        (["all"], {}, "read has all, which training and held-out faces do not both have; .* columns: none$"),
-        (["age"], {"age": np.arange(49.0)}, "read has age, which 49 training faces have"),
-    ],
-)
-def test_unsuitable_columns_are_refused_in_one_line(names, training, message):
-    with pytest.raises(ValueError, match=message) as told:
-        choose_columns(names, training, HELD_OUT)
-    assert "\n" not in str(told.value)
-
-
-def test_too_few_held_out_values_are_refused():
+def test_columns_are_predicted_where_enough_faces_differ_in_them():
+    assert probe_faults(TRAINING, HELD_OUT) == {
+        "age": None,
+        "few": "which 9 training faces have; a probe needs at least 50",
+        "same": "which is 1 in all training faces",
+        "place": "which holds words; probes need numbers",
+    }
+    assert probe_faults({"age": np.arange(49.0)}, HELD_OUT)["age"].startswith("which 49 training faces have")
     held_out = {"age": np.append(np.arange(19.0), [NAN] * 11)}
-    with pytest.raises(ValueError, match="read has age, which 19 held-out faces have; a probe needs at least 20"):
-        choose_columns(["age"], TRAINING, held_out)
+    wanted = {"age": "which 19 held-out faces have; a probe needs at least 20"}
+    assert probe_faults(TRAINING, held_out) == wanted
+
+
+def test_probes_without_training_data_are_refused(tiny_pipeline, tmp_path):
+    config = EvaluationConfig(SamplingConfig(num_faces=40, num_completions=2), read=["smile"])
+    with pytest.raises(ValueError, match="read is smile; probes need training faces, and the model does not state"):
+        evaluate(tiny_pipeline(48, 40), DATA, config, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def completing(colours):

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline.config.schema import DataConfig
-from halfface_pipeline.evaluation.dataset import factors_of
-from halfface_pipeline.evaluation.slices import audit, choose_slices, columns_of, slices_of
+from halfface_pipeline.evaluation.slices import audit, slices_of
 
 NAN = float("nan")
 
@@ -81,25 +79,3 @@ def test_slices_of_few_faces_are_shown_and_not_compared():
     assert [piece["num_faces"] for piece in found["slices"]] == [32, 8] and found["gaps"] == {}
     three = audit({"kind": np.array([0] * 16 + [1] * 16 + [2] * 8)}, model, rows(1), rows(1))["kind"]
     assert three["gaps"]["energy_score"]["worst"] in "01"
-
-
-def test_columns_are_chosen_by_name():
-    columns = {"age": np.arange(30), "happy": np.arange(30)}
-    assert choose_slices(columns, []) == {}
-    assert set(choose_slices(columns, ["all"])) == {"age", "happy"}
-    assert list(choose_slices(columns, ["happy"])) == ["happy"]
-    with pytest.raises(ValueError, match="slices has hair; the columns are age, happy"):
-        choose_slices(columns, ["age", "hair"])
-    with pytest.raises(ValueError, match="slices is 'all'; the data have no column"):
-        choose_slices({}, ["all"])
-
-
-def test_procedural_faces_are_sliced_by_what_they_are_drawn_from():
-    factors = factors_of(DataConfig(), 12)
-    columns = columns_of({}, factors)
-    assert {"glasses", "hair_colour", "neckline", "long_hair", "skin_lightness", "smile", "yaw"} <= set(columns)
-    assert "skin" not in columns and all(len(values) == 12 for values in columns.values())
-    assert set(columns["hair_colour"]) <= {"black", "dark brown", "brown", "auburn", "blond", "grey"}
-    lightness = {name: columns["hair_lightness"][columns["hair_colour"] == name] for name in columns["hair_colour"]}
-    assert all(values.max() < 20 for name, values in lightness.items() if name == "black")
-    assert list(columns_of({"age": np.zeros(2)}, None)) == ["age"]

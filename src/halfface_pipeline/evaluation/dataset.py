@@ -2,7 +2,6 @@
 
 import dataclasses
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +96,8 @@ class EvaluationBatch:
     Args:
         images: Whole faces, (N, H, W, 3) uint8.
         hidden_half: The half that is hidden.
+        known: Known halves, (N, 3, h, w).
+        truth: Hidden halves, (N, 3, h, w).
         factors: What procedural faces are drawn from, where the distribution of their hidden half is known.
         exact: Exact samples of p(hidden | known), (N, K, 3, h, w), where it is known.
         determined: Pixels that the known half determines, (N, h, w) booleans, where they are known.
@@ -104,23 +105,11 @@ class EvaluationBatch:
 
     images: np.ndarray
     hidden_half: str
+    known: torch.Tensor
+    truth: torch.Tensor
     factors: Factors | None = None
     exact: torch.Tensor | None = None
     determined: torch.Tensor | None = None
-
-    @cached_property
-    def _halves(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return split_halves(to_tensor(self.images), self.hidden_half)
-
-    @property
-    def known(self) -> torch.Tensor:
-        """Known halves, (N, 3, h, w)."""
-        return self._halves[0]
-
-    @property
-    def truth(self) -> torch.Tensor:
-        """Hidden halves, (N, 3, h, w)."""
-        return self._halves[1]
 
     @property
     def originals(self) -> list[PIL.Image.Image]:
@@ -155,14 +144,15 @@ def make_batch(
 ) -> EvaluationBatch:
     """Consecutive faces of a part of the data as a batch; arguments as in `load_batch`."""
     images = np.array(faces.images[rows.start : rows.stop])
+    batch = EvaluationBatch(images, hidden_half, *split_halves(to_tensor(images), hidden_half))
     if data.source != "procedural" or hidden_half != "bottom":
-        return EvaluationBatch(images, hidden_half)
+        return batch
     factors = factors_of(data, len(rows), split, rows.start)
     samples = draw_exact_samples(
         factors, data.height, data.width, NUM_EXACT_SAMPLES + num_completions, seed=rows.start
     )
     determined, exact = determined_pixels(samples[:, :NUM_EXACT_SAMPLES]), samples[:, NUM_EXACT_SAMPLES:]
-    return EvaluationBatch(images, hidden_half, factors, exact, determined)
+    return dataclasses.replace(batch, factors=factors, exact=exact, determined=determined)
 
 
 def factors_of(data: DataConfig, num_faces: int, split: Split = "eval", first: int = 0) -> Factors:

@@ -1,6 +1,7 @@
 """The feature network `faces`: a small network that predicts the factors of procedural faces, and its training."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,8 +25,8 @@ WEIGHTS, DESCRIPTION = "faces.safetensors", "faces.json"
 VERSION = 1
 HEIGHT, WIDTH, DIM = 48, 40, 128
 CHANNELS = (32, 64, 96, 128)
-READ_CLASSES: dict[str, tuple[str, ...]] = {
-    "hair_colour": tuple(HAIR_COLOURS),
+READ_CLASSES: dict[str, Collection[str]] = {
+    "hair_colour": HAIR_COLOURS,
     "long_hair": ("short", "long"),
     "glasses": GLASSES,
     **CLASSES,

@@ -14,21 +14,14 @@ import torch.nn.functional as F
 from ..data.procedural import render
 from ..data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
 
-CLASSES: dict[str, tuple[str, ...]] = {
-    "clothing": tuple(CLOTHING_COLOURS),
-    "neckline": NECKLINES,
-    "mouth": ("closed", "open"),
-    "beard": ("none", "beard"),
-    "lipstick": ("none", "lipstick"),
+CLASSES: dict[str, dict[str, float]] = {
+    "clothing": dict.fromkeys(CLOTHING_COLOURS, 1 / len(CLOTHING_COLOURS)),
+    "neckline": dict(zip(NECKLINES, NECKLINE_WEIGHTS, strict=True)),
+    "mouth": {"closed": 0.5, "open": 0.5},
+    "beard": {"none": 0.55, "beard": 0.45},
+    "lipstick": {"none": 0.45, "lipstick": 0.55},
 }
-PROBABILITIES: dict[str, tuple[float, ...]] = {
-    "clothing": (1 / len(CLOTHING_COLOURS),) * len(CLOTHING_COLOURS),
-    "neckline": NECKLINE_WEIGHTS,
-    "mouth": (0.5, 0.5),
-    "beard": (0.55, 0.45),
-    "lipstick": (0.45, 0.55),
-}
-"""Of beards given short hair, of lipstick given long hair (data/procedural/factors.py)."""
+"""Classes of the free factors with their probabilities, of beards given short hair, of lipstick given long hair."""
 NUM_TEMPLATES = len(CLOTHING_COLOURS) * len(NECKLINES)
 MAX_HEIGHT = 64
 """Higher faces are drawn and compared at an integer fraction of their size."""

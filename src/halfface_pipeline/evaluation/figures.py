@@ -19,7 +19,7 @@ from ..run_folder.files import atomic_write
 from .cache import Completions
 from .dataset import to_tensor
 from .measure import Measurements
-from .metrics.registry import ROWS
+from .metrics.registry import ROWS, hair_metric
 
 SHEET, EXTREMES, RANKS, SLICES, PROBES = "completions.png", "extremes.png", "ranks.png", "slices.png", "readings.png"
 PICTURES = (SHEET, EXTREMES, RANKS, SLICES, PROBES)
@@ -99,8 +99,8 @@ def slice_bars(metrics: dict[str, Any]) -> Figure:
     audited = metrics["audit"]
     columns = sorted(audited, key=lambda name: _p_value(audited[name]))[:MAX_COLUMNS]
     panels = {"energy_score": "energy score (green: floor, red: another face)"}
-    shift = [name for name in ("lightness_shift_hair", "lightness_shift_hair_like") if name in metrics["measures"]]
-    panels |= dict.fromkeys(shift[:1], "lightness of hair, completed - true (L*)")
+    if shift := hair_metric(metrics["measures"]):
+        panels[shift] = "lightness of hair, completed - true (L*)"
     bars = [len(audited[name]["slices"]) for name in columns]
     figure = Figure(figsize=(5.5 * len(panels), 0.8 + 0.3 * sum(bars)), layout="constrained")
     grid = figure.subplots(len(columns), len(panels), squeeze=False, sharex="col", sharey="row", height_ratios=bars)

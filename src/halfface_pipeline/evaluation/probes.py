@@ -5,7 +5,7 @@ calibrated sampler give the same mean prediction as the truth, whatever the prob
 column is measured on true held-out faces.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -105,34 +105,12 @@ def _fit(features: np.ndarray, targets: np.ndarray) -> list[Probe]:
     return [Probe(torch.from_numpy(row), *each, len(features)) for row, each in zip(weights, numbers, strict=True)]
 
 
-def choose_columns(
-    names: Sequence[str], training: Mapping[str, np.ndarray] | None, held_out: Mapping[str, np.ndarray]
-) -> list[str]:
-    """The columns with these names, or `all`, if probes can be fitted to and tested on them.
-
-    A column is refused with a ValueError if it is missing, constant, not numeric, or known for too few training or
-    held-out faces. The training columns are None where the training data are unknown.
-    """
-    if not names:
-        return []
-    if training is None:
-        raise ValueError(
-            f"read is {', '.join(names)}; probes need training faces, and the model does not state its training data"
-        )
-    shared = [name for name in held_out if name in training]
-    faults = {name: _fault(training[name], held_out[name]) for name in shared}
-    possible = [name for name, fault in faults.items() if fault is None]
-    if list(names) == ["all"] and possible:
-        return possible
-    for name in names:
-        fault = faults.get(name, "which training and held-out faces do not both have")
-        if fault is not None:
-            raise ValueError(f"read has {name}, {fault}; possible columns: {', '.join(possible) or 'none'}")
-    return list(dict.fromkeys(names))
+def probe_faults(training: Mapping[str, np.ndarray], held_out: Mapping[str, np.ndarray]) -> dict[str, str | None]:
+    """Why a column that training and held-out faces have cannot be predicted, by name; None where it can."""
+    return {name: _fault(training[name], held_out[name]) for name in held_out if name in training}
 
 
 def _fault(training: np.ndarray, held_out: np.ndarray) -> str | None:
-    """Why a column cannot be predicted; None if it can."""
     if "U" in (training.dtype.kind, held_out.dtype.kind):
         return "which holds words; probes need numbers"
     for part, values, least in (("training", training, MIN_TRAINING), ("held-out", held_out, MIN_HELD_OUT)):

@@ -2,57 +2,23 @@
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import scipy.stats
 import torch
 
-from ..data.procedural.factors import GLASSES, NECKLINES, Factors
-from .factors import hair_colours
-from .metrics.colour import lightness
+from .columns import MAX_VALUES
 from .metrics.registry import find_metric
-from .statistics import estimates_of, interval, resampled_means, slice_gap_tests
+from .statistics import estimates, interval, resampled_means, slice_gap_tests
 
 MIN_FACES = 10
 """Smaller slices are shown but not compared."""
-MAX_VALUES = 8
-"""Columns of at most this many different whole numbers are sliced by value, others by quantiles."""
 QUANTILES = 4
 Values = Mapping[str, torch.Tensor]
 """(N,) values by metric."""
-
-
-def columns_of(attributes: Mapping[str, np.ndarray], factors: Factors | None) -> dict[str, np.ndarray]:
-    """Everything that faces can be sliced by: metadata columns, and the factors of procedural faces, (N,) each."""
-    columns = dict(attributes)
-    if factors is None:
-        return columns
-    for field in fields(Factors):
-        values = getattr(factors, field.name)
-        if values.ndim == 1:
-            columns[field.name] = values
-        else:
-            columns[f"{field.name}_lightness"] = lightness(values).numpy()
-    columns["glasses"] = np.array(GLASSES)[factors.glasses.astype(int)]
-    columns["neckline"] = np.array(NECKLINES)[factors.neckline.astype(int)]
-    columns["hair_colour"] = np.array(hair_colours(factors))
-    return columns
-
-
-def choose_slices(columns: Mapping[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
-    """The columns with these names, or `all`; ValueError if one is missing."""
-    if list(names) == ["all"]:
-        names = list(columns)
-        if not names:
-            raise ValueError("slices is 'all'; the data have no column")
-    missing = [name for name in names if name not in columns]
-    if missing:
-        there = ", ".join(columns) or "none: the data have no column"
-        raise ValueError(f"slices has {', '.join(missing)}; the columns are {there}")
-    return {name: columns[name] for name in names}
 
 
 def slices_of(values: np.ndarray) -> tuple[list[str], np.ndarray]:
@@ -95,15 +61,14 @@ def _slice_column(values: np.ndarray, model: Values, floor: Values, ceiling: Val
         rows = torch.from_numpy(indices == index)
         if not bool(rows.any()):
             continue
-        means = resampled_means(metrics[rows], seed=index)
-        estimates = zip(model, estimates_of(metrics[rows], means), strict=True)
+        resampled = resampled_means(metrics[rows], seed=index)
         measures = {
             metric: {**asdict(estimate), "floor": _mean(floor, metric, rows), "ceiling": _mean(ceiling, metric, rows)}
-            for metric, estimate in estimates
+            for metric, estimate in zip(model, estimates(metrics[rows], resampled=resampled), strict=True)
         }
         slices.append({"name": name, "num_faces": int(rows.sum()), "measures": measures})
         if int(rows.sum()) >= MIN_FACES:
-            compared[name] = (metrics[rows], means)
+            compared[name] = (metrics[rows], resampled)
     complete = (~metrics.isnan().any(dim=0)).tolist()
     low = [at for at, name in enumerate(model) if complete[at] and find_metric(name).better == "lower"]
     return {"slices": slices, "gaps": _gaps(list(model), low, compared) if low and len(compared) > 1 else {}}
@@ -117,14 +82,14 @@ def _gaps(
     metrics: list[str], low: list[int], slices: Mapping[str, tuple[torch.Tensor, torch.Tensor]]
 ) -> dict[str, Any]:
     """The worst against the best slice, (values, resampled means) each, by the metrics at the indices `low`."""
-    tests = slice_gap_tests([values[:, low] for values, _ in slices.values()])
+    names, gaps = list(slices), {}
     means = torch.stack([values.double().mean(dim=0) for values, _ in slices.values()])
-    resampled, names, gaps = torch.stack([means for _, means in slices.values()]), list(slices), {}
-    for at, test in zip(low, tests, strict=True):
+    resampled = torch.stack([each for _, each in slices.values()])
+    for at, test in zip(low, slice_gap_tests([values[:, low] for values, _ in slices.values()]), strict=True):
         if not math.isfinite(test.statistic):
             continue  # the best slice is without error
         worst, best = int(means[:, at].argmax()), int(means[:, at].argmin())
-        ((lower, upper),) = interval((resampled[worst, :, at] / resampled[best, :, at])[:, None])
+        lower, upper = interval((resampled[worst, :, at] / resampled[best, :, at])[:, None])[:, 0].tolist()
         gaps[metrics[at]] = {
             "worst": names[worst],
             "best": names[best],

@@ -4,7 +4,7 @@ What is resampled or permuted is always a face with all its completions, since c
 other.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,47 +69,46 @@ def resampled_means(values: torch.Tensor, seed: int = 0) -> torch.Tensor:
     return (counts @ values.nan_to_num(0.0).double()) / (counts @ (~values.isnan()).double())
 
 
-def interval(resampled: torch.Tensor) -> list[tuple[float, float]]:
-    """Percentile interval of each column of resampled values, (B, M)."""
+def interval(resampled: torch.Tensor) -> torch.Tensor:
+    """Ends (2, M) of the percentile interval of each column of resampled values, (B, M)."""
     outside = (1 - LEVEL) / 2
-    ends = torch.nanquantile(resampled, torch.tensor([outside, 1 - outside], dtype=resampled.dtype), dim=0)
-    return [(float(low), float(high)) for low, high in ends.T]
+    return torch.nanquantile(resampled, torch.tensor([outside, 1 - outside], dtype=resampled.dtype), dim=0)
 
 
-def estimates_of(values: torch.Tensor, means: torch.Tensor) -> list[Estimate]:
-    """Estimates of the columns of `values`, (N, M), from their `resampled_means`."""
-    numbers = values.double().nanmean(dim=0).tolist()
-    counts = (~values.isnan()).sum(dim=0).tolist()
-    ends = interval(means)
-    return [
-        Estimate(number, *(end if count > 1 else (NAN, NAN)), count)
-        for number, end, count in zip(numbers, ends, counts, strict=True)
-    ]
+def estimates(
+    values: torch.Tensor,
+    statistic: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    resampled: torch.Tensor | None = None,
+) -> list[Estimate]:
+    """Estimates of the means of columns (N, M) over faces, or of a statistic (..., S) of these means (..., M).
+
+    The intervals are percentile bootstrap intervals, from the `resampled_means` of these columns. NaN means that a
+    face has no value; a statistic needs all values.
+    """
+    means, counts = values.double().nanmean(dim=0), (~values.isnan()).sum(dim=0)
+    resampled = resampled_means(values) if resampled is None else resampled
+    if statistic is not None:
+        means, resampled = statistic(means), statistic(resampled)
+        counts = counts[:1].expand_as(means)
+    ends = torch.where(counts > 1, interval(resampled), NAN)
+    return [Estimate(*each) for each in zip(*(row.tolist() for row in (means, *ends, counts)), strict=True)]
 
 
 def mean_estimates(values: Mapping[str, torch.Tensor]) -> dict[str, Estimate]:
-    """Means over faces with percentile bootstrap intervals, by name; each is (N,), NaN where a face has no value."""
+    """Estimates of means over faces by name; each is (N,), NaN where a face has no value."""
     if not values:
         return {}
-    columns = torch.stack(list(values.values()), dim=1)
-    return dict(zip(values, estimates_of(columns, resampled_means(columns)), strict=True))
+    return dict(zip(values, estimates(torch.stack(list(values.values()), dim=1)), strict=True))
 
 
 def mean_estimate(values: torch.Tensor) -> Estimate:
-    """The mean of (N,) values over faces with its percentile bootstrap interval; NaN if no face has a value."""
-    return mean_estimates({"": values})[""]
+    """The estimate of the mean of (N,) values over faces, NaN where a face has no value."""
+    return estimates(values[:, None])[0]
 
 
 def ratio_estimate(numerator: torch.Tensor, denominator: torch.Tensor) -> Estimate:
     """The ratio of two means over the same faces, (N,) each, which are resampled together."""
-    complete = ~(numerator.isnan() | denominator.isnan())
-    pairs = torch.stack([numerator[complete], denominator[complete]], dim=1)
-    if len(pairs) == 0:
-        return Estimate(NAN, NAN, NAN, 0)
-    value = float(pairs[:, 0].double().mean() / pairs[:, 1].double().mean())
-    means = resampled_means(pairs)
-    low, high = interval(means[:, :1] / means[:, 1:])[0] if len(pairs) > 1 else (NAN, NAN)
-    return Estimate(value, low, high, len(pairs))
+    return estimates(torch.stack([numerator, denominator], dim=1), lambda means: means[..., :1] / means[..., 1:])[0]
 
 
 def agreement_estimates(predicted: torch.Tensor, rated: torch.Tensor) -> dict[str, Estimate]:
@@ -121,7 +120,6 @@ def agreement_estimates(predicted: torch.Tensor, rated: torch.Tensor) -> dict[st
     complete = ~rated.isnan()
     x, y = predicted[complete].double(), rated[complete].double()
     x, y = x - y.mean(), y - y.mean()
-    moments = torch.stack([x, y, x * x, y * y, x * y], dim=1)
 
     def figures(means: torch.Tensor) -> torch.Tensor:
         mean_x, mean_y, xx, yy, xy = means.unbind(dim=-1)
@@ -129,13 +127,11 @@ def agreement_estimates(predicted: torch.Tensor, rated: torch.Tensor) -> dict[st
         parts = [covariance / (var_x * var_y).sqrt(), 1 - (xx - 2 * xy + yy) / var_y, covariance / var_y]
         return torch.stack(parts, dim=-1)
 
-    ends = interval(figures(resampled_means(moments)))
-    values = figures(moments.mean(dim=0)).tolist()
-    names = ("correlation", "r2", "slope")
-    return {name: Estimate(value, *end, len(x)) for name, value, end in zip(names, values, ends, strict=True)}
+    moments = torch.stack([x, y, x * x, y * y, x * y], dim=1)
+    return dict(zip(("correlation", "r2", "slope"), estimates(moments, figures), strict=True))
 
 
-def exchange_test(real: torch.Tensor, completed: torch.Tensor, seed: int = 0) -> Test:
+def exchange_test(real: torch.Tensor, completed: torch.Tensor) -> Test:
     """Tests whether a number has the same distribution on real faces (N,) and on their completions (N, K).
 
     The statistic is the Kolmogorov-Smirnov distance of the two samples. If completions come from p(hidden | known),
@@ -143,8 +139,7 @@ def exchange_test(real: torch.Tensor, completed: torch.Tensor, seed: int = 0) ->
     null distribution without further assumptions.
     """
     members = [column.double().numpy() for column in (real, *completed.unbind(dim=1))]
-    found = _permutation_test(members, _ks_distance, "samples", seed)
-    return Test(float(found.statistic), float(found.pvalue), len(real))
+    return _permutation_tests(members, _ks_distance, "samples", len(real))[0]
 
 
 def _ks_distance(real: np.ndarray, *completed: np.ndarray, axis: int = -1) -> Any:
@@ -159,16 +154,13 @@ def _ks_distance(real: np.ndarray, *completed: np.ndarray, axis: int = -1) -> An
     return np.where(tied, 0, np.abs(gaps)).max(axis=axis)
 
 
-def slice_gap_tests(slices: list[torch.Tensor], seed: int = 0) -> list[Test]:
+def slice_gap_tests(slices: Sequence[torch.Tensor]) -> list[Test]:
     """Tests, per metric, whether the worst and the best slice differ more than randomly assigned faces would.
 
     Slices are (n, M) positive values of their faces; the statistic is the largest over the smallest mean of a slice.
     """
     samples = [values.double().numpy().T for values in slices]
-    found = _permutation_test(samples, _ratio_of_extremes, "independent", seed)
-    num_faces = sum(map(len, slices))
-    statistics, p_values = found.statistic.tolist(), found.pvalue.tolist()
-    return [Test(statistic, p, num_faces) for statistic, p in zip(statistics, p_values, strict=True)]
+    return _permutation_tests(samples, _ratio_of_extremes, "independent", sum(map(len, slices)))
 
 
 def _ratio_of_extremes(*samples: np.ndarray, axis: int = -1) -> Any:
@@ -177,9 +169,9 @@ def _ratio_of_extremes(*samples: np.ndarray, axis: int = -1) -> Any:
         return means.max(axis=0) / means.min(axis=0)
 
 
-def _permutation_test(samples: list[np.ndarray], statistic: Any, kind: str, seed: int) -> Any:
+def _permutation_tests(samples: list[np.ndarray], statistic: Any, kind: str, num_faces: int) -> list[Test]:
     with np.errstate(invalid="ignore"):  # an infinite statistic
-        return scipy.stats.permutation_test(
+        found = scipy.stats.permutation_test(
             samples,
             statistic,
             permutation_type=kind,
@@ -188,8 +180,10 @@ def _permutation_test(samples: list[np.ndarray], statistic: Any, kind: str, seed
             batch=max(1, BATCH_NUMBERS // sum(sample.size for sample in samples)),
             alternative="greater",
             axis=-1,
-            rng=seed,
+            rng=0,
         )
+    pairs = zip(np.atleast_1d(found.statistic).tolist(), np.atleast_1d(found.pvalue).tolist(), strict=True)
+    return [Test(distance, p_value, num_faces) for distance, p_value in pairs]
 
 
 def uniform_ranks_test(ranks: torch.Tensor, num_ranks: int) -> Test:

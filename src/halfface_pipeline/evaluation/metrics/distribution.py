@@ -126,7 +126,7 @@ def memorisation(
         chosen = is_training[members]
         ratios.append(to_nearest(chosen) / to_nearest(~chosen))
     by_chance, observed = torch.stack(ratios), to_training / to_held_out
-    ((low, high),) = interval(by_chance[:, None])
+    low, high = interval(by_chance[:, None])[:, 0].tolist()
     # The null distribution is as wide as that of the ratio; a bootstrap of the completions alone would be narrower.
     ratio = Estimate(observed / float(by_chance.mean()), observed / high, observed / low, len(completed))
     p_value = (1 + int((by_chance <= observed).sum())) / (1 + permutations)

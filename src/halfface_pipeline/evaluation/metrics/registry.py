@@ -1,5 +1,6 @@
 """The table of metrics: what each measures, its unit, which direction is better and where the report shows it."""
 
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 PIXEL, FEATURE, LAB = "pixel value from 0 to 1", "feature", "CIELAB"
@@ -134,6 +135,6 @@ def find_metric(name: str) -> Metric:
     raise ValueError(f"metric is {name!r}; it must be one of {', '.join(METRICS)}, or one by region")
 
 
-def dark_hair_metric(names: list[str]) -> str | None:
-    """The metric among these that says whether dark hair is continued lighter, if there is one."""
-    return next((name for name in (f"lightness_shift_{region}" for region in DARK_HAIR) if name in names), None)
+def hair_metric(names: Container[str], kind: str = "lightness_shift") -> str | None:
+    """The metric of this kind over hair among these names, of procedural faces or of photographs, if there is one."""
+    return next((name for name in (f"{kind}_hair", f"{kind}_hair_like") if name in names), None)
