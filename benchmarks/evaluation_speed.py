@@ -24,7 +24,7 @@ from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.features import load_features
 from halfface_pipeline.evaluation.measure import measure_faces
 from halfface_pipeline.evaluation.metrics.distribution import set_distances
-from halfface_pipeline.evaluation.probes import Probes, evaluate_probes
+from halfface_pipeline.evaluation.probes import evaluate_probes, fit_probes
 from halfface_pipeline.evaluation.slices import audit
 from halfface_pipeline.evaluation.summary import summarise
 from halfface_pipeline.inference.speed import keep_freed_memory
@@ -53,12 +53,14 @@ def main() -> None:
     nearest = NearestTraining(training, "bottom", NUM_TRAINING)
     read = {name: training.attributes[name] for name in READ}
     of_training = nearest.features(features)
-    probes = Probes.fit(of_training, nearest.features(features, known_alone=True), read)
+    probes = fit_probes(of_training, read)
+    known_probes = fit_probes(nearest.features(features, known_alone=True), read)
     config = EvaluationConfig(SamplingConfig(num_faces=num_faces, num_completions=K))
     found = measure_faces(faces, data, "bottom", config, complete, features, nearest, probes)
     collected = time.perf_counter()
     summarise(found)
-    evaluate_probes(probes, faces.attributes, found.features["truth"], found.known_features, found.rows["other_face"])
+    measured = found.features["truth"], found.known_features, found.rows["other_face"]
+    evaluate_probes(probes, known_probes, faces.attributes, *measured)
     rows = {name: each for name, each in found.features.items() if name != "other_face"}
     set_distances(rows, found.seed_features, of_training)
     sets = time.perf_counter()

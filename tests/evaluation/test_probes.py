@@ -16,7 +16,7 @@ from halfface_pipeline.evaluation.config import EvaluationConfig
 from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.evaluate import evaluate
 from halfface_pipeline.evaluation.metrics.colour import lightness
-from halfface_pipeline.evaluation.probes import Probes, evaluate_probes, fit_probes, probe_faults
+from halfface_pipeline.evaluation.probes import evaluate_probes, fit_probes, probe_faults, shifts
 from halfface_pipeline.evaluation.report import as_markdown
 
 NAN = float("nan")
@@ -82,13 +82,13 @@ def shift_of(bias, num=4000):
     """Shifts of completions whose hidden number is normal, as the true one is, plus a bias."""
     features, rating = known_and_hidden(2000, 1)
     truth, rated = known_and_hidden(num, 2)
-    probes = Probes.fit(features, features * SEEN, {"age": rating})
+    probes, known = fit_probes(features, {"age": rating}), fit_probes(features * SEEN, {"age": rating})
     drawn = truth[:, None].repeat(1, 4, 1)
     drawn[..., 1] = torch.randn(num, 4, generator=generator(5)) + bias
     other_face = (truth * SEEN + truth.roll(1, 0) * (1 - SEEN))[:, None]
-    other = probes.shifts(other_face, truth)
-    section = evaluate_probes(probes, {"age": rated}, truth, truth * SEEN, other)["age"]
-    return probes.shifts(drawn, truth)["reading_shift_age"], section, truth, torch.from_numpy(rated)
+    other = shifts(probes, other_face, truth)
+    section = evaluate_probes(probes, known, {"age": rated}, truth, truth * SEEN, other)["age"]
+    return shifts(probes, drawn, truth)["reading_shift_age"], section, truth, torch.from_numpy(rated)
 
 
 def test_shifts_are_the_bias_of_the_sampler():
@@ -114,8 +114,8 @@ def test_a_column_of_noise_has_no_valid_probe():
     truth, _ = known_and_hidden(100, 2)
     noise = torch.randn(400, generator=generator(9)).numpy()
     probes = fit_probes(features, {"luck": noise[:300]})
-    probes = Probes(probes, probes)
-    section = evaluate_probes(probes, {"luck": noise[300:]}, truth, truth, probes.shifts(truth[:, None], truth))
+    unshifted = shifts(probes, truth[:, None], truth)
+    section = evaluate_probes(probes, probes, {"luck": noise[300:]}, truth, truth, unshifted)
     assert section["luck"]["measure"] is None and section["luck"]["correlation"]["low"] < 0.4
 
 

@@ -1,11 +1,11 @@
-"""`halfface complete` and `halfface redraw`."""
+"""`halfface complete`."""
 
 import argparse
 import itertools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ import torch
 
 from ..diffusion.halves import known_halves
 from ..diffusion.samplers import few_steps, make_sampler
-from ..inference.complete import Completion, complete_halves, model_name, reproduce
+from ..inference.complete import Completion, complete_halves, model_name
 from ..inference.load import check_crop, load_pipeline, open_photo
 from ..inference.photos import Crop, FramedPhoto, frame_photo
-from ..inference.png_metadata import LIMITS, read_png, save_png
+from ..inference.png_metadata import LIMITS, save_png
 from ..inference.prior import complete_masked, is_prior, load_prior
 from ..inference.sheets import sheet
-from ..inference.speed import prepare_for_sampling, use_dtype
+from ..inference.speed import prepare_for_sampling
 from ..photo.frame import bounds
 from ..remote_code.halves import QUARTER_TURNS, join, to_canonical
 from ..remote_code.image_io import resize_to
@@ -37,6 +37,7 @@ from .options import (
     add_speed,
     crop_box,
     model_on_device,
+    numbered,
     output_folder,
     photo_files,
     refuse_overwriting,
@@ -80,24 +81,6 @@ def add_complete(commands: Any) -> None:
     add_device(parser)
     add_out(parser)
     parser.set_defaults(command=_complete)
-
-
-def add_redraw(commands: Any) -> None:
-    """Adds the command `redraw` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "redraw",
-        help="reproduce completions from the metadata of their PNGs",
-        description="Reproduce completions from their known half and the seed, sampler and steps in their PNGs, and "
-        "report whether the pixels are the same.",
-        example="halfface redraw completed/me-3.png --model runs/demo",
-    )
-    parser.add_argument(
-        "pictures", nargs="+", metavar="PICTURE", help="PNGs of `halfface complete` or of the web page"
-    )
-    add_model(parser, "the model that generated them")
-    add_device(parser)
-    parser.add_argument("--out", metavar="DIR", help="folder to write the new ones to (default: only compare)")
-    parser.set_defaults(command=_redraw)
 
 
 def _complete(options: argparse.Namespace) -> None:
@@ -251,17 +234,11 @@ def _names(photos: Sequence[tuple[str, FramedPhoto]], out: Path, hidden_half: st
     """File names without endings, numbered where `out` or an earlier file has the name for another photo."""
     names: list[str] = []
     for file, photo in photos:
-        free = (name for name in _numbered(file) if name not in names)
+        free = (name for name in numbered(file) if name not in names)
         if hidden_half is not None:
             free = (name for name in free if not _is_of_another(out / f"{name}-1.png", photo, hidden_half))
         names.append(next(free))
     return names
-
-
-def _numbered(file: str) -> Iterator[str]:
-    """NAME, NAME_2, NAME_3, ... of a file."""
-    stem = Path(file).stem
-    return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
 
 
 def _is_of_another(file: Path, photo: FramedPhoto, hidden_half: str) -> bool:
@@ -300,33 +277,3 @@ def _write(
     picture = sheet([photo.view(photo.photo)], shown, titles=(title, "completions"))
     save_png(picture, out / f"{name}-sheet.png", **of_faces[0][0].metadata)
     return out / f"{name}-sheet.png"
-
-
-def _redraw(options: argparse.Namespace) -> None:
-    metadata = [read_png(file) for file in options.pictures]
-    names: list[str] = []
-    for file in options.pictures:
-        names.append(next(name for name in _numbered(file) if name not in names))
-    out = output_folder(options.out) if options.out else None
-    if out is not None:
-        refuse_overwriting(out, [f"{name}.png" for name in names])
-    dtypes = [each.get("dtype", "float32") for each in metadata]
-    pipes = {dtype: use_dtype(model_on_device(options), dtype) for dtype in dict.fromkeys(dtypes)}
-    trained = {dtype: pipe.scheduler for dtype, pipe in pipes.items()}
-    differing = 0
-    for file, each, dtype, name in zip(options.pictures, metadata, dtypes, names, strict=True):
-        pipes[dtype].scheduler = make_sampler(each["sampler"], trained[dtype])
-        with PIL.Image.open(file) as image:
-            try:
-                again = reproduce(pipes[dtype], image, each)
-            except ValueError as error:
-                raise ValueError(f"PICTURE is {file!r}; {error}") from error
-            difference = np.abs(np.array(again).astype(int) - np.array(image.convert("RGB")))
-        values = int((difference > 0).sum())
-        print(f"{file}: " + (f"{values} values differ, by up to {difference.max()}" if values else "the same pixels"))
-        differing += values > 0
-        if out is not None:
-            out.mkdir(parents=True, exist_ok=True)
-            save_png(again, out / f"{name}.png", **each)
-    if differing:
-        raise ValueError(f"{differing} of {len(metadata)} differ: other versions, device or number of threads")

@@ -8,7 +8,7 @@ from diffusers.utils import logging as diffusers_logging
 from .. import __version__
 from .align import add_align
 from .app import add_app
-from .complete import add_complete, add_redraw
+from .complete import add_complete
 from .evaluate import add_evaluate
 from .experiment import add_experiments
 from .export import add_export
@@ -16,6 +16,7 @@ from .faces import add_faces
 from .features import add_features
 from .options import Parser
 from .push import add_push
+from .redraw import add_redraw
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

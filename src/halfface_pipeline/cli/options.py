@@ -2,10 +2,10 @@
 
 import argparse
 import difflib
-import math
+import itertools
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -212,6 +212,12 @@ def photo_files(names: Sequence[str]) -> list[str]:
             raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(sorted(picture_suffixes()))})")
         files += found
     return files
+
+
+def numbered(file: str) -> Iterator[str]:
+    """NAME, NAME_2, NAME_3, ... of a file."""
+    stem = Path(file).stem
+    return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
 
 
 def seed(text: str) -> int:

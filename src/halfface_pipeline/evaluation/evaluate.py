@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..config.schema import DataConfig
+from ..data.images import ImageSet
 from ..inference.speed import keep_freed_memory
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..run_folder.files import atomic_write_text
@@ -22,7 +23,7 @@ from .figures import PICTURES, draw_pictures
 from .measure import Measurements, measure_faces
 from .metrics.distribution import set_distances
 from .metrics.registry import PROBE_SHIFT
-from .probes import MIN_CORRELATION, MIN_HELD_OUT, Probes, evaluate_probes, probe_faults
+from .probes import MIN_CORRELATION, MIN_HELD_OUT, Probe, evaluate_probes, fit_probes, probe_faults
 from .report import as_markdown
 from .slices import audit
 from .summary import settings, summarise, to_json
@@ -74,27 +75,24 @@ def evaluate(
     faces = load_faces(data, num_faces)
     columns = load_columns(data, faces, num_faces, "eval")
     sliced = {name: columns[name] for name in choose_columns("slices", config.slices, dict.fromkeys(columns))}
-    nearest, predicted, trained_on = None, dict[str, Any](), tuple[str, ...]()
+    nearest, rated, trained_on = None, dict[str, np.ndarray](), tuple[str, ...]()
     if training is not None:
-        train_faces = load_training_faces(training, data, config.num_training)
-        trained_on = find_trained_on(faces, num_faces, data, train_faces, training)
-        nearest = NearestTraining(train_faces, hidden_half, config.num_training)
-        rated = load_columns(training, train_faces, nearest.num_training, "train")
-        names = choose_columns("read", config.read, probe_faults(rated, columns))
-        predicted = {name: rated[name] for name in names}
+        nearest, rated, trained_on = _training_part(training, data, faces, config, hidden_half)
     elif config.read:
         needs = "probes need training faces, and the model does not state its training data"
         raise ValueError(f"read is {', '.join(config.read)}; {needs}")
+    predicted = {name: rated[name] for name in choose_columns("read", config.read, probe_faults(rated, columns))}
 
     with lock_folder(out, "--out", "evaluation"):
         completions = Completions(pipe, out / CACHE, faces.images_sha256(), config.sampling, config.batch_size)
-        training_features, probes = None, None
+        training_features, probes, known_probes = None, dict[str, Probe](), dict[str, Probe]()
         if nearest is not None:
             training_features = nearest.features(network)
             if predicted:
-                probes = Probes.fit(training_features, nearest.features(network, known_alone=True), predicted)
+                probes = fit_probes(training_features, predicted)
+                known_probes = fit_probes(nearest.features(network, known_alone=True), predicted)
         found = measure_faces(faces, data, hidden_half, config, completions.complete, network, nearest, probes)
-        readings, by_known_half = _readings(found, probes, columns) if probes is not None else ({}, {})
+        readings, by_known_half = _readings(found, probes, known_probes, columns)
         if int((~found.hair_lightness.isnan()).sum()) >= MIN_HELD_OUT:
             by_known_half["known_hair_lightness"] = found.hair_lightness.numpy()
         metrics = settings(data, config, completions, network, command)
@@ -114,17 +112,27 @@ def evaluate(
     return metrics
 
 
+def _training_part(
+    training: DataConfig, data: DataConfig, faces: ImageSet, config: EvaluationConfig, hidden_half: str
+) -> tuple[NearestTraining, dict[str, np.ndarray], tuple[str, ...]]:
+    """The training faces to search, their columns, and the names of the evaluated faces that are among them."""
+    train_faces = load_training_faces(training, data, config.num_training)
+    trained_on = find_trained_on(faces, config.sampling.num_faces, data, train_faces, training)
+    nearest = NearestTraining(train_faces, hidden_half, config.num_training)
+    return nearest, load_columns(training, train_faces, nearest.num_training, "train"), trained_on
+
+
 def _readings(
-    found: Measurements, probes: Probes, columns: dict[str, np.ndarray]
+    found: Measurements, probes: dict[str, Probe], known_probes: dict[str, Probe], columns: dict[str, np.ndarray]
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """How well each probe predicts, and what valid ones predict from known halves; removes shifts of the others."""
-    truth, other_face = found.features["truth"], found.rows["other_face"]
-    readings = evaluate_probes(probes, columns, truth, found.known_features, other_face)
+    truth, known, other_face = found.features["truth"], found.known_features, found.rows["other_face"]
+    readings = evaluate_probes(probes, known_probes, columns, truth, known, other_face)
     predicted: dict[str, np.ndarray] = {}
     for name, reading in readings.items():
         if reading["measure"] is None:
             for table in [*found.rows.values(), *found.by_seed]:
                 table.pop(f"{PROBE_SHIFT}{name}", None)
         elif reading["known_correlation"]["low"] >= MIN_CORRELATION:
-            predicted = {f"known_{name}": probes.known[name](found.known_features).numpy()} | predicted
+            predicted = {f"known_{name}": known_probes[name](known).numpy()} | predicted
     return readings, predicted

@@ -101,12 +101,7 @@ def labels(factors: Factors) -> Labels:
 
 
 def train_face_reader(
-    out: Path,
-    num_faces: int = NUM_FACES,
-    epochs: int = EPOCHS,
-    seed: int = 0,
-    num_held_out: int = NUM_HELD_OUT,
-    progress: bool = True,
+    out: Path, num_faces: int = NUM_FACES, epochs: int = EPOCHS, seed: int = 0, num_held_out: int = NUM_HELD_OUT
 ) -> dict[str, Any]:
     """Trains the network on procedural faces and writes its weights with its accuracy on further ones.
 
@@ -115,11 +110,10 @@ def train_face_reader(
     """
     require(num_faces >= BATCH_SIZE, "num_faces", num_faces, f"at least {BATCH_SIZE}")
     require(epochs >= 1, "epochs", epochs, "at least 1")
-    require(num_held_out >= 2, "num_held_out", num_held_out, "at least 2")
     check_seed("seed", seed)
     data = DataConfig(height=HEIGHT, width=WIDTH, num_images=num_faces, num_eval_images=num_held_out)
-    faces, held_out = (load_images(data, split, progress) for split in ("train", "eval"))
-    network = _train(faces.images, labels(factors_of(data, num_faces, "train")), epochs, seed, progress)
+    images = load_images(data, "train").images
+    network = _train(images, labels(factors_of(data, num_faces, "train")), epochs, seed)
     description = {
         "version": VERSION,
         "height": HEIGHT,
@@ -128,7 +122,7 @@ def train_face_reader(
         "epochs": epochs,
         "seed": seed,
         "num_held_out": num_held_out,
-        **_measured(network, held_out.images, labels(factors_of(data, num_held_out))),
+        **_measured(network, load_images(data, "eval").images, labels(factors_of(data, num_held_out))),
     }
     out.mkdir(parents=True, exist_ok=True)
     with atomic_write(out / WEIGHTS) as partial:
@@ -137,7 +131,7 @@ def train_face_reader(
     return description
 
 
-def _train(images: np.ndarray, truth: Labels, epochs: int, seed: int, progress: bool) -> FaceReader:
+def _train(images: np.ndarray, truth: Labels, epochs: int, seed: int) -> FaceReader:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = FaceReader()
@@ -145,7 +139,7 @@ def _train(images: np.ndarray, truth: Labels, epochs: int, seed: int, progress: 
     optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=epochs * per_epoch)
     generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=epochs * per_epoch, desc="training", unit="step", disable=not progress) as bar:
+    with tqdm(total=epochs * per_epoch, desc="training", unit="step") as bar:
         for _ in range(epochs):
             order = torch.randperm(len(images), generator=generator)
             for rows in order[: per_epoch * BATCH_SIZE].split(BATCH_SIZE):
@@ -177,32 +171,25 @@ def _loss(network: FaceReader, images: torch.Tensor, truth: Labels, rows: torch.
     logits, numbers = network.read(network(images))
     target = truth.numbers[rows]
     apart = (numbers - target.nan_to_num(0.0)).square()[~target.isnan()]
-    losses = [
-        F.cross_entropy(values, truth.classes[name][rows], ignore_index=-1, reduction="sum")
-        / max(1, int((truth.classes[name][rows] >= 0).sum()))
-        for name, values in logits.items()
-    ]
+    losses = [F.cross_entropy(each, truth.classes[name][rows], ignore_index=-1) for name, each in logits.items()]
     return torch.stack(losses).mean() + apart.mean()
 
 
 @torch.inference_mode()
 def _measured(network: FaceReader, images: np.ndarray, truth: Labels) -> dict[str, Any]:
-    parts = to_signed(to_tensor(images)).split(256)
-    found = [network.read(network(part)) for part in parts]
-    accuracy = {}
-    for name, classes in READ_CLASSES.items():
-        target = truth.classes[name]
+    found = [network.read(network(part)) for part in to_signed(to_tensor(images)).split(256)]
+    accuracy, r2 = {}, {}
+    for name, target in truth.classes.items():
         applies, predicted = target >= 0, torch.cat([logits[name] for logits, _ in found]).argmax(dim=1)
-        counts = torch.bincount(target[applies], minlength=len(classes))
+        counts = torch.bincount(target[applies])
         accuracy[name] = {
             "value": float((predicted == target)[applies].double().mean()),
             "most_frequent": float(counts.max() / counts.sum()),
             "num_faces": int(applies.sum()),
         }
-    numbers, r2 = torch.cat([values for _, values in found]), {}
-    for index, name in enumerate(READ_NUMBERS):
-        applies = ~truth.numbers[:, index].isnan()
-        target = truth.numbers[applies, index]
-        error = (numbers[applies, index] - target).square().mean()
-        r2[name] = float(1 - error / target.var(correction=0))
+    numbers = torch.cat([values for _, values in found])
+    for name, predicted, target in zip(READ_NUMBERS, numbers.T, truth.numbers.T, strict=True):
+        applies = ~target.isnan()
+        error = (predicted - target)[applies].square().mean()
+        r2[name] = float(1 - error / target[applies].var(correction=0))
     return {"accuracy": accuracy, "r2": r2}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import torch
 from matplotlib.axes import Axes
@@ -55,7 +56,7 @@ def draw_pictures(
     save_sheet(EXTREMES, extremes(found.rows["model"]["energy_score"]), titles)
     _save(rank_histograms(metrics), out / RANKS)
     if metrics["audit"]:
-        _save(slice_bars(metrics), out / SLICES)
+        _save(slice_scores(metrics), out / SLICES)
     if any(reading["measure"] for reading in metrics["readings"].values()):
         _save(probe_shifts(metrics), out / PROBES)
 
@@ -66,11 +67,11 @@ def _save(figure: Figure, file: Path) -> None:
         figure.savefig(partial, dpi=110, metadata=SOFTWARE)
 
 
-def extremes(scores: torch.Tensor, each: int = FACES_EACH) -> list[int]:
-    """Indices of the `each` faces with the lowest, the median and the highest scores, without repetition."""
+def extremes(scores: torch.Tensor) -> list[int]:
+    """Indices of the `FACES_EACH` faces with the lowest, the median and the highest scores, without repetition."""
     order = scores.argsort().tolist()
-    middle = max(0, (len(order) - each) // 2)
-    chosen = [*order[:each], *order[middle : middle + each], *order[-each:]]
+    middle = max(0, (len(order) - FACES_EACH) // 2)
+    chosen = [*order[:FACES_EACH], *order[middle : middle + FACES_EACH], *order[-FACES_EACH:]]
     return list(dict.fromkeys(chosen))
 
 
@@ -94,68 +95,62 @@ def rank_histograms(metrics: dict[str, Any]) -> Figure:
     return figure
 
 
-def slice_bars(metrics: dict[str, Any]) -> Figure:
+def slice_scores(metrics: dict[str, Any]) -> Figure:
     """The energy score of each slice and its shift of hair lightness, a row per column, the clearest columns first."""
     audited = metrics["audit"]
-    columns = sorted(audited, key=lambda name: _p_value(audited[name]))[:MAX_COLUMNS]
+    no_gap = {"p_value": 2.0}
+    columns = sorted(audited, key=lambda name: audited[name]["gaps"].get("energy_score", no_gap)["p_value"])
     panels = {"energy_score": "energy score (green: floor, red: another face)"}
     if shift := hair_metric(metrics["measures"]):
         panels[shift] = "lightness of hair, completed - true (L*)"
-    bars = [len(audited[name]["slices"]) for name in columns]
-    figure = Figure(figsize=(5.5 * len(panels), 0.8 + 0.3 * sum(bars)), layout="constrained")
-    grid = figure.subplots(len(columns), len(panels), squeeze=False, sharex="col", sharey="row", height_ratios=bars)
-    for row, column in zip(grid, columns, strict=True):
-        for axes, measure in zip(row, panels, strict=True):
-            _draw_bars(axes, audited[column]["slices"], measure)
-        row[0].set_ylabel(column.replace("_", " "), rotation=0, ha="right", va="center")
-        row[0].invert_yaxis()
+    heights = [len(audited[name]["slices"]) for name in columns[:MAX_COLUMNS]]
+    figure = Figure(figsize=(5.5 * len(panels), 0.8 + 0.3 * sum(heights)), layout="constrained")
+    grid = figure.subplots(len(heights), len(panels), squeeze=False, sharex="col", sharey="row", height_ratios=heights)
+    for panel_row, column in zip(grid, columns, strict=False):
+        slices = audited[column]["slices"]
+        for axes, measure in zip(panel_row, panels, strict=True):
+            entries = [piece["measures"][measure] for piece in slices]
+            for key, colour in (("floor", "tab:green"), ("ceiling", "tab:red")) if measure == "energy_score" else ():
+                axes.plot([entry[key] for entry in entries], range(len(slices)), "|", color=colour, ms=12, mew=2)
+            draw_estimates(axes, [f"{piece['name']} (n={piece['num_faces']})" for piece in slices], entries, zorder=3)
+        panel_row[0].set_ylabel(column.replace("_", " "), rotation=0, ha="right", va="center")
     for axes, label in zip(grid[-1], panels.values(), strict=True):
         axes.set_xlabel(label)
     return figure
 
 
-def _p_value(part: dict[str, Any]) -> float:
-    """Of a column's gap in energy score; above 1 where it has none."""
-    gap = part["gaps"].get("energy_score")
-    return 2.0 if gap is None else float(gap["p_value"])
-
-
-def _draw_bars(axes: Axes, slices: list[dict[str, Any]], measure: str) -> None:
-    """A bar per slice with its interval; for the energy score also its floor and ceiling as lines."""
-    axes.set_yticks(range(len(slices)), [f"{piece['name']} (n={piece['num_faces']})" for piece in slices], fontsize=8)
-    axes.grid(axis="x", alpha=0.3)
-    axes.axvline(0, color="black", linewidth=0.8)
-    for place, piece in enumerate(slices):
-        entry = piece["measures"][measure]
-        if entry["value"] is None:
-            continue
-        axes.barh(place, entry["value"], color="tab:blue", height=0.8)
-        if entry["low"] is not None:
-            axes.plot([entry["low"], entry["high"]], [place, place], color="black", linewidth=1.5)
-        for name, colour in (("floor", "tab:green"), ("ceiling", "tab:red")):
-            if measure == "energy_score" and entry[name]:
-                axes.plot([entry[name]] * 2, [place - 0.4, place + 0.4], color=colour, linewidth=2)
-
-
 def probe_shifts(metrics: dict[str, Any]) -> Figure:
     """How far completions and the baselines shift each valid probe."""
     found = {name: reading for name, reading in metrics["readings"].items() if reading["measure"]}
-    some = metrics["measures"][next(iter(found.values()))["measure"]]["rows"]
-    rows = [row for row in ROWS if row != "truth" and some.get(row) is not None]
+    shifts = [metrics["measures"][reading["measure"]]["rows"] for reading in found.values()]
+    scales = [reading["deviation"] for reading in found.values()]
+    rows = [row for row in ROWS if row != "truth" and shifts[0].get(row) is not None]
     figure = Figure(figsize=(7.5, 1.1 + 0.16 * len(rows) * len(found) + 0.12 * len(found)), layout="constrained")
     axes = figure.subplots()
     for place, row in enumerate(rows):
-        for number, reading in enumerate(found.values()):
-            entry, scale = metrics["measures"][reading["measure"]]["rows"][row], reading["deviation"]
-            height = number + (place - (len(rows) - 1) / 2) * 0.8 / len(rows)
-            value, low, high = (entry[key] / scale for key in ("value", "low", "high"))
-            ends = ([value - low], [high - value])
-            label = ROWS[row] if number == 0 else None
-            axes.errorbar([value], [height], xerr=ends, fmt="o", color=f"C{place}", ms=4, capsize=2, label=label)
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.set_yticks(range(len(found)), [name.replace("_", " ") for name in found])
-    axes.invert_yaxis()
+        entries, offset = [each[row] for each in shifts], (place - (len(rows) - 1) / 2) * 0.8 / len(rows)
+        labels = [name.replace("_", " ") for name in found]
+        draw_estimates(axes, labels, entries, scales, offset, color=f"C{place}", label=ROWS[row])
     axes.set_xlabel("completed - true, in standard deviations of the ratings of held-out faces")
-    axes.grid(axis="x", alpha=0.3)
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def draw_estimates(
+    axes: Axes,
+    labels: Sequence[str],
+    entries: Sequence[dict[str, Any]],
+    scales: Sequence[float] | float = 1.0,
+    offset: float = 0.0,
+    **style: Any,
+) -> None:
+    """Estimates over a scale with their intervals, one below the other; single faces have no interval."""
+    value, low, high = (
+        np.array([entry[key] for entry in entries], float) / scales for key in ("value", "low", "high")
+    )
+    places = np.arange(len(entries))
+    axes.errorbar(value, places + offset, xerr=(value - low, high - value), fmt="o", ms=4, capsize=2, **style)
+    axes.set_yticks(places, labels, fontsize=8)
+    axes.set_ylim(len(entries) - 0.5, -0.5)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)

@@ -1,6 +1,6 @@
 """Every metric of every face. Faces are measured a few at a time, and only numbers are kept."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -20,8 +20,8 @@ from .factors import CLASSES, draw_templates, labels_of, predict_factors
 from .features import FeatureNetwork
 from .metrics import pixel
 from .metrics.colour import colour_scores, lightness, lightness_above, procedural_regions, seam_regions, to_lab
-from .metrics.scoring import Distances, distances, truth_ranks
-from .probes import Probes
+from .metrics.scoring import Distances, distances
+from .probes import Probe, shifts
 
 FACES_AT_ONCE = 64
 """Faces whose pixels are in memory at once."""
@@ -38,8 +38,7 @@ class Measurements:
     Args:
         rows: By row (model, truth, exact, ...) and metric, (N,) each, means over completions and seeds.
         by_seed: The same for the model, per seed.
-        ranks: By number of `RANKED`, (N,) ranks of the truth among the completions of the first seed.
-        seam_gradients: Of the truth and of the completions of the first seed, (N, 1 + K).
+        ranked: The numbers of `RANKED` of the truth and of the completions of the first seed, (N, 1 + K) each.
         factors: Classes of the free factors by row and factor, (N, K or 1): predicted for `model` and `exact`, and for
             the truth as drawn (`truth`) and as predicted (`truth_predicted`).
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
@@ -51,8 +50,7 @@ class Measurements:
 
     rows: dict[str, Values]
     by_seed: list[Values]
-    ranks: Values
-    seam_gradients: torch.Tensor
+    ranked: Values
     factors: dict[str, Values]
     hair_lightness: torch.Tensor
     features: Values
@@ -74,7 +72,7 @@ def measure_faces(
     complete: Complete,
     network: FeatureNetwork,
     nearest: NearestTraining | None = None,
-    probes: Probes | None = None,
+    probes: Mapping[str, Probe] | None = None,
 ) -> Measurements:
     """Computes every metric of every face, for the model and its baselines; None leaves these two out."""
     num_faces, at_once = config.sampling.num_faces, config.faces_at_once
@@ -115,7 +113,7 @@ def scores_per_face(batch: EvaluationBatch, hidden: torch.Tensor) -> Values:
     halves, known, truth = hidden / 255, batch.known[:, None] / 255, batch.truth / 255
     values = {}
     if batch.determined is not None:
-        values["determined_pixel_error"] = pixel.determined_pixel_error(halves, truth, batch.determined).mean(dim=1)
+        values["determined_pixel_error"] = pixel.masked_error(halves, truth, batch.determined).mean(dim=1)
     values["residual_noise"] = pixel.residual_noise(halves).mean(dim=1)
     values["seam_gradient"] = pixel.seam_gradient(known, halves).mean(dim=1)
     values["seam_colour_difference"] = pixel.seam_colour_difference(known, halves).mean(dim=1)
@@ -135,11 +133,13 @@ class PreparedBatch:
     Args:
         batch: The faces.
         network: The feature network.
-        probes: Probes of age and the like, or None.
+        probes: Those of whole faces by column, or None.
     """
 
-    def __init__(self, batch: EvaluationBatch, network: FeatureNetwork, probes: Probes | None = None) -> None:
-        self.batch, self.network, self.probes = batch, network, probes
+    def __init__(
+        self, batch: EvaluationBatch, network: FeatureNetwork, probes: Mapping[str, Probe] | None = None
+    ) -> None:
+        self.batch, self.network, self.probes = batch, network, probes or {}
         self.known_lab, self.truth_lab = to_lab(batch.known / 255), to_lab(batch.truth / 255)
         if batch.factors is not None and batch.determined is not None:
             height, width = batch.images.shape[1:3]
@@ -169,8 +169,7 @@ class PreparedBatch:
         }
         if hidden.shape[1] > 1:
             values["pairwise_distance"] = apart.pairwise
-        if self.probes is not None:
-            values |= self.probes.shifts(features, self.truth_features)
+        values |= shifts(self.probes, features, self.truth_features)
         values |= colour_scores(self.known_lab, to_lab(hidden / 255), self.truth_lab, self.regions)
         return values, apart, features[:, 0].clone()
 
@@ -189,7 +188,7 @@ def _measure(
     prepared: PreparedBatch, completed: list[Completed], baselines: dict[str, torch.Tensor], start: int
 ) -> Measurements:
     """All numbers of a batch; completions per seed, and halves of baselines that the batch does not hold."""
-    batch, probes = prepared.batch, prepared.probes
+    batch = prepared.batch
     by_seed, apart, seed_features = zip(*(prepared.measure(each.hidden) for each in completed), strict=True)
     known = {"truth": batch.truth[:, None]} | ({} if batch.exact is None else {"exact": batch.exact})
     rows, features = {"model": _mean(by_seed)}, {}
@@ -198,15 +197,13 @@ def _measure(
     means = [prepared.measure(mean_completion(each.hidden)) for each in completed]
     rows["mean_completion"], features["mean_completion"] = _mean([values for values, _, _ in means]), means[0][2]
     known_features = torch.empty(0)
-    if probes is not None:
+    if prepared.probes:
         known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
-        rows["matched_truth"] = _shifts_of_matched_truth(prepared, probes, completed[0].hidden, start)
-    numbers = prepared.ranked(completed[0].hidden, apart[0])
+        rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
     return Measurements(
         rows=rows,
         by_seed=list(by_seed),
-        ranks={name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()},
-        seam_gradients=numbers["seam_gradient"],
+        ranked=prepared.ranked(completed[0].hidden, apart[0]),
         factors=_factors(batch, torch.cat([each.hidden for each in completed], dim=1), start),
         hair_lightness=prepared.hair_lightness,
         features=features,
@@ -234,11 +231,11 @@ def _mean(parts: Sequence[Values]) -> Values:
     return {name: torch.stack([part[name] for part in parts]).mean(dim=0) for name in parts[0]}
 
 
-def _shifts_of_matched_truth(prepared: PreparedBatch, probes: Probes, hidden: torch.Tensor, seed: int) -> Values:
+def _shifts_of_matched_truth(prepared: PreparedBatch, hidden: torch.Tensor, seed: int) -> Values:
     """Shifts of the truth with the noise and blur of its completions, which only these artefacts cause."""
     batch, completions = prepared.batch, hidden / 255
     noisy = pixel.add_noise_to(batch.truth / 255, pixel.residual_noise(completions).mean(dim=1), seed)
     matched = pixel.blur_to_sharpness(noisy, pixel.sharpness(completions).mean(dim=1))
     halves = (matched.clamp(0, 1) * 255).round().to(torch.uint8)
     features = prepared.network(join(batch.known, halves, batch.hidden_half))
-    return probes.shifts(features[:, None], prepared.truth_features)
+    return shifts(prepared.probes, features[:, None], prepared.truth_features)

@@ -46,30 +46,6 @@ class Probe:
         return (features.double() @ self.weights + self.offset).float()
 
 
-@dataclass(frozen=True, eq=False)
-class Probes:
-    """Probes of the same columns.
-
-    Args:
-        whole: Of whole faces, by column.
-        known: Of known halves completed by their own mirror image, by column: what the known half alone says.
-    """
-
-    whole: dict[str, Probe]
-    known: dict[str, Probe]
-
-    @classmethod
-    def fit(cls, whole: torch.Tensor, known: torch.Tensor, columns: Mapping[str, np.ndarray]) -> "Probes":
-        """Fits both kinds to features (T, D) of training faces and columns (T,), NaN where missing."""
-        return cls(fit_probes(whole, columns), fit_probes(known, columns))
-
-    def shifts(self, features: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Mean predictions for completed faces (n, K, D) minus those for the true ones (n, D), (n,) by metric."""
-        return {
-            f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in self.whole.items()
-        }
-
-
 def fit_probes(features: torch.Tensor, columns: Mapping[str, np.ndarray]) -> dict[str, Probe]:
     """Ridge regressions of columns (T,) on standardized features (T, D), the penalty chosen by leave-one-out error.
 
@@ -122,8 +98,14 @@ def _fault(training: np.ndarray, held_out: np.ndarray) -> str | None:
     return None
 
 
+def shifts(probes: Mapping[str, Probe], features: torch.Tensor, truth: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mean predictions for completed faces (n, K, D) minus those for the true ones (n, D), (n,) by metric."""
+    return {f"{PROBE_SHIFT}{name}": probe(features).mean(dim=1) - probe(truth) for name, probe in probes.items()}
+
+
 def evaluate_probes(
-    probes: Probes,
+    probes: Mapping[str, Probe],
+    known_probes: Mapping[str, Probe],
     ratings: Mapping[str, np.ndarray],
     whole: torch.Tensor,
     known: torch.Tensor,
@@ -132,13 +114,13 @@ def evaluate_probes(
     """The section `readings` of metrics.json: how well each probe predicts its column on N true held-out faces.
 
     Ratings and `other_face`, the metrics of faces with another face's half, are (N,) each; features are (N, D), those
-    of `known` of the known halves completed by their mirror image.
+    of `known` of the known halves completed by their mirror image, from which `known_probes` predict the columns.
     """
     section = {}
-    for name, probe in probes.whole.items():
+    for name, probe in probes.items():
         rated = torch.from_numpy(np.asarray(ratings[name], np.float64))
         agreement = agreement_estimates(probe(whole).double(), rated)
-        from_known = agreement_estimates(probes.known[name](known).double(), rated)
+        from_known = agreement_estimates(known_probes[name](known).double(), rated)
         metric = f"{PROBE_SHIFT}{name}"
         moved = other_face[metric].double().square().mean() / (2 * probe(whole).double().var())
         section[name] = {

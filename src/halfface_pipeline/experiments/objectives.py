@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import PIL.Image
 import torch
 from diffusers import SchedulerMixin
 
@@ -15,11 +14,13 @@ from ..evaluation.dataset import EvaluationBatch
 from ..evaluation.factors import hair_colours
 from ..evaluation.measure import scores
 from ..evaluation.metrics.colour import region
+from ..evaluation.metrics.pixel import masked_error
 from ..inference.sheets import comparison
 from ..remote_code.halves import predict, size_multiple
 from ..remote_code.image_io import to_signed
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .results import Result, Row
+from .sampling import sampled_by
 
 HIGH_NOISE = 0.8
 """Timesteps from this fraction of T on are high noise."""
@@ -58,7 +59,8 @@ def objectives(
     pictures = []
     for model, (pipe, sampler) in models.items():
         errors = noise_prediction_error(pipe, faces, sampling.seed)
-        images, hidden = _complete_with(pipe, sampler, faces, sampling, batch_size, model)
+        with sampled_by(pipe, sampler):
+            images, hidden = complete(pipe, faces.images, sampling, batch_size, model)
         pictures.append(images[:: sampling.num_completions])
         described = {"model": model, "prediction": pipe.scheduler.config.prediction_type}
         rows.append(described | errors | _measures(faces, hidden, masks))
@@ -75,22 +77,6 @@ def objectives(
     }
     picture = comparison(faces.originals[:SHOWN_FACES], pictures, list(models))
     return Result(picture, rows, settings, COLUMNS, {"hair_colours": colours})
-
-
-def _complete_with(
-    pipe: HalfFaceInpaintPipeline,
-    sampler: SchedulerMixin,
-    faces: EvaluationBatch,
-    sampling: SamplingConfig,
-    batch_size: int,
-    label: str,
-) -> tuple[list[PIL.Image.Image], torch.Tensor]:
-    """Completes the faces with a sampler and restores the trained scheduler."""
-    trained, pipe.scheduler = pipe.scheduler, sampler
-    try:
-        return complete(pipe, faces.images, sampling, batch_size, label)
-    finally:
-        pipe.scheduler = trained
 
 
 def _measures(faces: EvaluationBatch, hidden: torch.Tensor, masks: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -130,14 +116,12 @@ def noise_prediction_error(
 
 def _error(hidden: torch.Tensor, faces: EvaluationBatch, mask: torch.Tensor) -> torch.Tensor:
     """Mean absolute error inside a region for each face, (N,); NaN where the region is empty."""
-    error = (hidden / 255 - faces.truth[:, None] / 255).abs().mean(dim=(1, 2))
-    return (error * mask).sum(dim=(1, 2)) / mask.sum(dim=(1, 2))
+    return masked_error(hidden / 255, faces.truth / 255, mask).mean(dim=1)
 
 
 def _mean(values: torch.Tensor) -> float | None:
     """Over the faces that have a value."""
-    there = values[~values.isnan()]
-    return float(there.mean()) if len(there) else None
+    return None if bool(values.isnan().all()) else float(values.nanmean())
 
 
 def _by_hair_colour(

@@ -1,16 +1,15 @@
 """The files of an experiment: a picture, a table as CSV and Markdown, and a JSON with its settings."""
 
 import json
-import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import PIL.Image
 from matplotlib.figure import Figure
 
+from ..evaluation.summary import versions
 from ..inference.complete import model_name
 from ..inference.png_metadata import SOFTWARE, png_text, software_mark
 from ..run_folder.tables import markdown_table, write_csv
@@ -18,7 +17,6 @@ from ..run_folder.tables import markdown_table, write_csv
 Row = dict[str, Any]
 DETAILS = {"schedule": ("steps",), "objectives": ("hair_colours",), "prior": ("intervals", "gaussian")}
 """Further tables, by experiment."""
-PACKAGES = ("torch", "diffusers", "numpy")
 
 
 @dataclass(frozen=True)
@@ -66,7 +64,7 @@ def write_result(out: Path, name: str, result: Result) -> list[Path]:
     content = {
         "experiment": name,
         "settings": dict(result.settings),
-        "versions": {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}},
+        "versions": versions(),
         "columns": dict(result.columns),
         "rows": list(result.rows),
         **{detail: list(rows) for detail, rows in result.details.items()},

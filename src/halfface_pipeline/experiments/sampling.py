@@ -1,6 +1,7 @@
 """One model under many samplers, from the same noise (the report's figures 10 and 12 to 17)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,25 +97,32 @@ def _larger_steps(setup: Setup, title: str, size: int, matching: str, variance_t
     return Column(title, names, scheduler, scheduler.num_inference_steps)
 
 
-def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any]) -> Result:
-    pipe, faces, n = setup.pipe, setup.faces, setup.sampling.num_completions
-    trained, rows, pictures = pipe.scheduler, [], []
-    exact = scores(faces, faces.exact) if faces.exact is not None else {}
+@contextmanager
+def sampled_by(pipe: HalfFaceInpaintPipeline, scheduler: SchedulerMixin) -> Iterator[None]:
+    """Gives the model another sampler for a while."""
+    trained, pipe.scheduler = pipe.scheduler, scheduler
     try:
-        for number, column in enumerate(columns, start=1):
-            pipe.scheduler = column.scheduler
-            label = f"{number}/{len(columns)} {column.title}"
-            with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
-            images, hidden = complete(pipe, faces.images, with_steps, setup.batch_size, label)
-            pictures.append(images)
-            row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
-            if "spread" in row and "spread" in exact:
-                row["spread_over_exact"] = row["spread"] / exact["spread"]
-            if isinstance(column.scheduler, RespacedDDPMScheduler):
-                row["predicted_noise"] = predicted_noise(column.scheduler)
-            rows.append(row)
+        yield
     finally:
         pipe.scheduler = trained
+
+
+def _compare(setup: Setup, columns: Sequence[Column], settings: Mapping[str, Any]) -> Result:
+    pipe, faces, n = setup.pipe, setup.faces, setup.sampling.num_completions
+    rows, pictures = [], []
+    exact = scores(faces, faces.exact) if faces.exact is not None else {}
+    for number, column in enumerate(columns, start=1):
+        label = f"{number}/{len(columns)} {column.title}"
+        with_steps = replace(setup.sampling, num_inference_steps=column.num_steps)
+        with sampled_by(pipe, column.scheduler):
+            images, hidden = complete(pipe, faces.images, with_steps, setup.batch_size, label)
+        pictures.append(images)
+        row: Row = {**column.names, "network_calls": pipe.num_timesteps, **scores(faces, hidden)}
+        if "spread" in row and "spread" in exact:
+            row["spread_over_exact"] = row["spread"] / exact["spread"]
+        if isinstance(column.scheduler, RespacedDDPMScheduler):
+            row["predicted_noise"] = predicted_noise(column.scheduler)
+        rows.append(row)
     if exact:
         first = next(iter(columns[0].names))
         known = {first: "exact samples", **exact, "spread_over_exact": 1.0 if "spread" in exact else None}

@@ -10,7 +10,6 @@ from halfface_pipeline.evaluation.metrics.distribution import (
     across_halves,
     frechet_distance,
     jackknife,
-    jackknife_estimates,
     kernel_distance,
     memorisation,
     neighbourhoods,
@@ -123,9 +122,9 @@ def test_what_is_new_is_no_copy_whatever_the_number_of_training_faces():
 
 def test_jackknife_of_a_mean_is_its_standard_error():
     values = normal(40, 2)
-    (mean, without) = jackknife(40, lambda there: values[there].mean(dim=0))
     pairs = values.view(20, 2, 2).mean(dim=1)
-    for place, estimate in enumerate(jackknife_estimates(mean, without, 40)):
+    (estimates,) = jackknife(40, lambda there: values[there].mean(dim=0)[None])
+    for place, estimate in enumerate(estimates):
         assert estimate.value == pytest.approx(float(values[:, place].mean()))
         assert estimate.high - estimate.value == pytest.approx(
             2.0930 * float(pairs[:, place].std()) / 20**0.5, rel=1e-4

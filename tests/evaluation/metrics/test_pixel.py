@@ -20,7 +20,7 @@ def test_determined_pixel_error_ignores_free_pixels_and_is_the_mean_elsewhere():
     hidden = torch.zeros(1, 2, 3, 2, 2)
     hidden[0, 0, :, 0, 1] = 1.0
     hidden[0, 1, 0, 1, 1] = 0.9
-    assert pixel.determined_pixel_error(hidden, truth, determined).tolist() == [[0.0, pytest.approx(0.1)]]
+    assert pixel.masked_error(hidden, truth, determined).tolist() == [[0.0, pytest.approx(0.1)]]
 
 
 def test_residual_noise_reads_the_deviation_of_white_noise_and_no_gradient():

@@ -15,7 +15,7 @@ from typing import Any
 import scipy.stats
 import torch
 
-from ..statistics import NAN, PERMUTATIONS, Estimate, interval
+from ..statistics import LEVEL, NAN, PERMUTATIONS, Estimate, interval
 from .registry import NEAREST, SET_METRICS
 
 GROUPS = 20
@@ -89,11 +89,7 @@ def _radii(features: torch.Tensor, nearest: int) -> torch.Tensor:
 
 
 def memorisation(
-    completed: torch.Tensor,
-    training: torch.Tensor,
-    held_out: torch.Tensor,
-    permutations: int = PERMUTATIONS,
-    seed: int = 0,
+    completed: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, permutations: int = PERMUTATIONS
 ) -> dict[str, Any]:
     """Tests whether completions (N, D) are closer to training faces (T, D) than to held-out faces (M, D).
 
@@ -104,14 +100,12 @@ def memorisation(
     """
     pool, num_training = torch.cat([training, held_out]), len(training)
     kept = min(NEIGHBOURS_KEPT, len(pool))
-    distances, neighbours, nearest = [], [], []
+    found, nearest = [], []
     for block in completed.split(ROWS_AT_ONCE):
         apart = torch.cdist(block, pool) * pool.shape[1] ** -0.5
         nearest.append(torch.stack([apart[:, :num_training].amin(dim=1), apart[:, num_training:].amin(dim=1)]))
-        found = apart.topk(kept, dim=1, largest=False)
-        distances.append(found.values)
-        neighbours.append(found.indices)
-    ordered, members = torch.cat(distances), torch.cat(neighbours)
+        found.append(apart.topk(kept, dim=1, largest=False))
+    ordered, members = (torch.cat(parts) for parts in zip(*found, strict=True))
     to_training, to_held_out = torch.cat(nearest, dim=1).mean(dim=1).tolist()
 
     def to_nearest(chosen: torch.Tensor) -> torch.Tensor:
@@ -119,7 +113,7 @@ def memorisation(
         first = torch.where(chosen.any(dim=1), chosen.byte().argmax(dim=1), kept - 1)
         return ordered.gather(1, first[:, None]).mean()
 
-    generator, ratios = torch.Generator().manual_seed(seed), []
+    generator, ratios = torch.Generator().manual_seed(0), []
     for _ in range(permutations):
         is_training = torch.zeros(len(pool), dtype=torch.bool)
         is_training[torch.randperm(len(pool), generator=generator)[:num_training]] = True
@@ -143,19 +137,16 @@ def across_halves(real: torch.Tensor, completed: torch.Tensor) -> torch.Tensor:
     return (all_metrics(real[0::2], completed[1::2]) + all_metrics(real[1::2], completed[0::2])) / 2
 
 
-def jackknife(num_faces: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """A statistic of face indices for all faces, (M,), and without each group of neighbouring pairs, (`GROUPS`, M)."""
+def jackknife(num_faces: int, statistic: Callable[[torch.Tensor], torch.Tensor]) -> list[list[Estimate]]:
+    """Estimates of a statistic (R, M) of face indices; its intervals come from leaving out groups of pairs."""
     indices = torch.arange(num_faces)
     group = indices // 2 % GROUPS
-    return statistic(indices), torch.stack([statistic(indices[group != left_out]) for left_out in range(GROUPS)])
-
-
-def jackknife_estimates(values: torch.Tensor, without: torch.Tensor, num_faces: int) -> list[Estimate]:
-    """Estimates with 95 % intervals from the two results of `jackknife`."""
+    values = statistic(indices)
+    without = torch.stack([statistic(indices[group != left_out]) for left_out in range(GROUPS)])
     deviation = ((GROUPS - 1) / GROUPS * (without - without.mean(dim=0)).square().sum(dim=0)).sqrt()
-    width = float(scipy.stats.t.ppf(0.975, GROUPS - 1)) * deviation
-    numbers = zip(values.tolist(), (values - width).tolist(), (values + width).tolist(), strict=True)
-    return [Estimate(value, low, high, num_faces) for value, low, high in numbers]
+    width = float(scipy.stats.t.ppf((1 + LEVEL) / 2, GROUPS - 1)) * deviation
+    ends = torch.stack([values, values - width, values + width], dim=-1)
+    return [[Estimate(value, low, high, num_faces) for value, low, high in row] for row in ends.tolist()]
 
 
 def set_distances(
@@ -174,21 +165,19 @@ def set_distances(
     num = len(rows["truth"]) // 2 * 2
     rows = {name: features[:num].double() for name, features in rows.items()}
     truth, seeds = rows["truth"], [features[:num].double() for features in by_seed]
-    resampled = [name for name in rows if name in WITH_INTERVAL]
-    sets = [*seeds, *(rows[name] for name in resampled)]
-    values, without = jackknife(num, lambda some: torch.stack([across_halves(truth[some], x[some]) for x in sets]))
+    with_interval = [name for name in WITH_INTERVAL if name in rows]
 
-    model, model_without = values[: len(seeds)].mean(dim=0), without[:, : len(seeds)].mean(dim=1)
-    estimates = {"model": jackknife_estimates(model, model_without, num)}
+    def statistic(some: torch.Tensor) -> torch.Tensor:
+        floor, *others = (across_halves(truth[some], rows[name][some]) for name in with_interval)
+        of_seeds = torch.stack([across_halves(truth[some], features[some]) for features in seeds])
+        model = of_seeds.mean(dim=0)
+        return torch.stack([model, model - floor, floor, *others, *of_seeds])
+
+    model, above, *others = jackknife(num, statistic)
+    found = dict(zip(with_interval, others[: len(with_interval)], strict=True))
     for name, features in rows.items():
-        if name in resampled:
-            at = len(seeds) + resampled.index(name)
-            estimates[name] = jackknife_estimates(values[at], without[:, at], num)
-        else:
-            estimates[name] = [Estimate(value, NAN, NAN, num) for value in across_halves(truth, features).tolist()]
-    floor = len(seeds) + resampled.index("truth")
-    above = jackknife_estimates(model - values[floor], model_without - without[:, floor], num)
-    tested = {"model": seeds[0]} | {name: rows[name] for name in COMPARED if name in rows}
+        if name not in with_interval:
+            found[name] = [Estimate(value, NAN, NAN, num) for value in across_halves(truth, features).tolist()]
     return {
         "num_faces": num,
         "num_each": num // 2,
@@ -198,22 +187,22 @@ def set_distances(
                 "group": metric.group,
                 "meaning": metric.description,
                 "better": metric.better,
-                "rows": {row: asdict(_bounded(name, found[at])) for row, found in estimates.items()},
+                "rows": {row: asdict(_bounded(name, each[at])) for row, each in ({"model": model} | found).items()},
                 "above_floor": asdict(above[at]),
-                "by_seed": values[: len(seeds), at].tolist(),
+                "by_seed": [each[at].value for each in others[len(with_interval) :]],
             }
             for at, (name, metric) in enumerate(SET_METRICS.items())
         },
-        "memorisation": None
-        if training is None
-        else {
-            "num_training": len(training),
-            "num_held_out": num // 2,
-            "rows": {
-                name: memorisation(features[1::2], training.double(), truth[0::2]) for name, features in tested.items()
-            },
-        },
+        "memorisation": None if training is None else _copies(rows, seeds[0], training.double()),
     }
+
+
+def _copies(rows: Mapping[str, torch.Tensor], completed: torch.Tensor, training: torch.Tensor) -> dict[str, Any]:
+    """The test for copies, of the model and of `COMPARED`: odd faces are compared with even ones that are held out."""
+    tested = {"model": completed} | {name: rows[name] for name in COMPARED if name in rows}
+    held_out = rows["truth"][0::2]
+    found = {name: memorisation(features[1::2], training, held_out) for name, features in tested.items()}
+    return {"num_training": len(training), "num_held_out": len(held_out), "rows": found}
 
 
 def _bounded(name: str, estimate: Estimate) -> Estimate:

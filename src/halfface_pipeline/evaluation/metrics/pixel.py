@@ -15,10 +15,10 @@ def determined_pixels(samples: torch.Tensor) -> torch.Tensor:
     return (samples == samples[:, :1]).all(dim=1).all(dim=1)
 
 
-def determined_pixel_error(hidden: torch.Tensor, truth: torch.Tensor, determined: torch.Tensor) -> torch.Tensor:
-    """Mean absolute error (N, K) of completions over the determined pixels (N, h, w); 0 for exact samples."""
+def masked_error(hidden: torch.Tensor, truth: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean absolute error (N, K) of completions over the pixels of a mask (N, h, w); NaN where it is empty."""
     error = (hidden - truth[:, None]).abs().mean(dim=2)
-    return (error * determined[:, None]).sum(dim=(-2, -1)) / determined.sum(dim=(-2, -1))[:, None]
+    return (error * mask[:, None]).sum(dim=(-2, -1)) / mask.sum(dim=(-2, -1))[:, None]
 
 
 def residual_noise(hidden: torch.Tensor) -> torch.Tensor:
