@@ -186,7 +186,6 @@ def test_the_card_reads_the_figures(tiny_pipeline, tmp_path):
         ({"num_seeds": 0}, "num_seeds is 0; it must be at least 1"),
         ({"num_training": 0}, "num_training is 0; it must be at least 1"),
         ({"batch_size": -1}, "batch_size is -1; it must be at least 1"),
-        ({"features": "inception"}, "features is 'inception'; it must be one of pixels"),
         ({"slices": ["age"], "num_faces": 19}, "num_faces is 19; it must be at least 20 with slices age"),
         ({"read": ["age"], "num_faces": 19}, "num_faces is 19; it must be at least 20 with read age"),
     ],

@@ -11,7 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import PIL.Image
 import torch
-from tqdm.auto import tqdm
 
 from ..config.schema import SamplingConfig
 from ..diffusion.halves import known_halves
@@ -41,22 +40,14 @@ def complete(
     (N, K, 3, h, w) uint8 in canonical orientation. ValueError if the pipeline refuses the arguments, or its result is
     not finite.
     """
-    halves, num_completions = known_halves(images, pipe.config.hidden_half), sampling.num_completions
+    halves, hidden_half = known_halves(images, pipe.config.hidden_half), pipe.config.hidden_half
     seeds = np.random.default_rng(sampling.seed).integers(2**63 - 1, size=first + len(halves))[first:].tolist()
     generators = [torch.Generator().manual_seed(face_seed) for face_seed in seeds]
-    pipe.set_progress_bar_config(disable=True)
-    per_call = max(1, batch_size // num_completions)
-    wholes, hidden = [], []
-    with tqdm(total=len(halves) * num_completions, desc=label, unit="face", disable=label is None) as bar:
-        for start in range(0, len(halves), per_call):
-            some = slice(start, start + per_call)
-            steps = sampling.num_inference_steps
-            result = pipe(halves[some], num_completions, steps, generators[some], batch_size=batch_size)
-            wholes += result.images
-            hidden += [np.asarray(half) for half in result.hidden_halves]
-            bar.update(len(result.images))
-    canonical = to_canonical(to_tensor(np.stack(hidden)), pipe.config.hidden_half)
-    return wholes, canonical.unflatten(0, (len(halves), num_completions))
+    pipe.set_progress_bar_config(disable=label is None, desc=label)
+    n, steps = sampling.num_completions, sampling.num_inference_steps
+    result = pipe(halves, n, steps, generators, batch_size=batch_size)
+    hidden = to_tensor(np.stack([np.asarray(half) for half in result.hidden_halves]))
+    return result.images, to_canonical(hidden, hidden_half).unflatten(0, (len(halves), n))
 
 
 class Completed(NamedTuple):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..config.schema import SamplingConfig, check_seed, require
-from .features import NAMES
 from .probes import MIN_HELD_OUT
 from .slices import MIN_FACES
 
@@ -45,7 +44,6 @@ class EvaluationConfig:
         for name in ("batch_size", "num_seeds", "num_training"):
             require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         check_seed("seed of the last repetition", self.sampling.seed + self.num_seeds - 1)
-        require(self.features in NAMES, "features", self.features, f"one of {', '.join(NAMES)}")
         for option, columns, least in (("slices", self.slices, 2 * MIN_FACES), ("read", self.read, MIN_HELD_OUT)):
             allowed = f"at least {least} with {option} {', '.join(columns)}"
             require(not columns or faces >= least, "num_faces", faces, allowed)

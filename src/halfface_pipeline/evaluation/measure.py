@@ -165,7 +165,7 @@ class PreparedBatch:
         values |= {
             "energy_score": apart.energy_score,
             "distance_to_truth": apart.to_truth.mean(dim=1),
-            "best_of_k_distance": apart.best,
+            "best_of_k_distance": apart.to_truth.amin(dim=1),
         }
         if hidden.shape[1] > 1:
             values["pairwise_distance"] = apart.pairwise

@@ -49,8 +49,6 @@ class Test:
         num_faces: Faces tested.
     """
 
-    __test__ = False  # otherwise pytest collects it
-
     statistic: float
     p_value: float
     num_faces: int

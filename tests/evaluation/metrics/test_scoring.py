@@ -65,7 +65,6 @@ def test_distances_by_hand():
     assert found.to_truth[0].tolist() == pytest.approx([5 / root, 0, 10 / root])
     assert float(found.pairwise) == pytest.approx((5 + 5 + 10) / 3 / root)
     assert float(found.energy_score) == pytest.approx((5 - 10 / 3) / root)
-    assert float(found.best) == 0
     # The truth's mean distance to the others, then each completion's to the two others and to the truth.
     assert found.eccentricity[0].tolist() == pytest.approx([x / root / 3 for x in (15, 15, 15, 25)])
 

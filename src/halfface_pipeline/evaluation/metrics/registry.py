@@ -75,8 +75,6 @@ REGIONS = {
     "hair_like": "outer columns that above the seam join the crown in its colour",
     "dark_hair_like": f"the same where they are darker than L* {DARK} above the seam",
 }
-DARK_HAIR = ("dark_hair", "dark_hair_like")
-"""Regions of dark hair, on procedural faces and on photographs."""
 PROBE_SHIFT = "reading_shift_"
 """Followed by a column: how far completions shift what a probe predicts for it."""
 SET_METRICS = {
@@ -126,7 +124,7 @@ def find_metric(name: str) -> Metric:
     for kind, metric in REGION_METRICS.items():
         region = name.removeprefix(f"{kind}_")
         if region != name and region in REGIONS:
-            shown = metric.in_summary and region not in DARK_HAIR
+            shown = metric.in_summary and not region.startswith("dark_")
             return replace(metric, description=f"{metric.description}: {REGIONS[region]}", in_summary=shown)
     column = name.removeprefix(PROBE_SHIFT)
     if column and column != name:

@@ -37,11 +37,6 @@ class Distances:
         return self.to_truth.mean(dim=1) - self.pairwise.nan_to_num(0.0) / 2
 
     @property
-    def best(self) -> torch.Tensor:
-        """Distance of the completion nearest to the truth, (N,)."""
-        return self.to_truth.amin(dim=1)
-
-    @property
     def eccentricity(self) -> torch.Tensor:
         """Mean distance of each member to the others, (N, K + 1), the truth first."""
         num = self.among.shape[-1]
