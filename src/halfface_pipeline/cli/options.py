@@ -2,10 +2,10 @@
 
 import argparse
 import difflib
-import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -217,7 +217,7 @@ def photo_files(names: Sequence[str]) -> list[str]:
 def numbered(file: str) -> Iterator[str]:
     """NAME, NAME_2, NAME_3, ... of a file."""
     stem = Path(file).stem
-    return itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(2)))
+    return chain([stem], (f"{stem}_{number}" for number in count(2)))
 
 
 def seed(text: str) -> int:
