@@ -20,7 +20,7 @@ from .factors import CLASSES, draw_templates, labels_of, predict_factors
 from .features import FeatureNetwork
 from .metrics import pixel
 from .metrics.colour import colour_scores, lightness, lightness_above, procedural_regions, seam_regions, to_lab
-from .metrics.scoring import Distances, distances
+from .metrics.scoring import Distances, distances, truth_ranks
 from .probes import Probe, shifts
 
 FACES_AT_ONCE = 64
@@ -38,7 +38,8 @@ class Measurements:
     Args:
         rows: By row (model, truth, exact, ...) and metric, (N,) each, means over completions and seeds.
         by_seed: The same for the model, per seed.
-        ranked: The numbers of `RANKED` of the truth and of the completions of the first seed, (N, 1 + K) each.
+        ranks: By number of `RANKED`, (N,) ranks of the truth among the completions of the first seed.
+        seam_gradients: Of the truth and of the completions of the first seed, (N, 1 + K).
         factors: Classes of the free factors by row and factor, (N, K or 1): predicted for `model` and `exact`, and for
             the truth as drawn (`truth`) and as predicted (`truth_predicted`).
         hair_lightness: L* of the hair in the known half, (N,); NaN where none is visible.
@@ -50,7 +51,8 @@ class Measurements:
 
     rows: dict[str, Values]
     by_seed: list[Values]
-    ranked: Values
+    ranks: Values
+    seam_gradients: torch.Tensor
     factors: dict[str, Values]
     hair_lightness: torch.Tensor
     features: Values
@@ -196,14 +198,15 @@ def _measure(
         rows[name], _, features[name] = prepared.measure(halves)
     means = [prepared.measure(mean_completion(each.hidden)) for each in completed]
     rows["mean_completion"], features["mean_completion"] = _mean([values for values, _, _ in means]), means[0][2]
-    known_features = torch.empty(0)
+    numbers, known_features = prepared.ranked(completed[0].hidden, apart[0]), torch.empty(0)
     if prepared.probes:
         known_features = prepared.network(mirrored(batch.known, batch.hidden_half))
         rows["matched_truth"] = _shifts_of_matched_truth(prepared, completed[0].hidden, start)
     return Measurements(
         rows=rows,
         by_seed=list(by_seed),
-        ranked=prepared.ranked(completed[0].hidden, apart[0]),
+        ranks={name: truth_ranks(each[:, 0], each[:, 1:], start) for name, each in numbers.items()},
+        seam_gradients=numbers["seam_gradient"],
         factors=_factors(batch, torch.cat([each.hidden for each in completed], dim=1), start),
         hair_lightness=prepared.hair_lightness,
         features=features,

@@ -19,7 +19,6 @@ from .factors import CLASSES
 from .features import FeatureNetwork
 from .measure import Measurements
 from .metrics.registry import RANKED, find_metric, hair_metric
-from .metrics.scoring import truth_ranks
 from .statistics import (
     LEVEL,
     RESAMPLES,
@@ -110,22 +109,23 @@ def summarise(found: Measurements) -> Section:
             "by_seed": [float(values[name].nanmean()) for values in found.by_seed],
         }
     dark = hair_metric(measures, "lightness_shift_dark")
-    gradients = found.ranked["seam_gradient"]
+    gradients = found.seam_gradients
     return {
         "measures": measures,
         "ratios": _ratios(found),
         "tests": {"seam_gradient": asdict(exchange_test(gradients[:, 0], gradients[:, 1:]))},
         "visible_pixels": {"faces_kept": int(found.visible_kept.sum()), "num_faces": len(found.visible_kept)},
-        "rank_histograms": {name: _rank_histogram(name, numbers) for name, numbers in found.ranked.items()},
+        "rank_histograms": {
+            name: {
+                "meaning": RANKED[name],
+                "counts": torch.bincount(ranks, minlength=gradients.shape[1]).tolist(),
+                **asdict(uniform_ranks_test(ranks, gradients.shape[1])),
+            }
+            for name, ranks in found.ranks.items()
+        },
         "free_factors": _free_factors(found),
         "dark_hair": None if dark is None else {"measure": dark, **asdict(estimates["model"][dark])},
     }
-
-
-def _rank_histogram(name: str, numbers: torch.Tensor) -> Section:
-    ranks, num_ranks = truth_ranks(numbers[:, 0], numbers[:, 1:]), numbers.shape[1]
-    counts = torch.bincount(ranks, minlength=num_ranks).tolist()
-    return {"meaning": RANKED[name], "counts": counts, **asdict(uniform_ranks_test(ranks, num_ranks))}
 
 
 def _ratios(found: Measurements) -> Section:
