@@ -87,10 +87,10 @@ def model(tiny_pipeline, tmp_path):
     return str(tmp_path / "model")
 
 
-def tiny_prior(model=TINY_MODEL, channels=3, prediction_type="v_prediction"):
+def tiny_prior(model=TINY_MODEL, channels=3, prediction_type="v_prediction", hidden_half="all"):
     """A pipeline of whole images around a tiny random network, 20x16."""
     torch.manual_seed(0)
-    network = build_network(dataclasses.replace(model, hidden_half="all"), 20, 16, channels).eval()
+    network = build_network(dataclasses.replace(model, hidden_half=hidden_half), 20, 16, channels).eval()
     pipe = FacePriorPipeline(network, training_scheduler(NoiseConfig(), prediction_type), 20, 16)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -62,6 +62,18 @@ def test_a_mask_from_a_file(model, photo, tmp_path):
     assert (image[seen] == (255, 0, 0)).all() and (image[~seen] != (255, 0, 0)).any()
 
 
+def test_a_model_for_masks_takes_few_steps_and_no_method(photo, tmp_path, capsys):
+    tiny_prior(hidden_half="any").save_pretrained(tmp_path / "masked")
+    words = ["complete", photo, "--model", tmp_path / "masked", "-n", 1, "--mask", "left"]
+    assert main([str(word) for word in (*words, "--out", tmp_path / "out")]) == 0
+    image, text = pixels(tmp_path / "out" / "me-1.png")
+    assert (image[:, 8:] == (255, 0, 0)).all() and (image[:, :8] != (255, 0, 0)).any()
+    assert (text["sampler"], text["steps"], text["method"], text["mask"]) == ("dpm++", "10", "none", "left")
+    assert main([str(word) for word in (*words, "--method", "pigdm", "--out", tmp_path / "other")]) == 2
+    assert "method is 'pigdm'; the model was trained for masks" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_seed_repeats_a_completion(model, photo, tmp_path):
     for out, seed in (("a", 3), ("b", 4), ("c", 5)):
         assert complete(model, photo, "--method", "dps", "--seed", seed, out=tmp_path / out) == 0
@@ -97,4 +109,4 @@ def test_a_model_of_halves_takes_no_mask(tiny_pipeline, photo, tmp_path, capsys)
     tiny_pipeline().save_pretrained(tmp_path / "halves")
     assert not is_prior(str(tmp_path / "halves"))
     assert complete(tmp_path / "halves", photo, "--mask", "left", out=tmp_path / "out") == 2
-    assert "--mask is for a prior" in capsys.readouterr().err
+    assert "--mask is for a model of model.hidden_half any or all" in capsys.readouterr().err

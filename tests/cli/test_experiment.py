@@ -10,7 +10,7 @@ import pytest
 
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.training.loop import train
-from tests.conftest import TINY_MODEL
+from tests.conftest import TINY_MODEL, tiny_prior
 
 FEW = ["--num-faces", "2", "-n", "2"]
 
@@ -133,6 +133,14 @@ def test_a_prior_is_compared_with_a_conditional_model(trained_run, tiny_config, 
     assert "--methods has 'magic'; it must be of replace" in capsys.readouterr().err
     assert run("prior", *words[:3], trained_run, *words[4:]) == 2
     assert "unet maps 6 channels to 3" in capsys.readouterr().err
+    masked = tmp_path / "masked"
+    tiny_prior(hidden_half="any").save_pretrained(masked)
+    out = tmp_path / "three"
+    assert run("prior", *words[:-1], out, "--masked", masked, "--methods", "replace") == 0
+    assert "| any mask ddpm 5 | 5 |" in capsys.readouterr().out
+    for option, model, kind in (("prior", masked, "all"), ("masked", whole, "any")):
+        assert run("prior", *words[:-1], tmp_path / "no", f"--{option}", model) == 2
+        assert f"--{option} is '{model}'; it must be a model of model.hidden_half {kind}" in capsys.readouterr().err
 
 
 def test_a_damaged_checkpoint_is_no_model(tmp_path, capsys):
@@ -146,4 +154,4 @@ def test_a_checkpoint_that_draws_whole_images_is_refused(tiny_config, tmp_path, 
     config = dataclasses.replace(tiny_config, model=dataclasses.replace(TINY_MODEL, hidden_half="all"))
     checkpoint = train(config) / "checkpoints" / f"step-{config.training.steps}"
     assert run("samplers", "--model", checkpoint, "--out", tmp_path / "out") == 2
-    assert "completes no half" in capsys.readouterr().err
+    assert "not of a half: its model.hidden_half is" in capsys.readouterr().err

@@ -33,11 +33,20 @@ CONFIGS = sorted(Path(__file__).parents[2].joinpath("configs").glob("*.yaml"))
         ("--data.source svhn", "data.source"),
         ("--data.source mnist", "data.path is None; it must be set for mnist"),
         ("--data.channels 2", "data.channels"),
-        ("--data.channels 1", "data.channels is 1; it must be 3, or model.hidden_half all"),
+        ("--data.channels 1", "data.channels is 1; it must be 3, or model.hidden_half all or any"),
         ("--model.hidden_half all --sampling.scheduler dpm++", "sampling.scheduler is .*; it must be ddpm with model"),
         (
             "--model.hidden_half all --model.known_layout stacked",
             "model.known_layout is 'stacked'; it must be left at",
+        ),
+        (
+            "--model.hidden_half any --model.known_layout stacked",
+            "model.known_layout is 'stacked'; it must be left at 'mirrored': with model.hidden_half any",
+        ),
+        (
+            "--model.hidden_half any --distillation.teacher drawn --sampling.scheduler lcm "
+            "--sampling.num_inference_steps 4",
+            "model.hidden_half is 'any'; it must be a half with distillation.teacher",
         ),
         (
             "--model.conv_block triple",

@@ -179,6 +179,18 @@ def test_a_card_of_whole_images_speaks_of_no_halves(tmp_path, family):
     assert ('DDPMPipeline.from_pretrained("someone/model", trust_remote_code=True)' in text) == (family == "report")
 
 
+@pytest.mark.parametrize("family", ["unet2d", "report"])
+def test_a_card_of_a_model_for_masks_names_the_mask_and_no_model_of_diffusers(tmp_path, family):
+    model = ModelConfig(family=family, hidden_half="any", block_out_channels=(32, 64))
+    text = rendered(tmp_path, Config(model=model))
+    assert card_faults(text) == [] and "pipeline_tag: image-to-image" in text
+    assert "FacePriorPipeline.from_pretrained(" in text and "pipe(image, mask=mask" in text
+    assert "DDPMPipeline.from_pretrained(" not in text and "`DDPMPipeline` does not open" in text
+    assert "What is hidden is invented" in text and "halfface evaluate --model someone/model" in text
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL):
+        ast.parse(block)
+
+
 def test_an_edit_is_noticed(tmp_path):
     text = rendered(tmp_path)
     assert is_as_rendered(text) and is_as_rendered(text + "\n")

@@ -1,38 +1,35 @@
 """A prior in the place of a model of halves."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
-from halfface_pipeline import FacePriorPipeline
-from halfface_pipeline.config.schema import NoiseConfig
 from halfface_pipeline.diffusion.halves import known_halves
-from halfface_pipeline.diffusion.networks import build_network
-from halfface_pipeline.diffusion.samplers import make_sampler, training_scheduler
+from halfface_pipeline.diffusion.samplers import make_sampler
 from halfface_pipeline.inference.prior import PriorOfHalf, load_prior_of_half
-from tests.conftest import TINY_MODEL
+from tests.conftest import tiny_prior
 
 
-@pytest.mark.parametrize("hidden_half", ["bottom", "top", "left", "right"])
-def test_it_completes_halves_as_the_prior_completes_wholes(tmp_path, hidden_half):
-    torch.manual_seed(0)
-    network = build_network(dataclasses.replace(TINY_MODEL, hidden_half="all"), 20, 16).eval()
-    prior = FacePriorPipeline(network, training_scheduler(NoiseConfig(), "v_prediction"), 20, 16)
-    pipe = PriorOfHalf(network, prior.scheduler, 20, 16, hidden_half)
+@pytest.mark.parametrize(
+    ("kind", "hidden_half"),
+    [("all", "bottom"), ("all", "top"), ("all", "left"), ("all", "right"), ("any", "bottom"), ("any", "left")],
+)
+def test_it_completes_halves_as_the_prior_completes_wholes(tmp_path, kind, hidden_half):
+    prior = tiny_prior(hidden_half=kind)
+    pipe = PriorOfHalf(prior.unet, prior.scheduler, 20, 16, hidden_half)
     if hidden_half == "bottom":
         prior.save_pretrained(tmp_path)
         pipe = load_prior_of_half(str(tmp_path))
     config = pipe.config
     assert (config.height, config.width, config.hidden_half) == (20, 16, hidden_half)
-    assert config.known_layout == "prior pigdm"
+    assert config.known_layout == {"all": "prior pigdm", "any": "mask channel"}[kind]
     for each in (prior, pipe):
         each.scheduler = make_sampler("ddim", each.scheduler)
         each.set_progress_bar_config(disable=True)
     faces = np.random.default_rng(0).integers(0, 256, (2, 20, 16, 3), dtype=np.uint8)
     out = pipe(known_halves(faces, hidden_half), 2, 3, torch.Generator().manual_seed(0))
-    expected = prior(list(faces), hidden_half, "pigdm", 2, 3, torch.Generator().manual_seed(0)).images
+    method = "pigdm" if kind == "all" else None
+    expected = prior(list(faces), hidden_half, method, 2, 3, torch.Generator().manual_seed(0)).images
     assert all(np.array_equal(one, other) for one, other in zip(out.images, expected, strict=True))
     high = {"bottom": np.s_[10:], "top": np.s_[:10], "left": np.s_[:, :8], "right": np.s_[:, 8:]}[hidden_half]
     for image, half in zip(out.images, out.hidden_halves, strict=True):

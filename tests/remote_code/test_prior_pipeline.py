@@ -7,17 +7,20 @@ import torch
 from diffusers import (
     DDIMScheduler,
     DDPMPipeline,
+    DDPMScheduler,
     DiffusionPipeline,
     DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     UNet2DModel,
 )
 
 from halfface_pipeline import FacePriorPipeline, HalfFaceInpaintPipeline
+from halfface_pipeline.experiments.gaussian_posterior import GaussianImages
 from halfface_pipeline.remote_code.masks import read_mask
 from halfface_pipeline.remote_code.posterior import METHODS
 from tests.conftest import TINY_REPORT_MODEL, tiny_prior
-from tests.oracles import GaussianDenoiser
+from tests.oracles import GaussianDenoiser, MaskedGaussianDenoiser
 
 HEIGHT, WIDTH = 20, 16
 METHOD_NAMES = sorted(METHODS)
@@ -35,6 +38,12 @@ def pipe():
 
 
 @pytest.fixture(scope="module")
+def masked():
+    """A pipeline whose network was trained for masks."""
+    return tiny_prior(prediction_type="epsilon", hidden_half="any")
+
+
+@pytest.fixture(scope="module")
 def face():
     return torch.rand(3, HEIGHT, WIDTH, generator=seeded(1))
 
@@ -45,9 +54,10 @@ def box_mask():
     return mask
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*METHOD_NAMES, None])
 @pytest.mark.parametrize("mask", ["bottom", "left", box_mask()], ids=["bottom", "left", "box"])
-def test_seen_pixels_are_returned_bit_for_bit(pipe, method, mask):
+def test_seen_pixels_are_returned_bit_for_bit(pipe, masked, method, mask):
+    pipe = pipe if method else masked
     image = np.random.default_rng(0).integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
     hidden = read_mask(mask, HEIGHT, WIDTH)[0].numpy()
     out = pipe(image, mask, method, 2, STEPS, seeded(), **OPTIONS.get(method, {}))
@@ -56,18 +66,21 @@ def test_seen_pixels_are_returned_bit_for_bit(pipe, method, mask):
         assert not np.array_equal(completed[hidden], image[hidden])
 
 
-def test_hidden_pixels_are_not_used(pipe, face):
+def test_hidden_pixels_are_not_used(pipe, masked, face):
     other = face.clone()
     other[:, 10:] = 0.5
-    for method in METHOD_NAMES:
+    for method in (*METHOD_NAMES, None):
         options = {"output_type": "pt", **OPTIONS.get(method, {})}
-        images = [pipe(each, "bottom", method, 1, STEPS, seeded(), **options).images for each in (face, other)]
+        images = [
+            (pipe if method else masked)(each, "bottom", method, 1, STEPS, seeded(), **options).images
+            for each in (face, other)
+        ]
         assert torch.equal(*images), method
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*METHOD_NAMES, None])
 def test_a_completion_does_not_depend_on_its_batch(face, method):
-    pipe = tiny_prior(prediction_type="v_prediction")
+    pipe = tiny_prior(prediction_type="v_prediction", hidden_half="all" if method else "any")
     faces = [face, 1 - face, face.flip(-1)]
     masks = ["bottom", box_mask(), "left"]
     options = {"output_type": "pt", **OPTIONS.get(method, {})}
@@ -79,10 +92,10 @@ def test_a_completion_does_not_depend_on_its_batch(face, method):
     torch.testing.assert_close(six[4:], alone, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize("method", METHOD_NAMES)
+@pytest.mark.parametrize("method", [*METHOD_NAMES, None])
 @pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
 def test_an_exact_denoiser_of_a_constant_image_completes_it(method, prediction_type):
-    pipe = tiny_prior(prediction_type=prediction_type)
+    pipe = tiny_prior(prediction_type=prediction_type, hidden_half="all" if method else "any")
     pipe.unet = GaussianDenoiser(pipe.unet, pipe.scheduler.alphas_cumprod, 0.4, 0.0, prediction_type)
     pipe.unet.forward = differentiable(pipe.unet)
     image = torch.full((3, HEIGHT, WIDTH), 0.7)
@@ -95,9 +108,53 @@ def differentiable(denoiser):
     forward = GaussianDenoiser.forward
 
     def call(sample, timestep, return_dict=True):
-        return tuple(each + 0 * sample for each in forward(denoiser, sample, timestep, return_dict))
+        return tuple(each + 0 * sample[:, :3] for each in forward(denoiser, sample, timestep, return_dict))
 
     return call
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "steps"),
+    [
+        (DDPMScheduler, 250),
+        (DDIMScheduler, 250),
+        (DPMSolverMultistepScheduler, 100),
+        (EulerDiscreteScheduler, 250),
+        (HeunDiscreteScheduler, 100),
+    ],
+)
+def test_an_exact_network_for_masks_samples_the_exact_posterior(scheduler, steps):
+    """Gaussian images 4x4 with the bottom hidden, at a scale at which one value in a thousand leaves the range."""
+    gaussian, scale = GaussianImages(), 0.5
+    pipe = tiny_prior(channels=1, prediction_type="epsilon", hidden_half="any")
+    unclipped = {"clip_sample": False} if scheduler in (DDPMScheduler, DDIMScheduler) else {}
+    pipe = FacePriorPipeline(pipe.unet, scheduler.from_config(pipe.scheduler.config, **unclipped), 4, 4)
+    pipe.set_progress_bar_config(disable=True)
+    abar, covariance = pipe.scheduler.alphas_cumprod, scale**2 * gaussian.covariance
+    pipe.unet = MaskedGaussianDenoiser(pipe.unet, abar, scale * gaussian.mean, covariance)
+    image = (scale * gaussian.seen.reshape(1, 4, 4).float() + 1) / 2
+    latents = pipe(image, "bottom", None, 800, steps, seeded(), output_type="latent").images
+    assert torch.allclose(latents[:, :, :2], 2 * image[:, :2] - 1, atol=1e-6)
+    samples = latents.flatten(1)[:, 8:].double() / scale
+    assert gaussian.mean_error(samples) < 0.05  # of the prior's mean it is 0.72, of the best method for a prior 0.07
+    assert 0.85 < gaussian.variance_ratio(samples) < 1.08  # fewer steps leave less
+    assert gaussian.covariance_error(samples) < 0.09
+
+
+def test_a_model_trained_for_masks_takes_any_scheduler_and_no_method(masked, face):
+    for scheduler in (DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler):
+        own = FacePriorPipeline(masked.unet, scheduler.from_config(masked.scheduler.config), HEIGHT, WIDTH)
+        own.set_progress_bar_config(disable=True)
+        out = own(face, box_mask(), num_completions=2, num_inference_steps=7, generator=seeded())
+        assert (len(out.images), out.num_evaluations, out.effective_sample_size) == (2, 7, None)
+    whole = masked(mask="all", num_completions=2, num_inference_steps=2, generator=seeded()).images
+    assert len(whole) == 2
+    for method in METHODS:
+        with pytest.raises(ValueError, match=f"method is '{method}'; the model was trained for masks") as error:
+            masked(face, "top", method)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="num_particles is 3; the model was trained for masks"):
+        masked(face, "top", num_particles=3)
 
 
 def test_everything_hidden_is_plain_sampling(pipe, face):
@@ -166,7 +223,9 @@ def test_a_mask_of_a_photo_is_resized_with_it(pipe):
     assert bool((np.array(image)[~expected[0].numpy()] == (255, 0, 0)).all())
 
 
-def test_saving_and_loading_gives_the_same_bits(pipe, face, tmp_path):
+@pytest.mark.parametrize("method", ["pigdm", None])
+def test_saving_and_loading_gives_the_same_bits(pipe, masked, face, tmp_path, method):
+    pipe = pipe if method else masked
     pipe.save_pretrained(tmp_path / "one")
     loaded = FacePriorPipeline.from_pretrained(tmp_path / "one")
     place = str(tmp_path / "one")
@@ -178,7 +237,7 @@ def test_saving_and_loading_gives_the_same_bits(pipe, face, tmp_path):
     images = []
     for each in (pipe, loaded, generic, again):
         each.set_progress_bar_config(disable=True)
-        images.append(each(face, box_mask(), "pigdm", 2, 4, seeded(), output_type="pt").images)
+        images.append(each(face, box_mask(), method, 2, 4, seeded(), output_type="pt").images)
     assert all(torch.equal(each, images[0]) for each in images)
     files = [{f.name: f.read_bytes() for f in (tmp_path / name).glob("*.py")} for name in ("one", "two")]
     assert files[0] == files[1] and {"pipeline.py", "posterior.py", "masks.py"} <= files[0].keys()
@@ -207,19 +266,20 @@ def test_the_network_of_the_report_comes_along(face, tmp_path):
     assert torch.equal(*images)
 
 
-def test_grey_images(tmp_path):
-    pipe = tiny_prior(channels=1)
+@pytest.mark.parametrize("method", ["replace", None])
+def test_grey_images(method):
+    pipe = tiny_prior(channels=1, hidden_half="all" if method else "any")
     image = PIL.Image.fromarray(np.full((HEIGHT, WIDTH), 200, np.uint8))
-    completed = pipe(image, "left", "replace", 1, 2, seeded()).images[0]
+    completed = pipe(image, "left", method, 1, 2, seeded()).images[0]
     assert completed.mode == "L" and bool((np.array(completed)[:, 8:] == 200).all())
-    array = pipe(np.full((HEIGHT, WIDTH), 200, np.uint8), "left", "replace", 1, 2, seeded(), output_type="np").images
+    array = pipe(np.full((HEIGHT, WIDTH), 200, np.uint8), "left", method, 1, 2, seeded(), output_type="np").images
     assert array.shape == (1, HEIGHT, WIDTH, 1)
 
 
 def test_half_precision_networks_complete(face):
-    pipe = tiny_prior()
-    pipe.to(torch.bfloat16)
-    for method in METHOD_NAMES:
+    for method in (*METHOD_NAMES, None):
+        pipe = tiny_prior(hidden_half="all" if method else "any")
+        pipe.to(torch.bfloat16)
         options = {"output_type": "pt", **OPTIONS.get(method, {})}
         images = pipe(face, "bottom", method, 1, STEPS, seeded(), **options).images
         assert images.dtype == torch.float32
@@ -273,8 +333,11 @@ def test_a_scheduler_that_a_method_cannot_use_is_refused(pipe, face):
     assert len(own(face, "top", "replace", num_inference_steps=4).images) == 1
 
 
-def test_models_of_the_other_kind_are_refused(pipe, tiny_pipeline, tmp_path):
+def test_models_of_the_other_kind_are_refused(pipe, masked, tiny_pipeline, tmp_path):
     halves = tiny_pipeline()
+    for other in (masked, tiny_prior(channels=1, hidden_half="any")):
+        with pytest.raises(ValueError, match=r"unet maps \d channels to \d; it must map 6 to 3, .* FacePriorPipeline"):
+            HalfFaceInpaintPipeline(other.unet, other.scheduler, HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="unet maps 6 channels to 3; it completes one half"):
         FacePriorPipeline(halves.unet, halves.scheduler, HEIGHT, WIDTH)
     with pytest.raises(ValueError, match="load it with FacePriorPipeline"):
@@ -291,5 +354,5 @@ def test_models_of_the_other_kind_are_refused(pipe, tiny_pipeline, tmp_path):
         down_block_types=("DownBlock2D",) * 2,
         up_block_types=("UpBlock2D",) * 2,
     )
-    with pytest.raises(ValueError, match="unet maps 5 channels to 4; it must map 3 to 3, or 1 to 1"):
+    with pytest.raises(ValueError, match="unet maps 5 channels to 4; it must map 3 or 4 to 3, or 1 or 2 to 1"):
         FacePriorPipeline(odd, pipe.scheduler, HEIGHT, WIDTH)

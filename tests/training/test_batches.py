@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from halfface_pipeline.config.schema import TrainingConfig
-from halfface_pipeline.training.batches import batch_indices, num_steps, sample_batch, seed_dropout
+from halfface_pipeline.training.batches import Batches, batch_indices, num_steps, sample_batch, seed_dropout
 
 STEP = {"num_images": 10, "batch_size": 8, "num_timesteps": 1000, "shape": (3, 2, 4), "flip": True}
 
@@ -40,6 +40,21 @@ def test_draws_have_their_distributions():
 
 def test_without_flip_no_image_is_mirrored():
     assert not sample_batch(0, 0, **{**STEP, "flip": False}).flips.any()
+
+
+def test_masks_are_alike_in_every_process_and_shift_no_other_number():
+    def drawn(rows, num_parts=1, step=3, masked=True):
+        images, device = np.zeros((10, 20, 16, 3), np.uint8), torch.device("cpu")
+        return list(Batches(images, 0, 8, 1000, (3, 20, 16), True, 0.0, device, rows, num_parts, masked).parts(step))
+
+    (whole,) = drawn(range(8))
+    assert whole.masks.shape == (8, 1, 20, 16)
+    parts = [*drawn(range(4), 2), *drawn(range(4, 8), 2)]
+    assert torch.equal(torch.cat([part.masks for part in parts]), whole.masks)
+    assert not torch.equal(drawn(range(8), step=4)[0].masks, whole.masks)
+    (plain,) = drawn(range(8), masked=False)
+    assert plain.masks is None
+    assert torch.equal(plain.noise, whole.noise) and torch.equal(plain.timesteps, whole.timesteps)
 
 
 def test_dropout_is_seeded_by_step_and_process():

@@ -44,12 +44,14 @@ def last_line(file):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("num_processes", "optimizer"), [(2, "muon"), (4, "adamw")])
+@pytest.mark.parametrize(
+    ("num_processes", "optimizer", "hidden_half"), [(2, "muon", "bottom"), (2, "muon", "any"), (4, "adamw", "bottom")]
+)
 def test_more_processes_agree_with_one_over_50_steps_and_only_the_first_writes(
-    words, tmp_path, num_processes, optimizer
+    words, tmp_path, num_processes, optimizer, hidden_half
 ):
     """Flips on, warm-up and restarts of the learning rate, epochs that end within a batch."""
-    words = [*words, "--optimizer.kind", optimizer]
+    words = [*words, "--optimizer.kind", optimizer, "--model.hidden_half", hidden_half]
     assert ended(start(tmp_path / "one.txt", *words, "--output.dir", tmp_path / "one")) == 0
     ranks = [[*words, "--output.dir", tmp_path / f"rank{rank}"] for rank in range(num_processes)]
     processes = start_together(tmp_path / "out", *ranks)

@@ -12,6 +12,7 @@ from halfface_pipeline.inference.load import load_pipeline
 from halfface_pipeline.run_folder.checkpoints import load_newest_checkpoint
 from halfface_pipeline.training.init_weights import init_weights
 from halfface_pipeline.training.loop import train
+from tests.conftest import tiny_prior
 
 
 def starting_from(config, source, run=None, **training):
@@ -59,6 +60,23 @@ def test_a_model_of_whole_images_gives_the_channels_of_the_noisy_half(tiny_confi
     assert torch.equal(network.conv_in.weight[:, :3], whole.conv_in.weight)
     assert torch.equal(network.conv_in.weight[:, 3:], rest)
     assert torch.equal(network.conv_out.weight, whole.conv_out.weight)
+
+
+def test_a_model_for_masks_gives_and_takes_the_channels_of_the_noisy_image(trained_run, tiny_config, tmp_path):
+    masked = tiny_prior(hidden_half="any")
+    masked.save_pretrained(tmp_path / "masked")
+    for hidden_half, channels in (("bottom", 6), ("all", 3)):
+        settings = {**vars(tiny_config.model), "hidden_half": hidden_half}
+        network = build_network(ModelConfig(**settings), 20, 16)
+        rest = network.conv_in.weight[:, 3:].clone()
+        line = init_weights(network, str(tmp_path / "masked"), "v_prediction")
+        assert line.endswith(f"of conv_in.weight the first 3 of {channels} input channels")
+        assert torch.equal(network.conv_in.weight[:, :3], masked.unet.conv_in.weight[:, :3])
+        assert torch.equal(network.conv_in.weight[:, 3:], rest)
+    mask_channel, known = masked.unet.conv_in.weight[:, 3:].clone(), load_pipeline(str(trained_run)).unet
+    init_weights(masked.unet, str(trained_run), "v_prediction")
+    assert torch.equal(masked.unet.conv_in.weight[:, 3:], mask_channel)
+    assert torch.equal(masked.unet.conv_in.weight[:, :3], known.conv_in.weight[:, :3])
 
 
 @pytest.mark.slow  # several trainings

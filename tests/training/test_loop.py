@@ -74,6 +74,33 @@ def test_the_exact_denoiser_of_a_constant_has_no_loss(tiny_pipeline, hidden_half
     assert loss(constant) < 1e-9 and loss(other) > 1e-3
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction", "sample"])
+def test_with_masks_seen_pixels_are_given_clean_and_do_not_count(tiny_pipeline, prediction_type):
+    """What is hidden is 0.3, so its ideal denoiser has no loss whatever the rest is, and one when that hides too."""
+    model = dataclasses.replace(TINY_MODEL, hidden_half="any")
+    scheduler = training_scheduler(NoiseConfig(), prediction_type)
+    oracle = GaussianDenoiser(tiny_pipeline().unet, scheduler.alphas_cumprod, 0.3, 0.0, prediction_type)
+    masks = torch.zeros(2, 1, 20, 16, dtype=torch.bool)
+    masks[0, :, 4:9, 3:7], masks[1, :, :12] = True, True
+    clean = torch.where(masks, 0.3, torch.rand(2, 3, 20, 16))
+    noise, timesteps = torch.randn(2, 3, 20, 16), torch.tensor([600])
+    given = []
+    oracle.register_forward_pre_hook(lambda module, arguments: given.append(arguments[0]))
+
+    def loss(masks, clean=clean):
+        return float(denoising_loss(oracle, scheduler, model, clean, timesteps, noise, None, masks))
+
+    assert loss(masks) < 1e-9 < 1e-3 < loss(torch.ones_like(masks))
+    sample = given[0]
+    assert sample.shape == (2, 4, 20, 16) and torch.equal(sample[:, 3:], masks.float())
+    noisy = scheduler.add_noise(clean, noise, timesteps)
+    assert torch.equal(sample[:, :3], torch.where(masks, noisy, clean))
+    # Every image counts alike, however much of it is hidden: the error is 0.2 all over the hidden part of the first.
+    wrong = torch.where(masks & torch.tensor([True, False]).view(2, 1, 1, 1), 0.5, clean)
+    whole = float(denoising_loss(oracle, scheduler, model, wrong[:1], timesteps, noise[:1], None, masks[:1]))
+    assert loss(masks, wrong) == pytest.approx(whole / 2) and whole > 1e-3
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of `tiny_config` that has ended."""
@@ -150,15 +177,21 @@ def test_tensorboard_forgets_steps_that_are_taken_again(tiny_config, monkeypatch
 @pytest.mark.slow  # several trainings
 @pytest.mark.parametrize(
     ("family", "cut_at", "optimizer"),
-    [("unet2d", 1, "adamw"), ("unet2d", 3, "muon"), ("unet2d", 4, "adamw"), ("report", 3, "muon")],
+    [
+        ("unet2d", 1, "adamw"),
+        ("unet2d", 3, "muon"),
+        ("masks", 3, "adamw"),
+        ("unet2d", 4, "adamw"),
+        ("report", 3, "muon"),
+    ],
 )
 def test_a_run_cut_anywhere_and_resumed_ends_with_the_same_bits(
     tiny_config, tmp_path, monkeypatch, family, cut_at, optimizer
 ):
     """Flips, augmentation and dropout on, checkpoints in the middle of an epoch and of a logging window."""
     tiny_config = changed(tiny_config, "optimizer", kind=optimizer)
-    if family == "unet2d":
-        tiny_config = changed(tiny_config, "model", dropout=0.2)
+    if family != "report":
+        tiny_config = changed(tiny_config, "model", dropout=0.2, hidden_half="any" if family == "masks" else "bottom")
         tiny_config = changed(tiny_config, "training", augment=1.0)
     else:
         tiny_config = dataclasses.replace(tiny_config, model=TINY_REPORT_MODEL)
@@ -246,6 +279,27 @@ def test_a_run_of_whole_grey_images_is_a_prior_with_a_grid_of_samples(tiny_confi
     card = (folder / "README.md").read_text()
     assert "unconditional-image-generation" in card and "grey images of 20x16" in card and "{{" not in card
     assert "FacePriorPipeline.from_pretrained(" in card
+
+
+@pytest.mark.parametrize(("family", "channels"), [("unet2d", 3), ("report", 1)])
+def test_a_run_for_any_mask_shows_completions_under_masks(tiny_config, family, channels):
+    """Of 20x17 images, whose sides need not be multiples of what the network halves."""
+    model = dataclasses.replace(TINY_MODEL if family == "unet2d" else TINY_REPORT_MODEL, hidden_half="any")
+    data = dataclasses.replace(tiny_config.data, channels=channels, width=17)
+    config = changed(dataclasses.replace(tiny_config, model=model, data=data), "sampling", scheduler="dpm++")
+    folder = train(config)
+    pipe = FacePriorPipeline.from_pretrained(folder)
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe.trained_for_masks and pipe.image_shape == (channels, 20, 17)
+    assert (pipe.unet.config.in_channels, pipe.unet.config.out_channels) == (channels + 1, channels)
+    with PIL.Image.open(folder / "samples" / "step-0000006.png") as picture:
+        assert picture.size == (4 * (17 * 5 + 4) + 4, 2 * (20 * 5 + 4) + 16)
+        assert (picture.text["Comment"], picture.text["sampler"]) == ("AI-generated, hidden part invented", "dpm++")
+    face = torch.rand(channels, 20, 17)
+    completed = pipe(face, "top", num_inference_steps=2, output_type="pt").images
+    assert torch.equal(completed[0, :, 10:], face[:, 10:]) and not torch.equal(completed[0, :, :10], face[:, :10])
+    card = (folder / "README.md").read_text()
+    assert "pipeline_tag: image-to-image" in card and "a mask" in card and "{{" not in card
 
 
 def test_a_finished_run_is_left_as_it_is(finished_config):
@@ -437,11 +491,13 @@ def test_ctrl_c_and_sigterm_become_a_request_and_a_later_one_stops_at_once(monke
         assert signal.getsignal(number) is before
 
 
-def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network():
-    network = build_network(TINY_MODEL, 20, 16)
-    parameters, operations, _ = training_cost(TINY_MODEL, 20, 16)
-    assert parameters == num_parameters(network)
-    first_convolution = 2 * 6 * 8 * 9 * 10 * 16
+@pytest.mark.parametrize(("hidden_half", "channels", "rows"), [("bottom", 6, 10), ("all", 3, 20), ("any", 4, 20)])
+def test_the_cost_counts_the_parameters_and_a_convolution_of_the_real_network(hidden_half, channels, rows):
+    model = dataclasses.replace(TINY_MODEL, hidden_half=hidden_half)
+    network = build_network(model, 20, 16)
+    parameters, operations, _ = training_cost(model, 20, 16)
+    assert parameters == num_parameters(network) and network.config.in_channels == channels
+    first_convolution = 2 * channels * 8 * 9 * rows * 16
     assert operations > first_convolution
 
 

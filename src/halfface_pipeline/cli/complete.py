@@ -73,9 +73,9 @@ def add_complete(commands: Any) -> None:
     parser.add_argument("--no-paste", action="store_true", help="write the model's own pictures, not the photos")
     add_model(parser, required=False)
     add_sampling(parser, n=8)
-    text = f"with a prior ({PRIOR_STEPS} steps of ddpm by default): a picture, white where hidden, or a half"
-    parser.add_argument("--mask", metavar="FILE|HALF", help=f"{text} (default bottom)")
-    text = f"with a prior: {', '.join(METHODS)} (default {DEFAULT_METHOD})"
+    text = "with a model trained for masks or a prior: a picture, white where hidden, or a half (default bottom)"
+    parser.add_argument("--mask", metavar="FILE|HALF", help=text)
+    text = f"with a prior ({PRIOR_STEPS} steps of ddpm by default): {', '.join(METHODS)} (default {DEFAULT_METHOD})"
     parser.add_argument("--method", metavar="NAME", help=text)
     add_speed(parser)
     add_device(parser)
@@ -86,10 +86,10 @@ def add_complete(commands: Any) -> None:
 def _complete(options: argparse.Namespace) -> None:
     prior = is_prior(options.model)
     if prior and options.half:
-        raise ValueError("--half is for a model of halves; a prior takes whole photos and --mask")
+        raise ValueError("--half is for a model of halves; a model of whole images takes whole photos and --mask")
     for name in () if prior else ("mask", "method"):
         if getattr(options, name) is not None:
-            raise ValueError(f"--{name} is for a prior, a model of model.hidden_half all; {options.model} is none")
+            raise ValueError(f"--{name} is for a model of model.hidden_half any or all; {options.model} is none")
     most = LIMITS["batch"][1]  # of what `redraw` reads
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
@@ -101,7 +101,8 @@ def _complete(options: argparse.Namespace) -> None:
         pipe.set_progress_bar_config(disable=None, unit="evaluation")
     else:
         prepare_for_sampling(pipe, options.speed)
-    sampling = sampling_config(options, ("ddpm", PRIOR_STEPS) if prior else few_steps(pipe.scheduler))
+    guided = prior and not pipe.trained_for_masks
+    sampling = sampling_config(options, ("ddpm", PRIOR_STEPS) if guided else few_steps(pipe.scheduler))
     pipe.scheduler = make_sampler(options.scheduler, pipe.scheduler)
     hidden = None if prior else pipe.config.hidden_half
 
@@ -200,7 +201,7 @@ def _framed(
 
 
 def _framed_for_mask(photo: PIL.Image.Image, crop: Crop, mask: Mask, pipe: FacePriorPipeline) -> FramedPhoto:
-    """A photo for a prior, which resizes it with its mask."""
+    """A photo for a model of whole images, which resizes it with its mask."""
     if isinstance(crop, tuple):
         check_crop(crop, photo.size)
         photo = photo.crop(crop)

@@ -73,12 +73,13 @@ def add_experiments(commands: Any) -> None:
     losses = add("objectives", _objectives, text, "--model runs/v runs/epsilon")
     text = "loss and learning rate of runs, with a count of spikes (figures 5 to 9)"
     curves = add("training", _training, text, "--model runs/demo")
-    text = "a generative prior under every method compared with a conditional model"
+    text = "a generative prior under every method compared with conditional models"
     both = add("prior", _prior, text, "--prior runs/prior --model runs/bottom")
 
     for kind in (forward, schedule):
         kind.add_argument("--model", metavar="RUN_OR_ID", help="whose schedule (default: the report's)")
     both.add_argument("--prior", required=True, metavar="RUN_OR_ID", help="model of model.hidden_half all")
+    both.add_argument("--masked", metavar="RUN_OR_ID", help="model of model.hidden_half any, to compare too")
     both.add_argument("--methods", nargs="+", metavar="NAME", help="methods of the prior (default all)")
     both.add_argument("--steps", type=int, default=25, help="denoising steps (default 25)")
     for kind in (steps, variance, new, few, both):
@@ -190,9 +191,16 @@ def _objectives(options: argparse.Namespace) -> Result:
 
 def _prior(options: argparse.Namespace) -> Result:
     conditional, prior_pipe = load_pipeline(options.model), load_prior(options.prior, "--prior")
-    sizes = [(pipe.config.height, pipe.config.width) for pipe in (conditional, prior_pipe)]
-    if sizes[0] != sizes[1]:
-        raise ValueError(f"--prior and --model generate {sizes[1]} and {sizes[0]}; both must be of one size")
+    masked = None if options.masked is None else load_prior(options.masked, "--masked")
+    size = (conditional.config.height, conditional.config.width)
+    for name, pipe, kind in (("prior", prior_pipe, "all"), ("masked", masked, "any")):
+        if pipe is None:
+            continue
+        if pipe.trained_for_masks != (kind == "any"):
+            raise ValueError(f"--{name} is {getattr(options, name)!r}; it must be a model of model.hidden_half {kind}")
+        if (found := (pipe.config.height, pipe.config.width)) != size:
+            raise ValueError(f"--{name} and --model generate {found} and {size}; both must be of one size")
+        pipe.set_progress_bar_config(desc=name, unit="evaluation")
     methods = default_methods(options.steps)
     unknown = [name for name in options.methods or () if name not in methods]
     if unknown:
@@ -200,10 +208,9 @@ def _prior(options: argparse.Namespace) -> Result:
     chosen = {name: methods[name] for name in options.methods or methods}
     data = evaluation_data("procedural", options.model, conditional)
     faces = load_batch(conditional, data, options.num_faces, options.n)
-    prior_pipe.set_progress_bar_config(desc="prior", unit="evaluation")
     sampling = SamplingConfig(num_inference_steps=options.steps, num_completions=options.n, seed=options.seed)
     steps = gaussian_posterior.STEPS[:1] if options.quick else gaussian_posterior.STEPS
-    return prior(prior_pipe, conditional, faces, sampling, chosen, options.batch_size, steps)
+    return prior(prior_pipe, conditional, faces, sampling, chosen, options.batch_size, steps, masked)
 
 
 def _training(options: argparse.Namespace) -> Result:

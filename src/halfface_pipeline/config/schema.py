@@ -8,7 +8,9 @@ from typing import Literal
 
 from .samplers import DISTILLED, SAMPLERS, PredictionType
 
-HiddenHalf = Literal["bottom", "top", "left", "right", "all"]
+HiddenHalf = Literal["bottom", "top", "left", "right", "all", "any"]
+WHOLE = ("all", "any")
+"""Values of `model.hidden_half` whose network draws whole images."""
 KnownLayout = Literal["stacked", "mirrored"]
 
 FAMILY_SETTINGS = {
@@ -126,7 +128,8 @@ class ModelConfig:
 
     Args:
         family: `unet2d` is diffusers' `UNet2DModel`, `report` the report's own network (`ReportNetwork`).
-        hidden_half: The half that the model generates; `all` for unconditional models of whole images.
+        hidden_half: The half that the model generates; `all` for an unconditional model of whole images; `any` for one
+            that generates what a mask hides and is given the rest.
         known_layout: `stacked` concatenates the known half as it is (the report), `mirrored` flips it so that the two
             rows at the seam share a position.
         block_out_channels: Channels of each resolution, finest first.
@@ -168,8 +171,8 @@ class ModelConfig:
         for name in unused:
             allowed = f"left at {defaults[name]!r}: model.family {self.family} does not use it"
             require(getattr(self, name) == defaults[name], f"model.{name}", getattr(self, name), allowed)
-        if self.hidden_half == "all":
-            allowed = "left at 'mirrored': with model.hidden_half all nothing is known"
+        if self.hidden_half in WHOLE:
+            allowed = f"left at 'mirrored': with model.hidden_half {self.hidden_half} there is no known half"
             require(self.known_layout == "mirrored", "model.known_layout", self.known_layout, allowed)
         check_ranges("model", self, num_raa_blocks="[0, inf)")
         if self.family == "unet2d":
@@ -438,11 +441,11 @@ class Config:
         name, hidden = self.sampling.scheduler, self.model.hidden_half
         if hidden == "all":
             require(name == "ddpm", "sampling.scheduler", name, "ddpm with model.hidden_half all")
-        else:
+        if hidden not in WHOLE:
             side = "height" if hidden in ("bottom", "top") else "width"
             pixels = getattr(self.data, side)
             require(pixels % 2 == 0, f"data.{side}", pixels, "even, so that the cut is whole")
-            allowed = "3, or model.hidden_half all: halves are completed in colour"
+            allowed = "3, or model.hidden_half all or any: halves are completed in colour"
             require(self.data.channels == 3, "data.channels", self.data.channels, allowed)
         lowest, peak = self.lr_schedule.min_lr, self.optimizer.lr
         require(lowest <= peak, "lr_schedule.min_lr", lowest, f"at most optimizer.lr ({peak})")
@@ -462,7 +465,7 @@ class Config:
         steps, hidden, source = self.sampling.num_inference_steps, self.model.hidden_half, self.model.init_from
         allowed = f"at most distillation.num_steps ({few})"
         require(steps <= few, "sampling.num_inference_steps", steps, allowed)
-        require(hidden != "all", "model.hidden_half", hidden, "a half with distillation.teacher")
+        require(hidden not in WHOLE, "model.hidden_half", hidden, "a half with distillation.teacher")
         require(source is None, "model.init_from", source, "null with distillation.teacher, which is started from")
         gamma = self.objective.min_snr_gamma
         require(gamma is None, "objective.min_snr_gamma", gamma, "null with distillation.teacher")

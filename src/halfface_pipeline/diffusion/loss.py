@@ -1,10 +1,11 @@
-"""The training loss of one batch (Ho et al. 2020, algorithm 1), conditioned on the known half if there is one."""
+"""The training loss of one batch (Ho et al. 2020, algorithm 1), conditioned on what is known if anything is."""
 
 import torch
 from diffusers import DDPMScheduler
 
-from ..config.schema import ModelConfig
+from ..config.schema import WHOLE, ModelConfig
 from ..remote_code.halves import predict, size_multiple
+from ..remote_code.masks import masked_input
 from .halves import split
 from .parameterization import min_snr_weights, target, weighted_mse
 
@@ -17,10 +18,13 @@ def denoising_loss(
     timesteps: torch.Tensor,
     noise: torch.Tensor,
     min_snr_gamma: float | None = None,
+    masks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The loss of one batch: E ||target - network(sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, known half, t)||^2.
 
-    With `model.hidden_half` all, x_0 is the whole image and there is no known half.
+    With `model.hidden_half` all, x_0 is the whole image and there is no known half. With any, x_0 is the whole image,
+    the network gets it noisy where a mask hides it and clean elsewhere, and only hidden pixels count, as in Palette's
+    inpainting (Saharia et al. 2022).
 
     Args:
         network: The denoiser.
@@ -30,12 +34,15 @@ def denoising_loss(
         timesteps: t, (N,) integers from 0 to T-1.
         noise: eps, (N, C, h, w): of the hidden halves in the canonical orientation, or of the whole images.
         min_snr_gamma: Clamp of the Min-SNR weighting (Hang et al. 2023); None weighs all timesteps alike.
+        masks: With `model.hidden_half` any, true where hidden, (N, 1, H, W).
 
     Returns:
         A scalar: L_simple (Ho et al. 2020, equation 14), or its Min-SNR weighting.
     """
-    known, hidden = (None, clean) if model.hidden_half == "all" else split(clean, model.hidden_half)
+    known, hidden = (None, clean) if model.hidden_half in WHOLE else split(clean, model.hidden_half)
     noisy = scheduler.add_noise(hidden, noise, timesteps)
+    if masks is not None:
+        noisy = masked_input(noisy, clean, masks)
     prediction = predict(network, noisy, known, timesteps, model.known_layout, size_multiple(network))
     weights = min_snr_weights(scheduler, timesteps, min_snr_gamma)
-    return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights)
+    return weighted_mse(prediction, target(scheduler, hidden, noise, timesteps), weights, masks)

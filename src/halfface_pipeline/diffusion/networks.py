@@ -6,21 +6,26 @@ import torch
 from diffusers import ModelMixin, UNet2DModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..config.schema import ModelConfig
+from ..config.schema import WHOLE, ModelConfig
 from ..remote_code.halves import canonical_size, level_multiple, predict, size_multiple
 from ..remote_code.report_network import ReportNetwork
 
 
 def sample_shape(model: ModelConfig, height: int, width: int, channels: int = 3) -> tuple[int, int, int]:
     """Channels, height and width of what the network draws: a hidden half in the turned frame, or a whole image."""
-    whole = model.hidden_half == "all"
+    whole = model.hidden_half in WHOLE
     return (channels, *((height, width) if whole else canonical_size(height, width, model.hidden_half)))
+
+
+def input_channels(model: ModelConfig, channels: int = 3) -> int:
+    """Channels of the network's input: what is drawn, with the known half or the mask behind it if there is one."""
+    return {"all": channels, "any": channels + 1}.get(model.hidden_half, 2 * channels)
 
 
 def build_network(
     model: ModelConfig, height: int, width: int, channels: int = 3, num_train_timesteps: int = 1000
 ) -> ModelMixin:
-    """A network from noisy hidden half and known half, or from a noisy whole image, to a prediction of what is hidden.
+    """A network from a noisy half and the known one, or a whole image, to a prediction of what is hidden.
 
     Args:
         model: Family, widths, blocks and attention.
@@ -51,11 +56,10 @@ def build_network(
             f"must be above {multiple}"
         )
     size = (rows + -rows % multiple, columns + -columns % multiple)
-    channels_in = channels if model.hidden_half == "all" else 2 * channels
     if model.family == "report":
         return ReportNetwork(
             sample_size=size,
-            in_channels=channels_in,
+            in_channels=input_channels(model, channels),
             out_channels=channels,
             block_out_channels=model.block_out_channels,
             conv_block=model.conv_block,
@@ -67,7 +71,7 @@ def build_network(
     attended = [level in model.attention_levels for level in range(levels)]
     return UNet2DModel(
         sample_size=size,
-        in_channels=channels_in,
+        in_channels=input_channels(model, channels),
         out_channels=channels,
         block_out_channels=model.block_out_channels,
         layers_per_block=model.layers_per_block,
@@ -100,9 +104,10 @@ def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3
     """
     with torch.device("meta"):
         network = build_network(model, height, width, channels)
-        drawn = torch.zeros(1, *sample_shape(model, height, width, channels))
+        drawn = sample_shape(model, height, width, channels)
+        given = torch.zeros(1, input_channels(model, channels), *drawn[1:])
         timestep = torch.zeros(1, dtype=torch.long)
-    known = None if model.hidden_half == "all" else drawn
+    noisy, known = (given, None) if model.hidden_half in WHOLE else given.chunk(2, dim=1)
     weights = {id(parameter) for parameter in network.parameters()}
     kept: dict[int, torch.Tensor] = {}
 
@@ -112,7 +117,7 @@ def training_cost(model: ModelConfig, height: int, width: int, channels: int = 3
         return tensor
 
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept):
-        prediction = predict(network, drawn, known, timestep, model.known_layout, size_multiple(network))
-    assert prediction.shape == drawn.shape
+        prediction = predict(network, noisy, known, timestep, model.known_layout, size_multiple(network))
+    assert prediction.shape[1:] == drawn
     activations = sum(tensor.numel() * tensor.element_size() for tensor in kept.values())
     return num_parameters(network), counter.get_total_flops(), activations

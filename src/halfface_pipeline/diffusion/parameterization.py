@@ -63,7 +63,14 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: fl
     return snr.clamp(max=gamma) / per_error[scheduler.config.prediction_type]
 
 
-def weighted_mse(prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Mean over the batch of weight times mean squared error of each sample, a scalar in float32."""
-    squared = (prediction.float() - wanted.float()).square().mean(dim=tuple(range(1, prediction.ndim)))
-    return (weights * squared).mean()
+def weighted_mse(
+    prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, hidden: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Mean over the batch of weight times mean squared error of each sample, a scalar in float32.
+
+    With masks, (N, 1, H, W) booleans, the mean of a sample is over its hidden pixels, so that all samples count alike.
+    """
+    squared = (prediction.float() - wanted.float()).square()
+    if hidden is not None:
+        squared = squared * (hidden / hidden.float().mean(dim=(1, 2, 3), keepdim=True))
+    return (weights * squared.mean(dim=tuple(range(1, prediction.ndim)))).mean()

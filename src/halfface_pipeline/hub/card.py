@@ -10,7 +10,7 @@ from huggingface_hub import ModelCard, ModelCardData
 
 from ..config.files import from_yaml
 from ..config.samplers import SAMPLERS
-from ..config.schema import DataConfig
+from ..config.schema import WHOLE, DataConfig
 from ..diffusion.halves import KNOWN_HALF, known_box
 from ..diffusion.networks import training_cost
 from ..remote_code.halves import half_size
@@ -54,10 +54,11 @@ def render_card(run: Path, samples: str, model_id: str, model_license: str | Non
     config, step = from_yaml(run / CONFIG_FILE), int(Path(samples).stem.rpartition("-")[2])
     log = [line for line in read_log(run / LOG_FILE) if line["step"] <= step]
     data, model, sampling = config.data, config.model, config.sampling
-    whole = model.hidden_half == "all"
+    whole, prior = model.hidden_half in WHOLE, model.hidden_half == "all"
     evaluation = read_evaluation(run)
     dataset = _hub_id(data)
-    title = f"{'Image generation' if whole else 'Half-face completion'}, {run.resolve().name}"
+    kind = {"all": "Image generation", "any": "Face completion"}.get(model.hidden_half, "Half-face completion")
+    title = f"{kind}, {run.resolve().name}"
     results = eval_results(evaluation, dataset or data.source)
     parameters, operations, _ = training_cost(model, data.height, data.width, data.channels)
     trained = 3 * operations * step * config.training.batch_size
@@ -71,8 +72,8 @@ def render_card(run: Path, samples: str, model_id: str, model_license: str | Non
     card = ModelCard.from_template(
         ModelCardData(
             library_name="diffusers",
-            pipeline_tag="unconditional-image-generation" if whole else "image-to-image",
-            tags=["halfface", "diffusion"] if whole else ["halfface", "inpainting", "faces", "diffusion"],
+            pipeline_tag="unconditional-image-generation" if prior else "image-to-image",
+            tags=["halfface", "diffusion"] if prior else ["halfface", "inpainting", "faces", "diffusion"],
             datasets=[dataset] if dataset else None,
             license=model_license or _license_so_far(run) or ("apache-2.0" if data.source == "procedural" else None),
             model_name=title if results else None,
@@ -81,6 +82,7 @@ def render_card(run: Path, samples: str, model_id: str, model_license: str | Non
         template_path=str(TEMPLATE),
         config=config,
         whole=whole,
+        prior=prior,
         title=title,
         samples=samples,
         model_id=model_id,

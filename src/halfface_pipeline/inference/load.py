@@ -10,7 +10,7 @@ from diffusers import DiffusionPipeline, SchedulerMixin
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from ..config.files import from_yaml
-from ..config.schema import DataConfig, ModelConfig
+from ..config.schema import WHOLE, DataConfig, ModelConfig
 from ..data.frames import training_frame
 from ..diffusion.distillation import saved_scheduler
 from ..diffusion.networks import build_network
@@ -125,14 +125,15 @@ def check_crop(crop: tuple[int, int, int, int], size: tuple[int, int]) -> None:
 def load_checkpoint_pipeline(checkpoint: Path) -> HalfFaceInpaintPipeline:
     """The model of RUN/checkpoints/step-N on the CPU, with EMA weights if the run keeps them.
 
-    ValueError if the checkpoint is damaged, the run has no configuration, or its model is unconditional.
+    ValueError if the checkpoint is damaged, the run has no configuration, or its model is one of whole images.
     """
     written = checkpoint.parent.parent / CONFIG_FILE
     if not written.is_file():
         raise ValueError(f"{checkpoint} is not a checkpoint of a run; {written} is missing")
     loaded, config = load_checkpoint(checkpoint), from_yaml(written)
-    if config.model.hidden_half == "all":
-        raise ValueError(f"{checkpoint} generates whole images and completes no half: its model.hidden_half is 'all'")
+    hidden = config.model.hidden_half
+    if hidden in WHOLE:
+        raise ValueError(f"{checkpoint} is of whole images and not of a half: its model.hidden_half is {hidden!r}")
     steps = config.noise.num_train_timesteps
     network = build_network(config.model, config.data.height, config.data.width, num_train_timesteps=steps)
     network.load_state_dict({**loaded.network, **loaded.average})

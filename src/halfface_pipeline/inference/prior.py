@@ -1,4 +1,4 @@
-"""Loading a generative prior and completing photos with it under a mask."""
+"""Loading a model of whole images, a prior or one trained for masks, and completing photos with it under a mask."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,11 +23,11 @@ from .load import PACKAGED, from_pretrained
 from .png_metadata import PART_GENERATED, fingerprint
 
 CLASSES = ("FacePriorPipeline", "DDPMPipeline")
-"""What model_index.json of a prior names: ours, or that of any unconditional model of diffusers."""
+"""What model_index.json of such a model names: ours, or that of any unconditional model of diffusers."""
 
 
 def is_prior(model: str | None) -> bool:
-    """Whether a run folder or a model of the Hub is a prior; false too where there is no model."""
+    """Whether a run folder or a model of the Hub is one of whole images; false too where there is no model."""
     if model is None or (model in PACKAGED and not Path(model).exists()):
         return False
     index = Path(model, "model_index.json")
@@ -39,13 +39,18 @@ def is_prior(model: str | None) -> bool:
 
 
 def load_prior(model: str, option: str = "--model") -> FacePriorPipeline:
-    """A prior from a run folder or the Hub, on the GPU if there is one; ValueError, naming `option`, if none."""
+    """A model of whole images from a run folder or the Hub, on the GPU if there is one.
+
+    ValueError, naming `option`, if it is none.
+    """
     pipe: FacePriorPipeline = from_pretrained(FacePriorPipeline, model, option)
     return pipe
 
 
 class PriorOfHalf(FacePriorPipeline):
-    """A prior in the place of a `HalfFaceInpaintPipeline`: it takes and returns what that does, by the default method.
+    """A model of whole images in the place of a `HalfFaceInpaintPipeline`: it takes and returns what that does.
+
+    A prior samples by the default method.
 
     Args:
         unet: As in `FacePriorPipeline`.
@@ -53,7 +58,7 @@ class PriorOfHalf(FacePriorPipeline):
         height: Height of images in pixels.
         width: Width of images in pixels.
         hidden_half: The half that is generated.
-        known_layout: Names the method, where a pipeline of halves names its layout.
+        known_layout: What a pipeline of halves names its layout in; None for what the network makes of the seen part.
         trained_noise: As in `FacePriorPipeline`.
     """
 
@@ -64,11 +69,12 @@ class PriorOfHalf(FacePriorPipeline):
         height: int | None = None,
         width: int | None = None,
         hidden_half: str = "bottom",
-        known_layout: str = f"prior {DEFAULT_METHOD}",
+        known_layout: str | None = None,
         trained_noise: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(unet, scheduler, height, width, trained_noise)
-        self.register_to_config(hidden_half=hidden_half, known_layout=known_layout)
+        kind = "mask channel" if self.trained_for_masks else f"prior {DEFAULT_METHOD}"
+        self.register_to_config(hidden_half=hidden_half, known_layout=known_layout or kind)
 
     def __call__(  # type: ignore[override]
         self,
@@ -92,7 +98,7 @@ class PriorOfHalf(FacePriorPipeline):
 
 
 def load_prior_of_half(model: str) -> PriorOfHalf:
-    """A prior in the place of a model of the bottom half; errors as in `load_prior`."""
+    """A model of whole images in the place of one of the bottom half; errors as in `load_prior`."""
     pipe: PriorOfHalf = from_pretrained(PriorOfHalf, model)
     return pipe
 
@@ -126,7 +132,7 @@ def complete_masked(
         "sampler": sampling.scheduler,
         "steps": sampling.num_inference_steps,
         "mask": mask if isinstance(mask, str) else "image",
-        "method": method or "default",
+        "method": "none" if pipe.trained_for_masks else method or "default",
         "evaluations": out.num_evaluations,
         "weights": fingerprint(pipe.unet),
         "torch": torch.__version__,

@@ -53,6 +53,14 @@ def read_mask(mask: Mask, height: int, width: int, photo_size: tuple[int, int] |
     return hidden[None]
 
 
+def masked_input(noisy: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
+    """The input of a network trained for masks: images, noisy where hidden, and the mask, (N, C + 1, H, W).
+
+    `noisy` and `seen` are (N, C, H, W), `hidden` booleans (N, 1, H, W).
+    """
+    return torch.cat([torch.where(hidden, noisy, seen), hidden.to(noisy.dtype)], dim=1)
+
+
 def _named(name: str, height: int, width: int) -> torch.Tensor:
     if name == "all":
         return torch.ones(1, height, width, dtype=torch.bool)

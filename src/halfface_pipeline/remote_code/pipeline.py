@@ -43,7 +43,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
     of the scheduler, so that threads can share a pipeline.
 
     Args:
-        unet: A `UNet2DModel` or `ReportNetwork` from 2C channels (noisy hidden half, clean known half) to C channels.
+        unet: A `UNet2DModel` or `ReportNetwork` from 6 channels (noisy hidden half, clean known half) to 3 channels.
         scheduler: The noise schedule the network was trained under, or a sampler with its configuration.
         height: Height of complete images in pixels.
         width: Width of complete images in pixels.
@@ -58,7 +58,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
             None takes that of `scheduler`.
 
     Raises:
-        ValueError: If the network does not map 2C channels to C, or the size is missing or cannot be cut.
+        ValueError: If the network does not map 6 channels to 3, or the size is missing or cannot be cut.
     """
 
     model_cpu_offload_seq = "unet"
@@ -80,9 +80,9 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
-        if in_channels != 2 * out_channels:
+        if (in_channels, out_channels) != (6, 3):
             raise ValueError(
-                f"unet maps {in_channels} channels to {out_channels}; it must map 2C to C, noisy and known half to a "
+                f"unet maps {in_channels} channels to {out_channels}; it must map 6 to 3, noisy and known half to a "
                 "half; if it generates whole images, load it with FacePriorPipeline or diffusers' DDPMPipeline"
             )
         half_size(height, width, hidden_half)  # type: ignore[arg-type]

@@ -135,7 +135,8 @@ class Diffusion:
 def replace(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor) -> Draw:
     """Noises the seen pixels anew at each step (Song et al. 2021, score SDE, appendix I.2); any scheduler.
 
-    Biased: what is generated follows the seen pixels only through their noise. With nothing seen it is plain sampling.
+    Biased: what is generated follows the seen pixels only through their noise. With everything hidden it is plain
+    sampling.
     """
     scheduler = diffusion.scheduler
     x = start * scheduler.init_noise_sigma

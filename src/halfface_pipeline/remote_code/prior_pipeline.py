@@ -1,5 +1,6 @@
-"""`FacePriorPipeline`: any hidden part of a face from an unconditional model. Saved with every prior."""
+"""`FacePriorPipeline`: any hidden part of a face. Saved with every model of whole images."""
 
+import functools
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ if __name__ == "diffusers_modules.local.pipeline":
 
 from .halves import check_size, predict
 from .image_io import OutputType, Picture, check_finite, postprocess, read_image, to_signed, to_unit, upright
-from .masks import Mask, read_mask
+from .masks import Mask, masked_input, read_mask
 from .model_files import ModelFiles, check_weights, read_sources
 from .noise_levels import Generators, check_call, initial_noise, noise_schedule, prepare_scheduler
 from .posterior import DEFAULT_METHOD, METHODS, Diffusion, Draw, check_method, evaluations
@@ -40,10 +41,12 @@ class FacePriorOutput(BaseOutput):
 
 
 class FacePriorPipeline(ModelFiles, DiffusionPipeline):
-    """Generates what a mask hides, given the rest, with an unconditional diffusion model (Ho et al. 2020).
+    """Generates what a mask hides, given the rest, with a diffusion model of whole images (Ho et al. 2020).
+
+    A prior is unconditional and needs a method; a model trained for masks gets the mask with the image and needs none.
 
     Args:
-        unet: A `UNet2DModel` or `ReportNetwork` from C channels to C.
+        unet: A `UNet2DModel` or `ReportNetwork` from C channels to C (a prior), or from C + 1, see `masked_input`.
         scheduler: The noise schedule that the network was trained under, or a sampler with its configuration.
         height: Height of images in pixels; None takes the network's `sample_size`, as in a model of `DDPMPipeline`.
         width: Width of images in pixels; None as for the height.
@@ -67,13 +70,15 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
     ) -> None:
         super().__init__()
         in_channels, out_channels = unet.config.in_channels, unet.config.out_channels
-        if in_channels == 2 * out_channels:
+        if in_channels == 2 * out_channels > 2:
             raise ValueError(
                 f"unet maps {in_channels} channels to {out_channels}; it completes one half and needs the other: load "
                 "it with HalfFaceInpaintPipeline"
             )
-        if in_channels != out_channels or out_channels not in (1, 3):
-            raise ValueError(f"unet maps {in_channels} channels to {out_channels}; it must map 3 to 3, or 1 to 1")
+        if in_channels - out_channels not in (0, 1) or out_channels not in (1, 3):
+            raise ValueError(
+                f"unet maps {in_channels} channels to {out_channels}; it must map 3 or 4 to 3, or 1 or 2 to 1"
+            )
         size = unet.config.sample_size
         sides = (size, size) if isinstance(size, int) else size or (None, None)
         height, width = height or sides[0], width or sides[1]
@@ -87,6 +92,11 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
     def image_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of an image."""
         return (self.unet.config.out_channels, self.config.height, self.config.width)
+
+    @property
+    def trained_for_masks(self) -> bool:
+        """Whether the network gets the mask."""
+        return bool(self.unet.config.in_channels == self.unet.config.out_channels + 1)
 
     @torch.no_grad()
     def __call__(
@@ -113,7 +123,8 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
             mask: What is hidden: `bottom`, `top`, `left`, `right`, `all` (unconditional), or PIL, NumPy or torch of
                 the image's size, 1 or white where hidden. A list has one per image.
             method: `replace`, `repaint`, `dps`, `pigdm`, `tds` or `daps`, see `posterior.py`; None takes
-                `posterior.DEFAULT_METHOD`, or plain sampling where everything is hidden.
+                `posterior.DEFAULT_METHOD`, or plain sampling where everything is hidden. A model trained for masks
+                takes None, which samples it plainly, with any scheduler.
             num_completions: Completions per image; with the mask `all`, images.
             num_inference_steps: Denoising steps, at most the T the model was trained with.
             generator: One, one per image, or one per completion, as in diffusers. A completion does not depend on the
@@ -145,14 +156,16 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         )
         hidden = hidden.repeat_interleave(num_completions, 0).to(device)
 
+        generated = hidden | self.trained_for_masks  # nothing is replaced where the network gets it
         chunks = torch.arange(total).split(batch_size or total)
         count = evaluations(method, len(scheduler.timesteps), options)
         draws: list[Draw] = []
         with self.progress_bar(total=total * count) as bar:
             for chunk in chunks:
                 own = prepare_scheduler(self.scheduler, num_inference_steps, device)
-                process = Diffusion(self.predict, own, [generators[i] for i in chunk.tolist()], eta, bar.update)
-                draws.append(METHODS[method](process, start[chunk], seen[chunk], hidden[chunk], **options))
+                network = functools.partial(self.predict, seen=seen[chunk], hidden=hidden[chunk])
+                process = Diffusion(network, own, [generators[i] for i in chunk.tolist()], eta, bar.update)
+                draws.append(METHODS[method](process, start[chunk], seen[chunk], generated[chunk], **options))
         self.maybe_free_model_hooks()
         clean = torch.where(hidden, torch.cat([draw.clean for draw in draws]), seen).cpu()
         images = self.postprocess(given, hidden.cpu(), clean, num_completions, output_type)
@@ -160,8 +173,12 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         output = FacePriorOutput(images, count, torch.cat(sizes) if sizes else None)
         return output if return_dict else (output.images, count, output.effective_sample_size)  # type: ignore[return-value]
 
-    def predict(self, x: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    def predict(
+        self, x: torch.Tensor, timestep: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor
+    ) -> torch.Tensor:
         """The network's prediction for noisy images (N, C, H, W) at one timestep, in their dtype."""
+        if self.trained_for_masks:
+            x = masked_input(x, seen, hidden)
         return predict(self.unet, x.to(self.unet.dtype), None, timestep, "mirrored").to(x.dtype)
 
     def preprocess(
@@ -199,12 +216,18 @@ class FacePriorPipeline(ModelFiles, DiffusionPipeline):
         options: dict[str, Any],
     ) -> str:
         """The method to use; ValueError if it cannot be used here."""
+        for name, value in {"method": method, **options}.items():
+            if self.trained_for_masks and value is not None:
+                raise ValueError(
+                    f"{name} is {value!r}; the model was trained for masks and needs no method: leave it out"
+                )
         everything = hidden.flatten(1).all(1)
         if method not in (None, "replace") and bool(everything.any()):
             raise ValueError(
                 f"method is {method!r} and mask hides everything; leave out method to sample whole images"
             )
-        chosen = method or ("replace" if bool(everything.all()) else DEFAULT_METHOD)
+        plain = self.trained_for_masks or bool(everything.all())
+        chosen = method or ("replace" if plain else DEFAULT_METHOD)
         check_method(chosen, self.scheduler, num_inference_steps, eta, options)
         return chosen
 

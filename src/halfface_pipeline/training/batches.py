@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from ..config.schema import TrainingConfig
+from ..diffusion.masks import random_masks
 from ..remote_code.image_io import to_signed
 from .augment import NUM_PARAMETERS, augment
 
-ORDER, FLIPS, NOISE, DROPOUT, AUGMENT = range(5)
+ORDER, FLIPS, NOISE, DROPOUT, AUGMENT, MASKS = range(6)
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,13 @@ class MicroBatch(NamedTuple):
         images: (n, C, H, W) in [-1, 1], mirrored as drawn.
         timesteps: t, (n,) integers from 0 to T-1.
         noise: eps, (n, C, h, w).
+        masks: True where hidden, (n, 1, H, W); None where the hidden half is always the same.
     """
 
     images: torch.Tensor
     timesteps: torch.Tensor
     noise: torch.Tensor
+    masks: torch.Tensor | None
 
 
 @dataclass(frozen=True)
@@ -147,6 +150,7 @@ class Batches:
         device: Device of the process.
         rows: Which places of the global batch this process takes.
         num_parts: Parts that it cuts them into, to accumulate gradients.
+        masked: Draw a mask for each image.
     """
 
     images: np.ndarray
@@ -159,6 +163,7 @@ class Batches:
     device: torch.device
     rows: range
     num_parts: int
+    masked: bool = False
 
     def parts(self, step: int) -> Iterator[MicroBatch]:
         """The accumulated parts of one step, from 0; each is on the device only while it is in use."""
@@ -172,6 +177,7 @@ class Batches:
             self.flip,
             self.device,
         )
+        masks = self._masks(step) if self.masked else None
         size = len(self.rows) // self.num_parts
         for start in self.rows[::size]:
             rows = slice(start, start + size)
@@ -181,7 +187,12 @@ class Batches:
                 pixels = augment(pixels, self._augmentations(step)[rows].to(self.device))
             clean = to_signed(pixels)
             clean = torch.where(batch.flips[rows, None, None, None], clean.flip(-1), clean)
-            yield MicroBatch(clean, batch.timesteps[rows], batch.noise[rows])
+            own_masks = None if masks is None else masks[rows].to(self.device)
+            yield MicroBatch(clean, batch.timesteps[rows], batch.noise[rows], own_masks)
+
+    def _masks(self, step: int) -> torch.Tensor:
+        _, height, width = self.shape
+        return random_masks(self.batch_size, height, width, seeded_generator(self.seed, MASKS, step))
 
     def _augmentations(self, step: int) -> torch.Tensor:
         generator = seeded_generator(self.seed, AUGMENT, step)

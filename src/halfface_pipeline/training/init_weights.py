@@ -11,7 +11,7 @@ from ..inference.load import load_pipeline
 def init_weights(network: torch.nn.Module, source: str, prediction_type: str, setting: str = "model.init_from") -> str:
     """Copies the weights of a model into a new network of the same widths and blocks.
 
-    The first convolution may have other input channels; those that both have are copied.
+    The first convolution may have other input channels; those of the noisy image, which come first, are copied then.
 
     Args:
         network: A new network.
@@ -37,8 +37,8 @@ def init_weights(network: torch.nn.Module, source: str, prediction_type: str, se
             f"{setting} is {source!r}; its {name} is {shapes[0]}, that of this configuration {shapes[1]}: "
             "model.family, block_out_channels and the other settings of the network must be those it was trained with"
         )
-    shared = min(own[first].shape[1], theirs[first].shape[1])
     whole = own[first].shape == theirs[first].shape
+    shared = own[first].shape[1] if whole else network.config.out_channels  # type: ignore[union-attr]
     with torch.no_grad():
         for key, value in own.items():
             target, given = (value, theirs[key]) if key != first else (value[:, :shared], theirs[key][:, :shared])

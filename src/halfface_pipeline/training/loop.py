@@ -48,7 +48,7 @@ def train(config: Config) -> Path:
 
     Returns:
         The run folder, which `HalfFaceInpaintPipeline.from_pretrained` loads, or `FacePriorPipeline` where
-        `model.hidden_half` is `all`.
+        `model.hidden_half` is `all` or `any`.
 
     Raises:
         ValueError: If the configuration does not fit the data, the processes, or what is in the run folder.
@@ -104,6 +104,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
         device=device,
         rows=rows,
         num_parts=training.gradient_accumulation_steps,
+        masked=config.model.hidden_half == "any",
     )
 
     loss_of = objective.loss_of

@@ -36,14 +36,16 @@ def build_objective(
     if teacher is None:
 
         def denoising(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-            return denoising_loss(network, scheduler, model, *batch, objective.min_snr_gamma)
+            images, timesteps, noise, masks = batch
+            return denoising_loss(network, scheduler, model, images, timesteps, noise, objective.min_snr_gamma, masks)
 
         return Objective(denoising, 1)
 
     few = distillation.num_steps
-    timesteps = timesteps_of(distilled_scheduler(scheduler, few), few)
+    levels = timesteps_of(distilled_scheduler(scheduler, few), few)
 
     def distilling(network: torch.nn.Module, batch: MicroBatch) -> torch.Tensor:
-        return distillation_loss(network, teacher, scheduler, model, timesteps, *batch)
+        images, drawn, noise, _ = batch
+        return distillation_loss(network, teacher, scheduler, model, levels, images, drawn, noise)
 
     return Objective(distilling, MEMBERS * few)

@@ -4,24 +4,28 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import PIL.Image
 import torch
 from diffusers import SchedulerMixin
 from safetensors import SafetensorError
 
-from ..config.schema import Config
+from ..config.schema import WHOLE, Config
 from ..data.images import ImageSet
 from ..diffusion.halves import known_halves
+from ..diffusion.masks import random_masks
 from ..diffusion.samplers import make_sampler
 from ..hub.card import write_card
 from ..inference.load import trained_pipeline
-from ..inference.png_metadata import AI_GENERATED, WHOLE_GENERATED, save_png
+from ..inference.png_metadata import AI_GENERATED, PART_GENERATED, WHOLE_GENERATED, save_png
 from ..inference.sheets import grid, sheet
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from ..remote_code.prior_pipeline import FacePriorPipeline
 from ..run_folder.files import PARTIAL, atomic_write, atomic_write_text, fsync
 from ..run_folder.log import KEPT, LOG_FILE, read_log
 from .loss_plot import save_loss_plot
+
+HIDDEN_GREY = np.uint8(128)
 
 
 def list_skipped(run: Path, *parts: ImageSet) -> None:
@@ -50,13 +54,13 @@ def save_model(
         run: The run folder.
         network: Holding the weights to sample with.
         scheduler: Saved with the model.
-        eval_set: Held-out faces for the sheet; one of whole images needs none.
+        eval_set: Held-out faces for the sheet; that of an unconditional model needs none.
         step: Optimizer steps done.
     """
     hidden = config.model.hidden_half
     saved = type(scheduler).from_config(scheduler.config)
     pipe: FacePriorPipeline | HalfFaceInpaintPipeline
-    if hidden == "all":
+    if hidden in WHOLE:
         pipe = FacePriorPipeline(network.eval(), saved, config.data.height, config.data.width)
     else:
         pipe = trained_pipeline(network, saved, config.data, config.model)
@@ -66,14 +70,19 @@ def save_model(
     pipe.scheduler = make_sampler(sampling.scheduler, saved)
     pipe.set_progress_bar_config(disable=True)
     steps, generator = sampling.num_inference_steps, torch.Generator().manual_seed(sampling.seed)
-    if isinstance(pipe, FacePriorPipeline):
-        total = sampling.num_faces * sampling.num_completions
-        images = pipe(mask="all", num_completions=total, num_inference_steps=steps, generator=generator).images
-        picture = grid(images, sampling.num_completions)
-    else:
+    comment = AI_GENERATED
+    if isinstance(pipe, HalfFaceInpaintPipeline):
         originals = eval_set.images[: sampling.num_faces]
         images = pipe(known_halves(originals, hidden), sampling.num_completions, steps, generator).images
         picture = sheet([PIL.Image.fromarray(image) for image in originals], images)
+    elif pipe.trained_for_masks:
+        comment = PART_GENERATED
+        picture = _masked_sheet(pipe, eval_set.images[: sampling.num_faces], config, generator)
+    else:
+        comment = WHOLE_GENERATED
+        total = sampling.num_faces * sampling.num_completions
+        images = pipe(mask="all", num_completions=total, num_inference_steps=steps, generator=generator).images
+        picture = grid(images, sampling.num_completions)
     with atomic_write(run / "loss.png") as partial:
         save_loss_plot(read_log(run / LOG_FILE), partial)
     samples = _sheet_of(step)
@@ -88,8 +97,21 @@ def save_model(
             sampler=sampling.scheduler,
             steps=sampling.num_inference_steps,
             seed=sampling.seed,
-            comment=WHOLE_GENERATED if hidden == "all" else AI_GENERATED,
+            comment=comment,
         )
+
+
+def _masked_sheet(
+    pipe: FacePriorPipeline, originals: np.ndarray, config: Config, generator: torch.Generator
+) -> PIL.Image.Image:
+    """Faces, what is seen of them under random masks, and completions."""
+    count, steps = config.sampling.num_completions, config.sampling.num_inference_steps
+    masks = random_masks(len(originals), config.data.height, config.data.width, generator)
+    completed = pipe(list(originals), list(masks), None, count, steps, generator).images
+    seen = np.where(masks.permute(0, 2, 3, 1), HIDDEN_GREY, originals)
+    faces, shown = ([PIL.Image.fromarray(image.squeeze()) for image in images] for images in (originals, seen))
+    rows = [[shown[row], *completed[row * count : (row + 1) * count]] for row in range(len(faces))]
+    return sheet(faces, [image for row in rows for image in row], ("original", "seen", "completions"))
 
 
 def _replace_model(pipe: HalfFaceInpaintPipeline | FacePriorPipeline, run: Path) -> None:
