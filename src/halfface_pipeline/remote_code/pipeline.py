@@ -83,7 +83,7 @@ class HalfFaceInpaintPipeline(ModelFiles, DiffusionPipeline):
         if (in_channels, out_channels) != (6, 3):
             raise ValueError(
                 f"unet maps {in_channels} channels to {out_channels}; it must map 6 to 3, noisy and known half to a "
-                "half; if it generates whole images, load it with FacePriorPipeline or diffusers' DDPMPipeline"
+                "half; if it was trained on whole images, load it with FacePriorPipeline"
             )
         half_size(height, width, hidden_half)  # type: ignore[arg-type]
         if known_layout not in KNOWN_LAYOUTS:
