@@ -138,7 +138,7 @@ def test_an_exact_network_for_masks_samples_the_exact_posterior(scheduler, steps
     samples = latents.flatten(1)[:, 8:].double() / scale
     assert gaussian.mean_error(samples) < 0.05  # of the prior's mean it is 0.72, of the best method for a prior 0.07
     assert 0.85 < gaussian.variance_ratio(samples) < 1.08  # fewer steps leave less
-    assert gaussian.covariance_error(samples) < 0.09
+    assert gaussian.covariance_error(samples) < 0.12
 
 
 def test_a_model_trained_for_masks_takes_any_scheduler_and_no_method(masked, face):

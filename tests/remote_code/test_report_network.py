@@ -161,5 +161,5 @@ def test_a_saved_model_loads_from_the_package_and_gives_the_same_bits(tmp_path, 
 def test_a_model_of_whole_images_is_refused_by_the_pipeline_of_halves(tmp_path):
     network = build_network(dataclasses.replace(TINY_REPORT_MODEL, hidden_half="all"), 20, 16, channels=1)
     DDPMPipeline(network, training_scheduler(NoiseConfig(), "epsilon")).save_pretrained(tmp_path)
-    with pytest.raises(ValueError, match="unet maps 1 channels to 1; it must map 2C to C"):
+    with pytest.raises(ValueError, match="unet maps 1 channels to 1; it must map 6 to 3"):
         HalfFaceInpaintPipeline.from_pretrained(tmp_path)
