@@ -3,6 +3,7 @@
 import base64
 import re
 import zipfile
+from pathlib import Path
 
 import PIL.Image
 import pytest
@@ -23,7 +24,7 @@ def visit(open_tab, page):
 
     def make(viewport=DESKTOP, scheme="light"):
         tab = open_tab(page.local_url, viewport, scheme)
-        expect(tab.locator("#complete")).to_be_visible(timeout=SECONDS)
+        expect(tab.locator("#photo")).to_be_visible(timeout=SECONDS)
         return tab
 
     return make
@@ -47,10 +48,12 @@ def test_upload_frame_complete_download_redraw(visit, photo, handlers, tmp_path)
     frame = tab.locator("#frame img")
     expect(frame).to_be_visible(timeout=SECONDS)
     before = frame.get_attribute("src")
+    tab.get_by_text("Zoom, position and turn").click()
+    enter(tab, zoom="1", across="0", down="0", turn="0")
     tab.locator("#zoom input[type=range]").focus()
     for _ in range(10):
         tab.keyboard.press("ArrowRight")
-    expect(tab.locator("#zoom input[type=number]")).to_have_value("1.5")
+    expect(tab.locator("#zoom input[type=number]")).to_have_value("1.1")
     expect(frame).not_to_have_attribute("src", before, timeout=SECONDS)
     tab.get_by_text("Sampler, steps and seed").click()
     enter(tab, number="3", steps="4", seed="11")
@@ -65,6 +68,10 @@ def test_upload_frame_complete_download_redraw(visit, photo, handlers, tmp_path)
     tab.keyboard.press("Enter")
     expect(tab.locator("#chosen img")).to_have_attribute("src", re.compile("halfface-seed-12.png"), timeout=SECONDS)
 
+    expect(tab.locator("#pasted img")).to_have_attribute("src", re.compile("photo-seed-12.png"), timeout=SECONDS)
+    with tab.expect_download() as download:
+        tab.locator("#pasted a.download-link").click()
+    download.value.save_as(tmp_path / "photo.png")
     with tab.expect_download() as download:
         tab.locator("#chosen a.download-link").click()
     download.value.save_as(tmp_path / "face.png")
@@ -83,7 +90,8 @@ def test_upload_frame_complete_download_redraw(visit, photo, handlers, tmp_path)
     assert (tmp_path / "again" / "face.png").read_bytes() == (tmp_path / "face.png").read_bytes()
     with zipfile.ZipFile(tmp_path / "all.zip") as zipped:
         assert zipped.read("halfface-seed-12.png") == (tmp_path / "face.png").read_bytes()
-        assert len(zipped.namelist()) == 3
+        assert zipped.read("photo-seed-12.png") == (tmp_path / "photo.png").read_bytes()
+        assert len(zipped.namelist()) == 6
 
 
 def test_an_example_a_tap_and_stop(visit):
@@ -91,12 +99,13 @@ def test_an_example_a_tap_and_stop(visit):
     tab.get_by_role("button", name="Take drawn face 2").click()
     expect(tab.locator("#frame img")).to_be_visible(timeout=SECONDS)
     before = tab.locator("#frame img").get_attribute("src")
-    enter(tab, zoom="3")
+    tab.get_by_text("Zoom, position and turn").click()
+    enter(tab, zoom="3", across="0.5", down="0")
     expect(tab.locator("#frame img")).not_to_have_attribute("src", before, timeout=SECONDS)
     box = tab.locator("#frame img").bounding_box()
     tab.mouse.click(box["x"] + box["width"] / 2, box["y"] + 0.8 * box["height"])
     expect(tab.locator("#down input[type=number]")).not_to_have_value("0", timeout=SECONDS)
-    assert 0.7 < float(tab.locator("#down input[type=number]").input_value()) <= 1
+    assert 0.5 < float(tab.locator("#down input[type=number]").input_value()) < 0.7
     assert abs(float(tab.locator("#across input[type=number]").input_value())) < 0.1
     tab.get_by_text("Sampler, steps and seed").click()
     enter(tab, steps="250", number="16")
@@ -120,8 +129,9 @@ def test_a_dropped_photo_and_the_camera(visit, photo):
     frame = tab.locator("#frame img")
     expect(frame).to_be_visible(timeout=SECONDS)
     before = frame.get_attribute("src")
-    tab.get_by_label("Capture from camera").click()
+    tab.locator("#again").click()
     expect(frame).to_be_hidden(timeout=SECONDS)
+    tab.get_by_label("Capture from camera").click()
     tab.get_by_text("Click to Access Webcam").click()
     tab.wait_for_function("document.querySelector('#photo video')?.currentTime > 0")  # no picture to take before
     tab.get_by_label("capture photo").click()
@@ -145,8 +155,29 @@ def test_a_file_that_is_no_photo(visit, tmp_path, folder):
     assert str(folder) not in tab.inner_text("body")
     expect(tab.locator("#frame")).to_be_hidden()
     expect(tab.locator("#photo img")).to_have_count(0, timeout=SECONDS)
-    tab.locator("#complete").click()
-    expect(tab.get_by_text("There is no photo yet")).to_be_visible(timeout=SECONDS)
+    expect(tab.locator("#complete")).to_be_hidden()
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1280, "height": 800}])
+def test_the_button_is_in_sight_and_the_face_framed(visit, tmp_path, size):
+    selfie = PIL.Image.open(Path(__file__).parents[1] / "photo" / "selfie.jpg")
+    scene = PIL.Image.new("RGB", (900, 700), "grey")
+    scene.paste(selfie, (0, 0))
+    scene.paste(selfie.resize((318, 474)), (500, 100))
+    scene.save(tmp_path / "two.jpg")
+    tab = visit(size)
+    tab.locator("#photo input[type=file]").set_input_files(tmp_path / "two.jpg")
+    expect(tab.locator("#frame img")).to_be_visible(timeout=SECONDS)
+    expect(tab.locator("#complete")).to_be_in_viewport(ratio=1)
+    assert tab.evaluate("scrollY") == 0
+    assert tab.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    tab.get_by_text("Zoom, position and turn").click()
+    across, turn = (tab.locator(f"#{name} input[type=number]") for name in ("across", "turn"))
+    assert float(turn.input_value()) == pytest.approx(-9, abs=1)
+    assert float(across.input_value()) < 0
+    tab.locator("#face input").click()
+    tab.get_by_role("option").nth(1).click()
+    expect(across).to_have_value(re.compile(r"^0\.[3-6]"), timeout=SECONDS)
 
 
 def test_light_and_dark_and_the_notice(visit):

@@ -7,7 +7,8 @@ import PIL.Image
 import pytest
 
 from halfface_pipeline.app import crop
-from halfface_pipeline.app.crop import draw_frame, frame, frame_around, preview_size, read_upload
+from halfface_pipeline.app.crop import draw_frame, frame, read_upload, reduced, settings
+from halfface_pipeline.photo.frame import Similarity, corners
 
 
 @pytest.fixture
@@ -65,35 +66,31 @@ def test_no_error_names_the_file(upload, tmp_path):
 
 
 def test_the_frame_by_hand():
-    # A photo 200 wide and 100 high, faces twice as high as wide: the largest box is 50 x 100.
-    assert frame((200, 100), (48, 24), 1, 0, 0) == (75, 0, 125, 100)
-    assert frame((200, 100), (48, 24), 1, -1, 0) == (0, 0, 50, 100)
-    assert frame((200, 100), (48, 24), 1, 1, 1) == (150, 0, 200, 100)
-    assert frame((200, 100), (48, 24), 2, 0, 1) == (88, 50, 113, 100)
-    assert frame((1, 1), (48, 24), 5, 1, 1) == (0, 0, 1, 1)
+    # A photo 200 wide and 100 high, faces twice as high as wide: the largest upright frame is 50 x 100.
+    def at(*sliders):
+        return corners(frame((200, 100), (48, 24), *sliders), (0, 0, 24, 48))
+
+    assert np.allclose(at(1, 0, 0, 0), [(75, 0), (125, 0), (125, 100), (75, 100)])
+    assert np.allclose(at(2, -1, 0, 0), [(-12.5, 25), (12.5, 25), (12.5, 75), (-12.5, 75)])
+    assert np.allclose(at(4, 0.5, 1, 0), [(143.75, 87.5), (156.25, 87.5), (156.25, 112.5), (143.75, 112.5)])
+    # Turned clockwise by a right angle its top lies at the right.
+    assert np.allclose(at(1, 0, 0, 90), [(150, 25), (150, 75), (50, 75), (50, 25)])
 
 
-def test_the_frame_never_leaves_the_photo():
-    for size in ((1, 999), (7, 5), (640, 481)):
-        for zoom in (1, 1.7, 5):
-            for across in (-1, -0.31, 1):
-                left, top, right, bottom = frame(size, (48, 40), zoom, across, across)
-                assert 0 <= left < right <= size[0] and 0 <= top < bottom <= size[1]
-
-
-@pytest.mark.parametrize("setting", [(0.9, 0, 0), (10.1, 0, 0), (1, -1.1, 0), (1, 0, 1.1), (float("nan"), 0, 0)])
+@pytest.mark.parametrize(
+    "setting",
+    [(0.2, 0, 0, 0), (15.1, 0, 0, 0), (1, -1.1, 0, 0), (1, 0, 1.1, 0), (float("nan"), 0, 0, 0), (1, 0, 0, 181)],
+)
 def test_the_frame_checks_its_ranges(setting):
     with pytest.raises(ValueError, match="it must be from"):
         frame((200, 100), (48, 40), *setting)
 
 
-def test_a_frame_around_a_point():
-    size, shape, zoom = (640, 480), (48, 40), 2.5
-    for point in ((200, 150), (320, 240), (500, 300)):
-        left, top, right, bottom = frame(size, shape, zoom, *frame_around(size, shape, zoom, point))
-        assert abs((left + right) / 2 - point[0]) <= 3 and abs((top + bottom) / 2 - point[1]) <= 3
-    assert frame_around(size, shape, zoom, (0, 480)) == (-1, 1)
-    assert frame_around((40, 48), shape, 1, (3, 3)) == (0, 0)
+def test_the_sliders_of_a_frame_place_it_again():
+    for sliders in ((1, 0, 0, 0), (2.5, 0.25, -0.75, -31.4), (0.25, -1, 1, 179)):
+        assert np.allclose(settings((640, 480), (48, 40), frame((640, 480), (48, 40), *sliders)), sliders)
+    # What the sliders cannot say is moved to their ends.
+    assert settings((100, 100), (50, 50), Similarity(0.01, 300)) == [15, 1, pytest.approx(-0.995), 0]
 
 
 @pytest.mark.parametrize(
@@ -106,7 +103,7 @@ def test_a_frame_around_a_point():
     ],
 )
 def test_the_preview_shades_what_is_hidden(hidden_half, bright, dark):
-    shown = draw_frame(PIL.Image.new("RGB", (200, 200), "white"), (60, 50, 140, 150), hidden_half)
+    shown = draw_frame(PIL.Image.new("RGB", (200, 200), "white"), Similarity(1, 60 + 50j), (100, 80), hidden_half)
     assert shown.size == (200, 200)
     assert shown.getpixel(bright) == (255, 255, 255)
     assert shown.getpixel(dark) == (155, 155, 155)
@@ -115,6 +112,19 @@ def test_the_preview_shades_what_is_hidden(hidden_half, bright, dark):
     assert shown.getpixel(along) == crop.ACCENT
 
 
-def test_previews_are_small():
-    assert preview_size((4000, 3000)) == (560, 420)
-    assert draw_frame(PIL.Image.new("RGB", (4000, 30)), (0, 0, 25, 30), "bottom").size == preview_size((4000, 30))
+def test_the_preview_of_a_turned_frame():
+    # Turned clockwise by a right angle, the hidden bottom half lies at the left.
+    shown = draw_frame(PIL.Image.new("RGB", (200, 200), "white"), Similarity(1j, 150 + 60j), (100, 80), "bottom")
+    assert shown.getpixel((130, 100)) == (255, 255, 255)
+    assert shown.getpixel((70, 120)) == (155, 155, 155)
+    assert shown.getpixel((100, 30)) == (105, 105, 105)
+    assert shown.getpixel((100, 80)) == crop.ACCENT
+
+
+def test_a_reduced_photo_keeps_its_frame():
+    small, place = reduced(PIL.Image.new("RGB", (4000, 3000)), Similarity(10j, 2000 + 1000j), 560)
+    assert small.size == (560, 420) and place.turn == pytest.approx(1.4j) and place.shift == pytest.approx(280 + 140j)
+    photo = PIL.Image.new("RGB", (400, 30))
+    same, place = reduced(photo, Similarity(2, 5), 560)
+    assert same.size == photo.size and place == Similarity(2, 5)
+    assert reduced(PIL.Image.new("RGB", (4000, 2)), Similarity(1, 0), 560)[0].size == (560, 1)

@@ -33,7 +33,7 @@ def client(page, tmp_path):
 
 
 def test_a_program_completes_a_photo(client, photo, folder):
-    faces, original, archive, status = client.predict(
+    faces, original, archive, status, photos = client.predict(
         photo=gradio_client.handle_file(photo),
         sampler_name="dpm++",
         steps=2,
@@ -49,6 +49,12 @@ def test_a_program_completes_a_photo(client, photo, folder):
         assert face.text["Comment"] == "AI-generated, hidden half invented"
         assert face.text["seed"] == "8"
         assert np.array_equal(np.array(face)[:10], np.array(given)[:10])
+    with PIL.Image.open(photos[1]) as pasted:
+        assert pasted.size == (240, 200) and pasted.text["seed"] == "8"
+    parameters = client.view_api(return_format="dict")["named_endpoints"]["/complete"]["parameters"]
+    left_out = {each["parameter_name"] for each in parameters if each["parameter_has_default"]}
+    by_face = {each["parameter_name"] for each in parameters if each["parameter_default"] is None} & left_out
+    assert by_face == {"zoom", "across", "down", "turn"} and left_out >= {"steps", "seed", "completions"}
     assert archive.endswith(".zip") and "2 of 2" in status
     outside = [*folder.parent.glob("gradio*"), *folder.parent.glob("halfface-*")]
     assert [path for path in outside if path.stat().st_mtime > folder.stat().st_ctime and path != folder] == []
@@ -57,7 +63,7 @@ def test_a_program_completes_a_photo(client, photo, folder):
 def test_simultaneous_visitors_are_all_answered(page, photo, tmp_path):
     def visit(seed):
         visitor = gradio_client.Client(page.local_url, verbose=False, download_files=str(tmp_path / str(seed)))
-        words = (gradio_client.handle_file(photo), 1, 0, 0, "dpm++", 5, seed, 2)
+        words = (gradio_client.handle_file(photo), 1, 0, 0, 0, "dpm++", 5, seed, 2)
         return [face["image"] for face in visitor.predict(*words, api_name="/complete")[0]]
 
     with ThreadPoolExecutor(3) as visitors:
@@ -91,6 +97,20 @@ def test_other_files_cannot_be_read(page, folder, photo):
         assert error.value.code in (403, 404), asked
 
 
+def test_the_page_says_what_the_model_was_trained_on(tiny_pipeline):
+    from halfface_pipeline.app.page import build_page
+
+    pipe = tiny_pipeline()
+    pipe.register_to_config(trained_on="<faces>")
+
+    def shown(**terms):
+        with temporary_files():
+            return json.dumps(build_page(pipe, "tiny", **terms).get_config_file())
+
+    assert "Model: tiny, 16 \\u00d7 20 pixels; trained on &lt;faces&gt;." in shown()
+    assert "pixels; MIT, trained on photographs." in shown(terms="MIT, trained on photographs")
+
+
 def test_the_page_names_no_other_server(page):
     html = urllib.request.urlopen(page.local_url).read().decode()
     assert "googleapis" not in html and "gstatic" not in html
@@ -110,7 +130,7 @@ def test_old_files_are_deleted_and_examples_stay(client, page, photo, folder):
         return {path.name for path in folder.rglob("*") if path.is_file()}
 
     examples = {f"drawn-face-{number}.png" for number in range(1, 6)}
-    results = {"original.png", "halfface-seed-0.png", "halfface-completions.zip"}
+    results = {"original.png", "halfface-seed-0.png", "photo-seed-0.png", "halfface-completions.zip"}
     assert files() == {"me.jpg"} | results | examples
     frequency, age = page.delete_cache
     assert frequency + age <= 1800

@@ -21,6 +21,7 @@ import halfface_pipeline
 from halfface_pipeline import HalfFaceInpaintPipeline
 from halfface_pipeline.cli.main import main
 from halfface_pipeline.hub.space import export_space
+from halfface_pipeline.inference.load import PACKAGED
 
 pytest.importorskip("gradio", reason="the extra `app` is not installed")
 
@@ -53,6 +54,7 @@ def test_the_space_holds_page_package_and_model_and_says_what_to_install(model, 
     assert len(settings["short_description"]) <= 60
     lines = (space / "requirements.txt").read_text().split()
     assert f"diffusers=={importlib.metadata.version('diffusers')}" in lines
+    assert f"mtcnn=={importlib.metadata.version('mtcnn')}" in lines  # what finds faces
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in lines)
     assert not any(line.startswith(("torchvision", "gradio", "pytest", "torchmetrics", "scikit")) for line in lines)
     assert lines == sorted(lines, key=str.lower)
@@ -73,6 +75,16 @@ def test_a_model_of_the_hub_is_named_and_not_copied(tiny_pipeline, tmp_path):
     assert "load_pipeline('user/faces')" in (tmp_path / "app.py").read_text()
     assert "upload_mb=7" in (tmp_path / "app.py").read_text()
     assert front_matter(tmp_path)["models"] == ["user/faces"]
+
+
+def test_the_terms_of_a_packaged_model_are_shown(tiny_pipeline, tmp_path, monkeypatch):
+    export_space(tiny_pipeline(), "drawn", "drawn", tmp_path / "space", 7)
+    assert f"terms={PACKAGED['drawn']!r}" in (tmp_path / "space" / "app.py").read_text()
+    # A folder of that name is another model.
+    monkeypatch.chdir(tmp_path)
+    tiny_pipeline().save_pretrained("drawn")
+    export_space(tiny_pipeline(), "drawn", "drawn", tmp_path / "other", 7)
+    assert "terms=''" in (tmp_path / "other" / "app.py").read_text()
 
 
 def test_another_projects_folder_is_left_alone_and_a_space_is_written_again(tiny_pipeline, model, tmp_path, capsys):

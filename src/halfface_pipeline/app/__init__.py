@@ -30,6 +30,7 @@ def serve(
     host: str | None = None,
     port: int | None = None,
     upload_mb: float = 20,
+    terms: str = "",
 ) -> None:
     """Serves the page until Ctrl-C or SIGTERM, then deletes all its files.
 
@@ -39,6 +40,7 @@ def serve(
         host: Address to listen on; None for GRADIO_SERVER_NAME, or 127.0.0.1.
         port: Port to listen on; None for GRADIO_SERVER_PORT, or the first free one from 7860.
         upload_mb: Largest upload in megabytes.
+        terms: The model's licence and what it was trained on, for the page; else that is what its settings say.
 
     Raises:
         ValueError: If the port is not free.
@@ -50,7 +52,7 @@ def serve(
         with temporary_files():
             from .page import build_page, launch
 
-            page = build_page(pipe, name)
+            page = build_page(pipe, name, terms)
             try:
                 print(f"{launch(page, host, port, upload_mb)} shows the page; Ctrl-C ends it", flush=True)
                 ended.wait()

@@ -1,21 +1,36 @@
-"""Photos on the page: reading untrusted uploads, and the frame that cuts a face out of them."""
+"""Photos on the page: reading untrusted uploads, and the sliders that place a model's frame in them."""
 
+import cmath
+import functools
 import io
+import math
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import PIL.ImageDraw
 
+from ..diffusion.halves import KNOWN_HALF, known_box
 from ..inference.load import open_photo
-from ..photo.frame import Similarity
+from ..photo.faces import Face, can_find_faces, find_faces
+from ..photo.frame import Similarity, centred_frame, corners
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 """Formats that are decoded; Pillow's other decoders are not reachable by uploads."""
 
 MOST_PIXELS = 60_000_000
-LARGEST_ZOOM = 10.0
+SLIDERS = {
+    "zoom": ("Zoom", 0.25, 15.0, 2),
+    "across": ("Left or right", -1.0, 1.0, 3),
+    "down": ("Up or down", -1.0, 1.0, 3),
+    "turn": ("Turn in degrees", -180.0, 180.0, 1),
+}
+"""Label, lowest and highest value, and decimals of what places the frame, in the order of `frame`'s arguments."""
 PREVIEW_SIDE = 560
+PASTED_SIDE = 1280
+"""Longest side in pixels of the photos that halves are pasted into: encoding larger ones takes seconds each."""
+KEPT_PHOTOS = 200
+"""Photos whose faces are remembered while sliders are moved."""
 ACCENT = (255, 176, 32)
 LABEL = "hidden: will be generated"
 
@@ -41,77 +56,68 @@ def read_upload(file: str | Path) -> PIL.Image.Image:
     raise ValueError(f"The picture is too large: at most {MOST_PIXELS // 1_000_000} million pixels are read.")
 
 
+@functools.lru_cache(KEPT_PHOTOS)
+def look_at(file: str) -> tuple[tuple[int, int], list[Face]]:
+    """Width and height of an upload and its faces, the largest first; none without the extra `photo`."""
+    photo = read_upload(file)
+    return photo.size, find_faces(photo) if can_find_faces() else []
+
+
 def frame(
-    size: tuple[int, int], shape: tuple[int, int], zoom: float, across: float, down: float
-) -> tuple[int, int, int, int]:
-    """The box (left, top, right, bottom) that is completed, in a photo of (width, height) pixels.
+    size: tuple[int, int], shape: tuple[int, int], zoom: float, across: float, down: float, turn: float
+) -> Similarity:
+    """Where the frame of (height, width) pixels lies in a photo of (width, height).
 
-    It has the proportions of the model's images, (height, width). A zoom of 1 is the largest box that fits, z one that
-    is z times smaller; `across` and `down` are from -1 (left, upper edge) to 1. ValueError outside these ranges.
+    At a zoom of 1 it is as large as fits upright, at z it is z times smaller. Its centre is in the middle of the photo
+    where `across` and `down` are 0, and on its edges where they are -1 and 1. It is turned clockwise by `turn`
+    degrees. ValueError outside the ranges of `SLIDERS`.
     """
-    for name, value, low, high in (
-        ("Zoom", zoom, 1.0, LARGEST_ZOOM),
-        ("Left or right", across, -1.0, 1.0),
-        ("Up or down", down, -1.0, 1.0),
-    ):
+    for (label, low, high, _), value in zip(SLIDERS.values(), (zoom, across, down, turn), strict=True):
         if not low <= value <= high:
-            raise ValueError(f"{name} is {value:g}; it must be from {low:g} to {high:g}.")
-    scale = min(size[0] / shape[1], size[1] / shape[0]) / zoom
-    width, height = max(1, round(shape[1] * scale)), max(1, round(shape[0] * scale))
-    left = round((size[0] - width) * (across + 1) / 2)
-    top = round((size[1] - height) * (down + 1) / 2)
-    return left, top, left + width, top + height
+            raise ValueError(f"{label} is {value:g}; it must be from {low:g} to {high:g}.")
+    height, width = shape
+    turned = cmath.rect(centred_frame(size, height, width).scale / zoom, math.radians(turn))
+    centre = complex(size[0] * (1 + across), size[1] * (1 + down)) / 2
+    return Similarity(turned, centre - turned * complex(width, height) / 2)
 
 
-def frame_around(
-    size: tuple[int, int], shape: tuple[int, int], zoom: float, point: tuple[float, float]
-) -> tuple[float, float]:
-    """Inverse of `frame`: `across` and `down`, to hundredths, of the box whose centre is nearest to a point."""
-    box = frame(size, shape, zoom, 0, 0)
-    places = []
-    for axis in (0, 1):
-        side = size[axis] - (box[axis + 2] - box[axis])
-        place = 2 * (point[axis] - (box[axis] + box[axis + 2]) / 2) / side if side else 0.0
-        places.append(round(max(-1.0, min(1.0, place)), 2))
-    return places[0], places[1]
+def settings(size: tuple[int, int], shape: tuple[int, int], place: Similarity) -> list[float]:
+    """Inverse of `frame`, with what lies outside the ranges of `SLIDERS` moved to their ends."""
+    height, width = shape
+    across, down = 2 * place(np.array([width, height]) / 2) / size - 1
+    zoom = centred_frame(size, height, width).scale / place.scale
+    values = (zoom, across, down, math.degrees(cmath.phase(place.turn)))
+    return [min(max(float(each), low), high) for each, (_, low, high, _) in zip(values, SLIDERS.values(), strict=True)]
 
 
-def frame_of_face(size: tuple[int, int], shape: tuple[int, int], place: Similarity) -> tuple[float, float, float]:
-    """`zoom`, `across` and `down` of the upright box nearest to a model's frame around a face."""
-    largest = min(size[0] / shape[1], size[1] / shape[0])
-    zoom = round(min(max(largest / place.scale, 1.0), LARGEST_ZOOM), 2)
-    centre = place(np.array([shape[1] / 2, shape[0] / 2]))
-    return zoom, *frame_around(size, shape, zoom, (float(centre[0]), float(centre[1])))
-
-
-def preview_size(size: tuple[int, int]) -> tuple[int, int]:
-    """Width and height of the preview of a photo of this width and height."""
-    scale = min(1.0, PREVIEW_SIDE / max(size))
+def reduced_size(size: tuple[int, int], side: int) -> tuple[int, int]:
+    """This width and height, or if a side is longer than `side`, that many times smaller."""
+    scale = min(1.0, side / max(size))
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def draw_frame(photo: PIL.Image.Image, box: tuple[int, int, int, int], hidden_half: str) -> PIL.Image.Image:
-    """A preview of an RGB photo: dark outside the box, with the cut line and the hidden half shaded."""
-    shown = photo.resize(preview_size(photo.size), reducing_gap=2.0)
-    left, top, right, bottom = (round(side * shown.width / photo.width) for side in box)
-    middle_x, middle_y = (left + right) // 2, (top + bottom) // 2
-    hidden, line = {
-        "bottom": ((left, middle_y, right, bottom), (left, middle_y, right, middle_y)),
-        "top": ((left, top, right, middle_y), (left, middle_y, right, middle_y)),
-        "right": ((middle_x, top, right, bottom), (middle_x, top, middle_x, bottom)),
-        "left": ((left, top, middle_x, bottom), (middle_x, top, middle_x, bottom)),
-    }[hidden_half]
-    dark = PIL.Image.new("RGB", shown.size, "black")
-    shade = PIL.Image.new("L", shown.size, 150)
-    shade.paste(0, (left, top, right, bottom))
-    shade.paste(100, hidden)
-    shown = PIL.Image.composite(dark, shown, shade)
+def reduced(photo: PIL.Image.Image, place: Similarity, side: int) -> tuple[PIL.Image.Image, Similarity]:
+    """A photo of `reduced_size`, and where the frame lies in it."""
+    small = photo.resize(reduced_size(photo.size, side), PIL.Image.Resampling.LANCZOS, reducing_gap=3.0)
+    return small, Similarity(max(small.size) / max(photo.size), 0).after(place)
+
+
+def draw_frame(photo: PIL.Image.Image, place: Similarity, shape: tuple[int, int], hidden_half: str) -> PIL.Image.Image:
+    """A preview of an RGB photo: dark outside the frame, with the cut line and the hidden half shaded."""
+    small, place = reduced(photo, place, PREVIEW_SIDE)
+    hidden_box = known_box(*shape, KNOWN_HALF[hidden_half])
+    known, hidden = (corners(place, box).ravel().tolist() for box in (known_box(*shape, hidden_half), hidden_box))
+    shade = PIL.Image.new("L", small.size, 150)
+    pen = PIL.ImageDraw.Draw(shade)
+    pen.polygon(known, 0)
+    pen.polygon(hidden, 100)
+    shown = PIL.Image.composite(PIL.Image.new("RGB", small.size, "black"), small, shade)
     pen = PIL.ImageDraw.Draw(shown)
-    stroke = max(2, round(max(shown.size) / 220))
-    pen.rectangle((left, top, right - 1, bottom - 1), outline=ACCENT, width=stroke)
-    pen.line(line, fill=ACCENT, width=stroke)
-    middle = ((hidden[0] + hidden[2]) / 2, (hidden[1] + hidden[3]) / 2)
-    text_size = min((hidden[2] - hidden[0]) / 12, (hidden[3] - hidden[1]) / 3, 22)
-    if text_size >= 9:
-        pen.text(middle, LABEL, fill="white", anchor="mm", font_size=text_size, stroke_width=1, stroke_fill="black")
+    for half in (known, hidden):
+        pen.polygon(half, outline=ACCENT, width=max(2, round(max(small.size) / 220)))
+    left, top, right, bottom = hidden_box
+    text_size = min(place.scale * (right - left) / 14, place.scale * (bottom - top) / 3, 22)
+    if text_size >= 14:  # the preview is shown at half its size
+        x, y = place(np.array([left + right, top + bottom]) / 2)
+        pen.text((x, y), LABEL, fill="white", anchor="mm", font_size=text_size, stroke_width=1, stroke_fill="black")
     return shown

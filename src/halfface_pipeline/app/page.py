@@ -9,13 +9,12 @@ from typing import Any
 import gradio as gr
 import PIL.Image
 
-from ..data.frames import DRAWN
 from ..data.procedural import faces
 from ..diffusion.halves import KNOWN_HALF
 from ..diffusion.samplers import few_steps
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
-from .crop import LARGEST_ZOOM
-from .handlers import LARGEST_SEED, MOST_COMPLETIONS, Handlers, note
+from .crop import SLIDERS
+from .handlers import LARGEST_SEED, MOST_COMPLETIONS, Handlers, note, show_columns
 
 KEPT_MINUTES = 30
 CHECK_SECONDS = 60
@@ -37,19 +36,17 @@ FOR_SCREEN_READERS = """() => {
 """Names the example buttons, which hold only a picture, and announces the number of completions."""
 
 
-def build_page(pipe: HalfFaceInpaintPipeline, name: str) -> gr.Blocks:
-    """The page of a model called `name`, to be launched within `temporary_files`."""
+def build_page(pipe: HalfFaceInpaintPipeline, name: str, terms: str = "") -> gr.Blocks:
+    """The page of a model, to be launched within `temporary_files`; arguments as in `serve`."""
     handlers = Handlers(pipe, name)
     delete_cache = (CHECK_SECONDS, KEPT_MINUTES * 60 - CHECK_SECONDS)
     with gr.Blocks(title="Half faces", analytics_enabled=False, delete_cache=delete_cache) as page:
-        gr.HTML(_introduction(handlers))
-        with gr.Row(equal_height=False):
-            with gr.Column(min_width=320):
-                photo = _photo(handlers)
-            with gr.Column(min_width=320):
-                settings = _settings(handlers)
-                results = _results(handlers)
-        _connect_photo(handlers, photo)
+        gr.HTML(_introduction(handlers, terms))
+        with gr.Row(equal_height=False, elem_id="columns"):
+            photo = _photo(handlers)
+            results = _results(handlers)
+            settings = _settings(handlers)
+        _connect_photo(handlers, photo, settings)
         _connect_results(handlers, photo, settings, results)
     return page.queue(max_size=WAITING)
 
@@ -75,130 +72,153 @@ def launch(page: gr.Blocks, host: str | None, port: int | None, upload_mb: float
     return address
 
 
-def _introduction(handlers: Handlers) -> str:
+def _introduction(handlers: Handlers, terms: str) -> str:
     hidden, (height, width) = handlers.hidden, handlers.shape
+    trained_on = handlers.pipe.config.get("trained_on")
+    trained = html.escape(terms or (f"trained on {trained_on}" if trained_on else ""))
     return (
         f'<div class="hf-intro"><h1>Show it half of a face</h1><p>It keeps the {KNOWN_HALF[hidden]} half of your '
-        f"photo and generates {hidden} halves that could go with it. Model: {handlers.name}, {width} × {height} "
-        f'pixels{_training(handlers)}.</p><div class="hf-note"><b>The {hidden} half is invented.</b> It shows what '
-        "could be there, not what is. It identifies nobody; do not use it to identify, verify or track people. Photos "
-        f"are deleted after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
+        f"photo and generates {hidden} halves that could go with it. Model: {html.escape(handlers.name)}, {width} × "
+        f'{height} pixels{"; " if trained else ""}{trained}.</p><div class="hf-note"><b>The {hidden} half is invented.'
+        "</b> It shows what could be there, not what is. It identifies nobody; do not use it to identify, verify or "
+        f"track people. Photos are deleted after {KEPT_MINUTES} minutes and used for nothing else.</div></div>"
     )
-
-
-def _training(handlers: Handlers) -> str:
-    """What the model was trained on, and what follows for photos."""
-    trained_on = handlers.pipe.config.get("trained_on")
-    if trained_on == DRAWN:
-        return ", trained on drawn faces: in a photo the half looks drawn"
-    return f", trained on {html.escape(trained_on)}" if trained_on else ""
 
 
 def _photo(handlers: Handlers) -> SimpleNamespace:
-    """The photo, examples, and the frame around the face."""
-    image = gr.Image(
-        type="filepath",
-        sources=["upload", "webcam", "clipboard"],
-        label="Photo",
-        height=270,
-        elem_id="photo",
-        buttons=["fullscreen"],
-        alt_text="The photo that was chosen",
-    )
-    label = "Or one of these drawn faces"
-    gr.Examples(_examples(handlers.shape), image, label=label, elem_id="examples", api_visibility="private")
-    with gr.Column(visible=False, elem_id="framing") as framing:
-        _heading("Frame", "the cut line goes through the middle of the face: tap there, or use the sliders")
+    """The photo and examples, and what takes their place: the frame around the face, and the buttons."""
+    with gr.Column(min_width=320, elem_id="choosing") as choosing:
+        image = gr.Image(
+            type="filepath",
+            sources=["upload", "webcam", "clipboard"],
+            label="Photo",
+            height=270,
+            elem_id="photo",
+            buttons=["fullscreen"],
+            alt_text="The photo that was chosen",
+        )
+        label = "Or one of these drawn faces"
+        gr.Examples(_examples(handlers.shape), image, label=label, elem_id="examples", api_visibility="private")
+    with gr.Column(min_width=320, visible=False, elem_id="framing") as framing:
+        _heading("Frame", "tap to move the cut line")
         preview = gr.Image(
             label="Frame",
             show_label=False,
             interactive=False,
-            height=270,
+            height=240,
             elem_id="frame",
             buttons=[],
             alt_text="The photo with the frame, the cut line and the hidden half shaded",
         )
-        place = [
-            gr.Slider(1, LARGEST_ZOOM, 1, step=0.05, label="Zoom", elem_id="zoom"),
-            gr.Slider(-1, 1, 0, step=0.01, label="Left or right", elem_id="across"),
-            gr.Slider(-1, 1, 0, step=0.01, label="Up or down", elem_id="down"),
-        ]
-    return SimpleNamespace(image=image, framing=framing, preview=preview, place=place)
+        remarks = gr.HTML(elem_id="remarks", padding=False)
+        with gr.Row():
+            start = gr.Button("Complete", variant="primary", min_width=120, scale=3, elem_id="complete")
+            again = gr.Button("New photo", min_width=120, scale=2, elem_id="again")
+    shown = [preview, remarks, image, choosing, framing]
+    return SimpleNamespace(image=image, preview=preview, start=start, again=again, shown=shown)
 
 
 def _settings(handlers: Handlers) -> SimpleNamespace:
-    """Number of completions, sampler, steps, seed, and the buttons."""
-    number = gr.Slider(1, MOST_COMPLETIONS, 8, step=1, label="Completions", elem_id="number")
-    with gr.Accordion("Sampler, steps and seed", open=False):
-        names, (default, few) = handlers.samplers, few_steps(handlers.pipe.scheduler)
-        default = default if default in names else names[0]
-        sampler = gr.Dropdown(names, value=default, label="Sampler", elem_id="sampler")
-        steps = gr.Slider(
-            1, handlers.most_steps, min(few, handlers.most_steps), step=1, label="Steps", elem_id="steps"
-        )
-        seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, elem_id="seed")
-        other = gr.Button("Another seed", size="sm")
-        other.click(handlers.another_seed, None, seed, api_visibility="private", show_progress="hidden")
-    with gr.Row():
-        start = gr.Button("Complete", variant="primary", min_width=120, scale=3, elem_id="complete")
-        stop = gr.Button("Stop", min_width=80, scale=1, elem_id="stop")
-    return SimpleNamespace(inputs=[sampler, steps, seed, number], start=start, stop=stop)
+    """Which face, the place of the frame, number of completions, sampler, steps and seed."""
+    with gr.Column(min_width=320, visible=False, elem_id="settings") as column:
+        face = gr.Dropdown([1], value=1, label="Face", visible=False, elem_id="face")
+        with gr.Accordion("Zoom, position and turn of the frame", open=False):
+            sliders = []
+            for place, (label, low, high, decimals) in SLIDERS.items():
+                step = 10**-decimals
+                sliders.append(gr.Slider(low, high, step=step, precision=decimals, label=label, elem_id=place))
+                sliders[-1].value = None  # what a program leaves out is as for the largest face
+        number = gr.Slider(1, MOST_COMPLETIONS, 8, step=1, label="Completions", elem_id="number")
+        with gr.Accordion("Sampler, steps and seed", open=False):
+            names, (default, few) = handlers.samplers, few_steps(handlers.pipe.scheduler)
+            default = default if default in names else names[0]
+            sampler = gr.Dropdown(names, value=default, label="Sampler", elem_id="sampler")
+            steps = gr.Slider(
+                1, handlers.most_steps, min(few, handlers.most_steps), step=1, label="Steps", elem_id="steps"
+            )
+            seed = gr.Number(0, label="Seed", precision=0, minimum=0, maximum=LARGEST_SEED, elem_id="seed")
+            other = gr.Button("Another seed", size="sm")
+            other.click(handlers.another_seed, None, seed, api_visibility="private", show_progress="hidden")
+    inputs = [*sliders, sampler, steps, seed, number]
+    return SimpleNamespace(column=column, face=face, sliders=sliders, inputs=inputs)
 
 
 def _results(handlers: Handlers) -> SimpleNamespace:
-    """Progress, the chosen completion next to the original, all completions, and their download."""
-    hint = note("Choose a photo, then press Complete.")
-    status = gr.HTML(hint, label="Progress", elem_id="status", padding=False)
-    with gr.Column(visible=False, elem_id="results") as column:
-        with gr.Row(elem_id="pair"):
+    """Progress, the chosen completion in the photo and as the model made it, all completions, and their download."""
+    with gr.Column(min_width=320, elem_id="results"):
+        with gr.Row(elem_id="progress"):
+            hint = note("Choose a photo, then press Complete.")
+            status = gr.HTML(hint, label="Progress", elem_id="status", padding=False)
+            stop = gr.Button("Stop", min_width=80, scale=0, visible=False, elem_id="stop")
+        with gr.Column(visible=False) as column:
             large: dict[str, Any] = {"interactive": False, "min_width": 100, "show_label": False}
-            with gr.Column():
-                _heading("Original")
-                original = gr.Image(label="Original", buttons=[], alt_text="The photo inside the frame", **large)
-            with gr.Column():
-                _heading("Completion")
-                alt = f"The chosen completion; its {handlers.hidden} half is invented"
-                buttons = ["download", "fullscreen"]
-                chosen = gr.Image(label="Completion", buttons=buttons, elem_id="chosen", alt_text=alt, **large)
-        _heading("All completions", "choose one to see it large")
-        gallery = gr.Gallery(
-            label="Completions",
-            show_label=False,
-            columns=4,
-            height="auto",
-            fit_columns=False,
-            allow_preview=False,
-            buttons=[],
-            interactive=False,
-            object_fit="contain",
-            elem_id="faces",
-        )
-        archive = gr.DownloadButton("Download all (zip)", elem_id="download")
-    outputs = [gallery, original, archive, status]
-    return SimpleNamespace(column=column, status=status, chosen=chosen, gallery=gallery, outputs=outputs)
+            buttons = ["download", "fullscreen"]
+            alt = f"Your photo with the chosen completion; its {handlers.hidden} half is invented"
+            pasted = gr.Image(label="Photo", height=400, buttons=buttons, elem_id="pasted", alt_text=alt, **large)
+            _heading("All completions", "choose one to see it large")
+            gallery = gr.Gallery(
+                label="Completions",
+                show_label=False,
+                columns=4,
+                height="auto",
+                fit_columns=False,
+                allow_preview=False,
+                buttons=[],
+                interactive=False,
+                object_fit="contain",
+                elem_id="faces",
+            )
+            archive = gr.DownloadButton("Download all (zip)", elem_id="download")
+            with gr.Row(elem_id="pair"):
+                with gr.Column():
+                    _heading("What the model saw")
+                    original = gr.Image(label="Original", buttons=[], alt_text="The photo inside the frame", **large)
+                with gr.Column():
+                    _heading("What it generated")
+                    alt = f"The chosen completion; its {handlers.hidden} half is invented"
+                    chosen = gr.Image(label="Completion", buttons=buttons, elem_id="chosen", alt_text=alt, **large)
+            photos = gr.File(label="Photos", file_count="multiple", visible=False)
+    outputs = [gallery, original, archive, status, photos]
+    return SimpleNamespace(
+        column=column,
+        status=status,
+        stop=stop,
+        chosen=chosen,
+        large=[chosen, pasted],
+        gallery=gallery,
+        photos=photos,
+        outputs=outputs,
+    )
 
 
 # Uploads are passed as they are (preprocess=False): Handlers reads them, with its own limits and messages.
-def _connect_photo(handlers: Handlers, photo: SimpleNamespace) -> None:
+def _connect_photo(handlers: Handlers, photo: SimpleNamespace, settings: SimpleNamespace) -> None:
     shared: dict[str, Any] = {"preprocess": False, "api_visibility": "private", "show_progress": "hidden"}
     latest: dict[str, Any] = {**shared, "trigger_mode": "always_last", "concurrency_limit": 2}
-    shown = [photo.preview, photo.image, photo.framing]
-    moved = [slider.change for slider in photo.place]
-    gr.on(moved, handlers.show_frame, [photo.image, *photo.place], shown, **latest)
+    chosen = [*photo.shown, settings.column, settings.face, *settings.sliders]
+    moved = [slider.change for slider in settings.sliders]
+    gr.on(moved, handlers.show_frame, [photo.image, *settings.sliders], photo.shown[:2], **latest)
     # One answer shows the frame and places it: a second one could undo a quick visitor's move.
-    photo.image.change(handlers.first_frame, photo.image, [*shown, *photo.place], **latest)
-    photo.preview.select(handlers.centre_frame, [photo.image, photo.place[0]], photo.place[1:], **shared)
+    photo.image.change(handlers.choose_photo, photo.image, chosen, **latest)
+    settings.face.input(handlers.choose_photo, [photo.image, settings.face], chosen, **latest)
+    photo.preview.select(handlers.centre_frame, photo.image, settings.sliders[1:3], **shared)
+    photo.again.click(lambda: show_columns(None), None, chosen[2:6], **shared)
 
 
 def _connect_results(
     handlers: Handlers, photo: SimpleNamespace, settings: SimpleNamespace, results: SimpleNamespace
 ) -> None:
     shared: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    gallery, chosen = results.gallery, results.chosen
-    settings.start.click(lambda: (gr.Column(visible=True), None), None, [results.column, chosen], **shared)
-    completing = settings.start.click(
+    gallery, large = results.gallery, results.large
+    photo.start.click(
+        lambda: (gr.Column(visible=True), gr.Button(visible=True), None, None),
+        None,
+        [results.column, results.stop, *large],
+        **shared,
+    )
+    completing = photo.start.click(
         handlers.complete,
-        [photo.image, *photo.place, *settings.inputs],
+        [photo.image, *settings.inputs],
         results.outputs,
         preprocess=False,
         api_name="complete",
@@ -206,11 +226,12 @@ def _connect_results(
         concurrency_limit=1,
     )
     # After the end, or a last update of the generator could follow it.
-    stopped = settings.stop.click(lambda: None, cancels=[completing], **shared)
+    stopped = results.stop.click(lambda: None, cancels=[completing], **shared)
     stopped.then(lambda: note("Stopped."), None, results.status, **shared)
-    first = handlers.enlarge_first
-    gallery.change(first, [gallery, chosen], chosen, preprocess=False, trigger_mode="always_last", **shared)
-    gallery.select(handlers.enlarge, gallery, chosen, preprocess=False, **shared)
+    files = [gallery, results.photos]
+    first = {"trigger_mode": "always_last", **shared}
+    gallery.change(handlers.enlarge_first, [*files, results.chosen], large, preprocess=False, **first)
+    gallery.select(handlers.enlarge, files, large, preprocess=False, **shared)
 
 
 def _heading(text: str, more: str = "") -> gr.HTML:

@@ -8,7 +8,7 @@ from typing import Any
 from ..app import serve
 from ..hub.space import export_space
 from ..inference.complete import model_name
-from ..inference.load import default_model, load_pipeline
+from ..inference.load import default_model, load_pipeline, model_terms
 from ..inference.speed import prepare_for_sampling
 from .options import add_device, add_model, add_speed, model_on_device, output_folder
 
@@ -51,7 +51,7 @@ def _app(options: argparse.Namespace) -> None:
         print(out)
         return
     pipe = prepare_for_sampling(model_on_device(options), options.speed)
-    serve(pipe, name, options.host, options.port, options.max_upload)
+    serve(pipe, name, options.host, options.port, options.max_upload, model_terms(options.model))
 
 
 def _check_host(host: str) -> None:

@@ -5,6 +5,8 @@ import re
 import shutil
 from pathlib import Path
 
+from ..inference.load import model_terms
+from ..photo.faces import can_find_faces
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 
 PACKAGE = Path(__file__).parents[1]
@@ -18,7 +20,7 @@ from halfface_pipeline.inference.speed import prepare_for_sampling
 
 if __name__ == "__main__":
     pipe = prepare_for_sampling(load_pipeline({model}), "auto")
-    serve(pipe, {name!r}, upload_mb={upload_mb:g})
+    serve(pipe, {name!r}, upload_mb={upload_mb:g}, terms={terms!r})
 '''
 README = """---
 title: Half faces
@@ -60,7 +62,7 @@ def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path
     if local:
         pipe.save_pretrained(out / "model")
     where = 'str(Path(__file__).with_name("model"))' if local else repr(model)
-    app = APP.format(model=where, name=name, upload_mb=upload_mb)
+    app = APP.format(model=where, name=name, upload_mb=upload_mb, terms=model_terms(model))
     (out / "app.py").write_text(app if local else app.replace("from pathlib import Path\n\n", ""), encoding="utf-8")
     (out / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
     models = "" if local else f"models:\n  - {model}\n"
@@ -69,7 +71,8 @@ def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path
 
 
 def requirements() -> list[str]:
-    """What the page needs besides gradio, which a Space has, at the versions installed here."""
-    core = [line for line in importlib.metadata.requires("halfface-pipeline") or [] if "extra ==" not in line]
-    names = sorted((re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in core), key=str.lower)
+    """What the page needs besides gradio, which a Space has, at the versions installed here; `photo` if it is here."""
+    photo, every = can_find_faces(), importlib.metadata.requires("halfface-pipeline") or []
+    lines = [line for line in every if "extra ==" not in line or (photo and re.search("extra == .photo.", line))]
+    names = sorted((re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in lines), key=str.lower)
     return [f"{name}=={importlib.metadata.version(name).partition('+')[0]}" for name in names]

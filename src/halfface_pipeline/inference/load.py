@@ -48,6 +48,11 @@ def packaged_model(name: str) -> Path:
     return PACKAGED_FOLDER / name
 
 
+def model_terms(model: str) -> str:
+    """The terms of a packaged model; nothing of any other, also of a folder of the same name."""
+    return "" if Path(model, "model_index.json").is_file() else PACKAGED.get(model, "")
+
+
 def default_model() -> str:
     """The name of the packaged model to take where none is given; ValueError if none is installed."""
     for name in PACKAGED:

@@ -193,11 +193,16 @@ def _smooth(x: np.ndarray) -> np.ndarray:
     return x * x * (3 - 2 * x)
 
 
+def corners(place: Similarity, box: Box) -> np.ndarray:
+    """Where the corners of a box of the frame lie in the photo, (4, 2), clockwise from the top left one."""
+    left, top, right, bottom = box
+    return place(np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float))
+
+
 def bounds(place: Similarity, box: Box, margin: int, photo_size: tuple[int, int]) -> Box:
     """The smallest box of photo pixels, at least one, around a box of the frame and a margin, inside the photo."""
-    left, top, right, bottom = box
-    corners = place(np.array([(left, top), (right, top), (right, bottom), (left, bottom)], float))
-    low, high = np.floor(corners.min(0)) - margin, np.ceil(corners.max(0)) + margin
+    points = corners(place, box)
+    low, high = np.floor(points.min(0)) - margin, np.ceil(points.max(0)) + margin
     low = low.clip(0, np.array(photo_size) - 1)
     high = high.clip(low + 1, photo_size)
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
