@@ -26,7 +26,7 @@ demo: $(VENV)/.core ## train on the embedded faces, complete held-out halves, me
 	@$(BIN)/halfface evaluate --model runs/demo --data procedural --out runs/demo/evaluation
 
 test: $(VENV)/.test ## run all tests, a process per core; ARGS="-m 'not slow'" goes to pytest
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist load $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 browser: $(VENV)/.browser ## install what the tests of the page need (Chromium comes from the system)
 

@@ -41,7 +41,7 @@ TINY_CONFIG = Config(
 
 
 def pytest_collection_modifyitems(items):
-    """The long tests come first, so that no process is left with one while the others have ended."""
+    """Files with long tests come first, so that no process is left with one while the others have ended."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
