@@ -22,14 +22,14 @@ SELFIE = Path(__file__).parents[2] / "tests" / "photo" / "selfie.jpg"
 
 
 def take(browser: Browser, address: str, size: str, scheme: str) -> None:
-    """One picture: a drawn face (desktop) or a selfie (phone), completed (light) or before that (dark)."""
+    """One picture: an example face (desktop) or a selfie (phone), completed (light) or before that (dark)."""
     width, height = SIZES[size]
     tab = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
     tab.goto(address)
     if size == "phone":
         tab.locator("#photo input[type=file]").set_input_files(SELFIE)
     else:
-        tab.get_by_role("button", name="Take drawn face 3").click()
+        tab.get_by_role("button", name="Take example face 3").click()
     expect(tab.locator("#frame img")).to_be_visible(timeout=SECONDS)
     if size == "desktop":
         tab.get_by_text("Zoom, position and turn").click()

@@ -1,6 +1,7 @@
 """A page of `halfface app` that is up, around a tiny random model."""
 
 import io
+import time
 
 import PIL.Image
 import pytest
@@ -30,7 +31,9 @@ def page(tiny_pipeline, folder):
     """A page around that model while it is up; uploads may have half a megabyte."""
     from halfface_pipeline.app.page import build_page, launch
 
-    page = build_page(tiny_pipeline(), "tiny")
+    pipe = tiny_pipeline()
+    pipe.unet.register_forward_pre_hook(lambda *_: time.sleep(0.005))  # slow enough for Stop to be pressed in between
+    page = build_page(pipe, "tiny")
     launch(page, "127.0.0.1", None, upload_mb=0.5)
     yield page
     page.close(verbose=False)

@@ -96,7 +96,7 @@ def test_upload_frame_complete_download_redraw(visit, photo, handlers, tmp_path)
 
 def test_an_example_a_tap_and_stop(visit):
     tab = visit(DESKTOP, "light")
-    tab.get_by_role("button", name="Take drawn face 2").click()
+    tab.get_by_role("button", name="Take example face 2").click()
     expect(tab.locator("#frame img")).to_be_visible(timeout=SECONDS)
     before = tab.locator("#frame img").get_attribute("src")
     tab.get_by_text("Zoom, position and turn").click()

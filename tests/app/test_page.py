@@ -129,7 +129,7 @@ def test_old_files_are_deleted_and_examples_stay(client, page, photo, folder):
     def files():
         return {path.name for path in folder.rglob("*") if path.is_file()}
 
-    examples = {f"drawn-face-{number}.png" for number in range(1, 6)}
+    examples = {f"face-{number}.png" for number in range(1, 6)}
     results = {"original.png", "halfface-seed-0.png", "photo-seed-0.png", "halfface-completions.zip"}
     assert files() == {"me.jpg"} | results | examples
     frequency, age = page.delete_cache

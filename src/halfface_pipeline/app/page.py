@@ -7,11 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import gradio as gr
-import PIL.Image
 
-from ..data.procedural import faces
 from ..diffusion.halves import KNOWN_HALF
 from ..diffusion.samplers import few_steps
+from ..inference.photos import example_faces
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .crop import SLIDERS
 from .handlers import LARGEST_SEED, MOST_COMPLETIONS, Handlers, note, show_columns
@@ -22,13 +21,10 @@ WAITING = 40
 """Requests that may wait; later ones are refused."""
 SESSIONS = 200
 """Visitors whose settings are kept in memory."""
-EXAMPLE_SEED = 2_000_003
-"""Procedural faces that no configuration trains on."""
 NUM_EXAMPLES = 5
-EXAMPLE_HEIGHT = 240
 FOR_SCREEN_READERS = """() => {
     const name = () => document.querySelectorAll("#examples .gallery-item").forEach(
-        (button, index) => button.setAttribute("aria-label", `Take drawn face ${index + 1}`));
+        (button, index) => button.setAttribute("aria-label", `Take example face ${index + 1}`));
     name();
     new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
     document.querySelector("#status").setAttribute("role", "status");
@@ -97,8 +93,8 @@ def _photo(handlers: Handlers) -> SimpleNamespace:
             buttons=["fullscreen"],
             alt_text="The photo that was chosen",
         )
-        label = "Or one of these drawn faces"
-        gr.Examples(_examples(handlers.shape), image, label=label, elem_id="examples", api_visibility="private")
+        label = "Or one of these faces, of people who do not exist"
+        gr.Examples(_examples(handlers), image, label=label, elem_id="examples", api_visibility="private")
     with gr.Column(min_width=320, visible=False, elem_id="framing") as framing:
         _heading("Frame", "tap to move the cut line")
         preview = gr.Image(
@@ -239,14 +235,14 @@ def _heading(text: str, more: str = "") -> gr.HTML:
     return gr.HTML(f'<div role="heading" aria-level="2" class="hf-head">{text}{more}</div>', padding=False)
 
 
-def _examples(shape: tuple[int, int]) -> list[str]:
-    """Procedural faces in the proportions of the model's images."""
-    height, width = (side * max(1, round(EXAMPLE_HEIGHT / shape[0])) for side in shape)
+def _examples(handlers: Handlers) -> list[str]:
+    """Files of faces to try."""
     folder = Path(os.environ["GRADIO_TEMP_DIR"], "examples")
     folder.mkdir()
-    files = [str(folder / f"drawn-face-{number}.png") for number in range(1, NUM_EXAMPLES + 1)]
-    for image, file in zip(faces(NUM_EXAMPLES, height, width, seed=EXAMPLE_SEED)[0], files, strict=True):
-        PIL.Image.fromarray(image).save(file)
+    files = []
+    for number, face in enumerate(example_faces(handlers.pipe.config, NUM_EXAMPLES), start=1):
+        files.append(str(folder / f"face-{number}.png"))
+        face.save(files[-1])
     return files
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,7 @@ from ..config import samplers
 from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, THOROUGH
-from ..inference.load import PACKAGED, default_model, load_pipeline
+from ..inference.load import default_model, load_pipeline, model_terms
 from ..inference.png_metadata import SOFTWARE
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
@@ -133,8 +134,8 @@ def model_on_device(options: argparse.Namespace, load: Callable[[str], Any] = lo
             reason = str(error).splitlines()[0]
             raise ValueError(f"--device is {options.device!r}, which cannot be used here: {reason}") from None
     pipe = load(options.model)
-    if options.model in PACKAGED:
-        print(f"model {options.model}: {PACKAGED[options.model]}", file=sys.stderr)
+    if terms := model_terms(options.model):
+        print(f"model {options.model}: {terms}", file=sys.stderr)
     pipe.set_progress_bar_config(disable=None)
     if options.device is not None:
         pipe.to(options.device)

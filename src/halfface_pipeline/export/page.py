@@ -5,13 +5,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import PIL.Image
 import torch
 
-from ..data.procedural import faces
 from ..diffusion.halves import KNOWN_HALF
 from ..diffusion.samplers import FEW_STEPS
 from ..inference.complete import model_metadata
+from ..inference.photos import example_faces
 from ..inference.png_metadata import generated_text
 from ..remote_code.halves import QUARTER_TURNS, from_canonical
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -20,7 +19,7 @@ from .onnx_network import INPUTS, OUTPUT, Weights, export_network
 from .sampling_plan import sampling_plan
 
 WEB = Path(__file__).with_name("web")
-EXAMPLE, EXAMPLE_SEED, EXAMPLE_SCALE = "example.png", 2_000_003, 3
+EXAMPLE = "example.png"
 CHECK_SEED, CHECK_VALUES = 0, 16
 HEADERS = """/*
   Cross-Origin-Opener-Policy: same-origin
@@ -94,9 +93,7 @@ def export_page(
     for source in WEB.iterdir():
         (out / source.name).write_bytes(source.read_bytes())
     (out / "network.onnx").write_bytes(network)
-    height, width = pipe.config.height, pipe.config.width
-    example = faces(1, height * EXAMPLE_SCALE, width * EXAMPLE_SCALE, seed=EXAMPLE_SEED)[0][0]
-    PIL.Image.fromarray(example).save(out / EXAMPLE, optimize=True)
+    example_faces(pipe.config, 1)[0].save(out / EXAMPLE, optimize=True)
     model = page_model(pipe, name, plan, network) | {"weights": weights, "relative_error": error}
     model["example"] = EXAMPLE
     model["runtime"] = {"version": onnxruntime_web.VERSION}

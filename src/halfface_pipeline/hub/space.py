@@ -65,7 +65,7 @@ def export_space(pipe: HalfFaceInpaintPipeline, name: str, model: str, out: Path
     app = APP.format(model=where, name=name, upload_mb=upload_mb, terms=model_terms(model))
     (out / "app.py").write_text(app if local else app.replace("from pathlib import Path\n\n", ""), encoding="utf-8")
     (out / "requirements.txt").write_text("\n".join(requirements()) + "\n", encoding="utf-8")
-    models = "" if local else f"models:\n  - {model}\n"
+    models = "" if local or model_terms(model) else f"models:\n  - {model}\n"
     text = README.format(gradio=importlib.metadata.version("gradio"), models=models, name=name)
     readme.write_text(text, encoding="utf-8")
 

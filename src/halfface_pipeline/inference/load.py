@@ -21,7 +21,7 @@ from ..run_folder.checkpoints import load_checkpoint
 from ..run_folder.log import CONFIG_FILE
 
 PACKAGED = {
-    "photo": "CC BY-NC-SA 4.0, for non-commercial use only: trained on omi_faces (Peterson et al. 2022)",
+    "photo": "Apache-2.0, trained on portraits in the public domain and synthetic ones (CC0)",
     "drawn": "Apache-2.0, trained on drawn faces",
     "drawn-distilled": "Apache-2.0, trained on drawn faces, for 4 steps or fewer",
 }

@@ -8,6 +8,7 @@ import numpy as np
 import PIL.Image
 
 from ..data.frames import DRAWN
+from ..data.procedural import faces
 from ..diffusion.halves import known_box
 from ..photo.faces import find_faces
 from ..photo.frame import (
@@ -22,8 +23,11 @@ from ..photo.frame import (
     similarity,
 )
 from ..remote_code.image_io import resize_to
+from .load import PACKAGED_FOLDER, open_photo
 
 Crop = Box | Literal["centre"] | None
+EXAMPLE_SEED, EXAMPLE_HEIGHT = 2_000_003, 240
+"""Of drawn faces that no configuration trains on; pixels of height, about."""
 VIEW_SIDE = 320
 """Longest side in pixels of the part of a photo that a sheet shows."""
 LEAST_KNOWN = 0.9
@@ -65,6 +69,16 @@ class FramedPhoto:
         part = photo.crop((*low.tolist(), *high.tolist()))
         part.thumbnail((VIEW_SIDE, VIEW_SIDE), PIL.Image.Resampling.LANCZOS)
         return part
+
+
+def example_faces(config: Any, number: int) -> list[PIL.Image.Image]:
+    """Faces to try a model on: synthetic photos (CC0), at most five, or drawn ones for a model of drawn faces."""
+    photos = sorted((PACKAGED_FOLDER / "photo" / "examples").glob("*.jpg"))[:number]
+    if photos and config.get("trained_on") != DRAWN:
+        return [open_photo(str(photo), None) for photo in photos]
+    enlarged = max(1, round(EXAMPLE_HEIGHT / config.height))
+    drawn = faces(number, config.height * enlarged, config.width * enlarged, seed=EXAMPLE_SEED)[0]
+    return [PIL.Image.fromarray(each) for each in drawn]
 
 
 def frame_photo(photo: PIL.Image.Image, config: Any, crop: Crop = None, face: int | None = 1) -> FramedPhoto:
