@@ -133,7 +133,9 @@ class Diffusion:
 
 
 def replace(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor) -> Draw:
-    """Noises the seen pixels anew at each step (Song et al. 2021, score SDE, appendix I.2); any scheduler.
+    """Noises the seen pixels anew at each step (Song et al. 2021, score SDE); any scheduler.
+
+    The conditional score of equation 14, approximated as in appendix I.2, whose equations have no numbers.
 
     Biased: what is generated follows the seen pixels only through their noise. With everything hidden it is plain
     sampling.
@@ -175,17 +177,20 @@ def repaint(
 def dps(
     diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor, guidance_scale: float = 1.0
 ) -> Draw:
-    """Diffusion posterior sampling (Chung et al. 2023, algorithm 1), with a gradient of the network in each step."""
+    """Diffusion posterior sampling (Chung et al. 2023, algorithm 1), with a gradient of the network in each step.
+
+    p(y | x_t) is approximated by p(y | x0hat) (equation 11), with x0hat of equation 10.
+    """
     x = start
     for level in range(diffusion.num_steps):
         clean, error, gradient = _guided(diffusion, x, level, seen, hidden)
         zeta = guidance_scale / _broadcast(error.sqrt().clamp(min=1e-12), x)  # zeta' / |y - x0hat|
-        x = diffusion.reverse_step(x, clean, level) + zeta * gradient
+        x = diffusion.reverse_step(x, clean, level) + zeta * gradient  # equation 16
     return Draw(x)
 
 
 def pigdm(diffusion: Diffusion, start: torch.Tensor, seen: torch.Tensor, hidden: torch.Tensor) -> Draw:
-    """Pseudoinverse-guided diffusion (Song et al. 2023, algorithm 1, without measurement noise)."""
+    """Pseudoinverse-guided diffusion (Song et al. 2023, algorithm 1, without measurement noise: equation 8)."""
     x = start
     for level in range(diffusion.num_steps):
         # The pseudoinverse of a mask is the mask; r_t^2 = 1 - abar_t cancels against the weight of the guidance.
@@ -199,8 +204,8 @@ def tds(
 ) -> Draw:
     """Twisted diffusion sampler (Wu et al. 2023, algorithm 1): exact in the limit of many particles.
 
-    The twisting function is ptilde(y | x_t) = N(y; x0hat(x_t), 1 - abar_t) over the seen pixels. Each completion
-    has particles of its own and costs N times `num_particles` evaluations and gradients for N steps.
+    The twisting function is ptilde(y | x_t) = N(y; x0hat(x_t), 1 - abar_t) over the seen pixels (equation 13). Each
+    completion has particles of its own and costs N times `num_particles` evaluations and gradients for N steps.
     """
     count, total = len(start), diffusion.num_steps
     particles = start[:, None]
@@ -219,7 +224,7 @@ def tds(
         variance = 1 - diffusion.abar[level]
         clean, error, gradient = _guided(diffusion, x, level, seen, hidden)
         twist = -error.cpu().unflatten(0, (count, num_particles)) / (2 * variance)  # log ptilde(y | x_t)
-        log_weights = (log_weights + twist - before + correction).log_softmax(1)
+        log_weights = (log_weights + twist - before + correction).log_softmax(1)  # equation 11
         effective = 1 / log_weights.exp().square().sum(1)
         smallest = torch.minimum(smallest, effective)
         if level == total - 1:
@@ -233,7 +238,7 @@ def tds(
         rows = (chosen + num_particles * torch.arange(count)[:, None]).flatten().to(x.device)
         x, clean, gradient = x[rows], clean[rows], gradient[rows]
         mean, sigma = diffusion.reverse(x, clean, level)
-        # The proposal N(mean + sigma shift, sigma^2), and the log of p over the proposal at what is sampled from it.
+        # The proposal N(mean + sigma shift, sigma^2) of equations 9 and 10, and log p over it at what is sampled.
         shift, noise = sigma / variance * gradient, diffusion.normal(x)
         x = mean + sigma * (shift + noise)
         ratio = -(shift * noise + shift.square() / 2).flatten(1).sum(1)
@@ -248,9 +253,9 @@ def daps(
 ) -> Draw:
     """Decoupled annealing posterior sampling (Zhang et al. 2025, algorithm 1); no gradient of the network.
 
-    For a mask, the stationary law of its Langevin dynamics on x_0 is Gaussian and sampled directly: y where seen,
-    N(x0hat, r_t^2) where hidden. r_t is half of sqrt(1 - abar_t): x0hat, from the ODE, varies as a sample does. Costs
-    up to `ode_steps` evaluations per step.
+    For a mask, the stationary law of its Langevin dynamics on x_0 (equations 6 and 7) is Gaussian and sampled
+    directly: y where seen, N(x0hat, r_t^2) where hidden. r_t is half of sqrt(1 - abar_t): x0hat, from the ODE, varies
+    as a sample does. Costs up to `ode_steps` evaluations per step.
     """
     x, total = start, diffusion.num_steps
     for level in range(total):
