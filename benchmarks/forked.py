@@ -3,6 +3,7 @@
 import gc
 import multiprocessing
 import os
+import runpy
 import socket
 import sys
 import threading
@@ -13,8 +14,7 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from train_halfface import main
-
+SCRIPT = Path(__file__).parents[1] / "train_halfface.py"
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["train_halfface", "halfface_pipeline.training.loop", "forked"])
 
@@ -28,7 +28,8 @@ def _run(words: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     sys.stdout = sys.stderr = output.open("w", buffering=1)
     os.dup2(sys.stdout.fileno(), 1)
     os.dup2(sys.stdout.fileno(), 2)
-    sys.exit(main(words))
+    sys.argv = [str(SCRIPT), *words]
+    runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
 def start(output: Path, *words: object, **environment: str) -> multiprocessing.process.BaseProcess:

@@ -1,6 +1,7 @@
 """A page of `halfface app` that is up, around a tiny random model."""
 
 import io
+import tempfile
 import time
 
 import PIL.Image
@@ -20,10 +21,12 @@ def handlers(tiny_pipeline):
 
 
 @pytest.fixture(scope="module")
-def folder():
-    """The folder of gradio's files."""
-    with temporary_files() as folder:
-        yield folder
+def folder(tmp_path_factory):
+    """The folder of gradio's files, beside nothing that another process of the tests writes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("temporary")))
+        with temporary_files() as folder:
+            yield folder
 
 
 @pytest.fixture(scope="module")

@@ -1,17 +1,16 @@
 """An evaluation that is killed, not asked to stop, and taken up again by the same command."""
 
 import json
+import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
+from forked import PROCESSES, ended
 
 from halfface_pipeline.cli.main import main
 
 ALIVE_SECONDS = 240
-COMMAND = "import sys; from halfface_pipeline.cli.main import main; sys.exit(main(sys.argv[1:]))"
 
 
 def words(folder, out):
@@ -31,13 +30,14 @@ def words(folder, out):
 @pytest.mark.slow
 def test_a_killed_evaluation_goes_on_with_the_samples_it_has(tiny_pipeline, tmp_path):
     tiny_pipeline(48, 40).save_pretrained(tmp_path / "model")
-    process = subprocess.Popen([sys.executable, "-c", COMMAND, *words(tmp_path, "killed")], stderr=subprocess.DEVNULL)
+    process = PROCESSES.Process(target=main, args=(words(tmp_path, "killed"),), daemon=True)
+    process.start()
     until, kept = time.monotonic() + ALIVE_SECONDS, []
-    while len(kept) < 3 and process.poll() is None and time.monotonic() < until:
+    while len(kept) < 3 and process.is_alive() and time.monotonic() < until:
         time.sleep(0.01)
         kept = sorted((tmp_path / "killed").glob("completions/*/seed*.npz"))
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    os.kill(process.pid, signal.SIGKILL)
+    assert ended(process) == -signal.SIGKILL
     kept = sorted((tmp_path / "killed").glob("completions/*/seed*.npz"))
     assert 3 <= len(kept) < 8 and not (tmp_path / "killed" / "metrics.json").exists()
     written = [file.stat().st_mtime_ns for file in kept]

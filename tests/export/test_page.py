@@ -132,14 +132,14 @@ def test_the_packaged_model_completes_a_photo_as_the_pipeline_does(visit, make_p
     with serving(make_page(pipe, "packaged", FEW_STEPS)) as server:
         tab = visit(address=server.address)
         tab.set_input_files("#file", as_png(face))
-        complete(tab, 8)
+        complete(tab, 3)
         with zipfile.ZipFile(save(tab, "#download-all", tmp_path / "all.zip")) as archive:
             got = [PIL.Image.open(io.BytesIO(archive.read(name))).convert("RGB") for name in archive.namelist()]
     pipe.scheduler = make_sampler("dpm++", pipe.scheduler)
     half = known_halves(np.array(face)[None], pipe.config.hidden_half)[0]
-    seeds = [torch.Generator().manual_seed(seed) for seed in range(8)]
-    want = pipe(half, 8, FEW_STEPS, seeds).images
-    assert len(got) == 8 and max(map(difference, got, want)) <= LARGEST_DIFFERENCE
+    seeds = [torch.Generator().manual_seed(seed) for seed in range(3)]
+    want = pipe(half, 3, FEW_STEPS, seeds).images
+    assert len(got) == 3 and max(map(difference, got, want)) <= LARGEST_DIFFERENCE
     assert difference(got[0], got[1]) > 20
 
 
@@ -190,9 +190,10 @@ def test_webgpu_where_there_is_one(open_browser, server, pipe, tmp_path):
     tab = open_browser(*SOFTWARE_GPU).new_page()
     tab.add_init_script(f"if (globalThis.GPUAdapterInfo) {REAL_ADAPTER}")
     tab.set_default_timeout(SECONDS)
-    tab.goto(server.address)
+    tab.goto(f"{server.address}/LICENSE")  # any small file of an address that may use the GPU
     if not tab.evaluate("navigator.gpu?.requestAdapter().then(Boolean)"):
         pytest.skip("this Chromium has no WebGPU, not even in software")
+    tab.goto(server.address)
     expect(tab.locator("#status")).to_contain_text("Ready", timeout=2 * SECONDS)
     assert tab.get_attribute("#status", "data-runs") == "webgpu, 1 × 1"
     tab.set_input_files("#file", as_png(drawn_face()))

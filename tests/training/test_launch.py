@@ -83,14 +83,13 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
 
 
 @pytest.mark.slow
-def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path, running):
+def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path):
     cache = tmp_path / "cache"
     many = ["--data.cache_dir", str(cache), "--data.num_images", "200000", "--data.height", "96", "--data.width", "96"]
-    process = running("--config", config, *many, "--output.dir", str(tmp_path / "run"))
+    process = start(tmp_path / "out.txt", "--config", config, *many, "--output.dir", tmp_path / "run")
     wait_for(lambda: list(cache.glob("*/*images.npy")), 200)
-    process.send_signal(signal.SIGTERM)
-    error = process.communicate(timeout=60)[1]
-    assert process.returncode == 130 and "Traceback" not in error
+    os.kill(process.pid, signal.SIGTERM)
+    assert ended(process, 60) == 130 and "Traceback" not in (tmp_path / "out.txt").read_text()
     assert [file.name for file in cache.glob("*/*")] == [".lock"] and not (tmp_path / "run").exists()
 
 
