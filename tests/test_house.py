@@ -199,3 +199,17 @@ def test_the_commands_start_without_any_extra():
     script = f"import sys; {blocked}; from halfface_pipeline.cli.main import command_line; command_line()"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_help_and_mistakes_do_not_wait_for_torch():
+    script = """
+import contextlib, sys
+from halfface_pipeline.cli.main import main
+from train_halfface import main as train
+for command, words in ((main, ["--help"]), (main, ["compelte"]), (train, ["--help"]), (train, ["--data.x", "3"])):
+    with contextlib.suppress(SystemExit):
+        command(words)
+print({"torch", "diffusers", "numpy"} & sys.modules.keys())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.endswith("set()\n"), done.stdout + done.stderr

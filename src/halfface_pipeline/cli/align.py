@@ -3,7 +3,6 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -14,17 +13,16 @@ from ..inference.png_metadata import software_mark
 from ..photo.faces import NEEDS_EXTRA, can_find_faces, find_faces
 from ..photo.frame import CELEBA_EYES, CELEBA_SIZE, cut_out, fraction_inside, similarity
 from .options import add_out, output_folder, photo_files, picture_size, refuse_overwriting
+from .parser import Parser
 
 LEAST_INSIDE = 0.88
 """Fraction of the frame that must lie in the photo; beyond its border there are no pixels to learn from."""
 
 
-def add_align(commands: Any) -> None:
-    """Adds the command `align` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "align",
-        help="cut the faces of photos to one frame, for training",
-        description="Find the largest face of each photo, turn and scale it so that the eyes lie at the same place in "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `align`."""
+    parser.describe(
+        "Find the largest face of each photo, turn and scale it so that the eyes lie at the same place in "
         "every picture, and write the pictures to a folder that data.path takes. Photos without a face, and those "
         f"that hold less than {LEAST_INSIDE:.0%} of the frame, are reported and left out.",
         example="halfface align photos --out aligned",

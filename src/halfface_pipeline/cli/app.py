@@ -3,7 +3,6 @@
 import argparse
 import importlib.util
 import socket
-from typing import Any
 
 from ..app import serve
 from ..hub.space import export_space
@@ -11,14 +10,13 @@ from ..inference.complete import model_name
 from ..inference.load import default_model, load_pipeline, model_terms
 from ..inference.speed import prepare_for_sampling
 from .options import add_device, add_model, add_speed, model_on_device, output_folder
+from .parser import Parser
 
 
-def add_app(commands: Any) -> None:
-    """Adds the command `app` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "app",
-        help="serve a web page that completes photos",
-        description="Serve a web page that completes photos; needs the extra `app`.",
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `app`."""
+    parser.describe(
+        "Serve a web page that completes photos; needs the extra `app`.",
         example="halfface app --model runs/demo --port 7860",
     )
     add_model(parser, required=False)

@@ -44,6 +44,7 @@ from .options import (
     sampling_config,
     written_by_us,
 )
+from .parser import Parser
 
 CROP_ADVICE = "say where the face is by --crop L,T,R,B, or that it fills the photo by --crop centre"
 MOST_FACES = 1000
@@ -52,12 +53,10 @@ SAME_SHAPE = 0.01
 """Relative difference of aspect ratios up to which a picture has the shape of a half."""
 
 
-def add_complete(commands: Any) -> None:
-    """Adds the command `complete` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "complete",
-        help="generate the hidden half of faces in photos",
-        description="Find the face in each photo, generate its hidden half N times and paste it back; writes the "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `complete`."""
+    parser.describe(
+        "Find the face in each photo, generate its hidden half N times and paste it back; writes the "
         "photos and a sheet per photo. Each is a PNG whose metadata state how it was generated; those of --no-paste "
         "`halfface redraw` reproduces.",
         example="halfface complete me.jpg -n 8 --out completed",

@@ -3,7 +3,6 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from ..diffusion.samplers import make_sampler, thorough
 from ..evaluation.config import NUM_TRAINING, EvaluationConfig
@@ -27,14 +26,13 @@ from .options import (
     refuse_overwriting,
     sampling_config,
 )
+from .parser import Parser
 
 
-def add_evaluate(commands: Any) -> None:
-    """Adds the command `evaluate` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "evaluate",
-        help="evaluate a model on held-out halves",
-        description="Complete held-out halves and measure the result next to baselines. The same command resumes an "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `evaluate`."""
+    parser.describe(
+        "Complete held-out halves and measure the result next to baselines. The same command resumes an "
         "interrupted evaluation; other metrics of the same completions generate none again.",
         example="halfface evaluate --model runs/demo --out runs/demo/evaluation",
     )

@@ -25,7 +25,6 @@ from ..inference.prior import load_prior
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
 from .options import (
     SAMPLERS,
-    Parser,
     add_batch_size,
     add_out,
     add_seed,
@@ -33,28 +32,23 @@ from .options import (
     refuse_overwriting,
     sampling_config,
 )
+from .parser import Parser
 
 QUICK = {"num_faces": 4, "n": 2}
 THOROUGH = {"num_faces": 16, "n": 4}
 
 
-def add_experiments(commands: Any) -> None:
-    """Adds the command `experiment`, with a sub-command per experiment, to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "experiment",
-        help="repeat an experiment of the report",
-        description="Repeat an experiment of the report; writes a picture, a table (CSV, Markdown) and a JSON.",
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `experiment`."""
+    parser.describe(
+        "Repeat an experiment of the report; writes a picture, a table (CSV, Markdown) and a JSON.",
         example="halfface experiment step-size --model runs/demo --quick --out step-size",
     )
     kinds = parser.add_subparsers(dest="experiment", required=True, metavar="EXPERIMENT")
 
     def add(name: str, run: Callable[[argparse.Namespace], Result], text: str, example: str) -> Parser:
-        kind: Parser = kinds.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
-            example=f"halfface experiment {name} {example} --out {name}",
-        )
+        kind: Parser = kinds.add_parser(name, help=text)
+        kind.describe(text[0].upper() + text[1:] + ".", f"halfface experiment {name} {example} --out {name}")
         kind.set_defaults(command=_command, run=run)
         kind.add_argument("--quick", action="store_true", help="4 faces with 2 completions each, minutes on a CPU")
         add_seed(kind, "seed of the noise")

@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 from ..diffusion.samplers import FEW_STEPS
 from ..export.onnx_network import Weights, check_packages, export_network
@@ -13,14 +13,13 @@ from ..inference.complete import model_name
 from ..inference.load import load_pipeline
 from ..run_folder.files import atomic_write, atomic_write_text
 from .options import output_folder
+from .parser import Parser
 
 
-def add_export(commands: Any) -> None:
-    """Adds the command `export` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "export",
-        help="write a model as ONNX, or as a static page that runs it in the browser",
-        description="Write a model as ONNX with the sampler's coefficients beside it, or as a folder of plain files "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `export`."""
+    parser.describe(
+        "Write a model as ONNX with the sampler's coefficients beside it, or as a folder of plain files "
         "that completes photos in the visitor's browser, on any host of files; needs the extra export.",
         example="halfface export runs/demo --page page",
     )

@@ -1,7 +1,6 @@
 """`halfface faces`: renders procedural faces."""
 
 import argparse
-from typing import Any
 
 import PIL.Image
 from tqdm.auto import tqdm
@@ -11,16 +10,15 @@ from ..data.procedural.factors import records
 from ..inference.png_metadata import software_mark
 from ..run_folder.tables import write_csv
 from .options import add_out, add_seed, output_folder, picture_size, refuse_overwriting
+from .parser import Parser
 
 FACES_AT_ONCE = 64
 
 
-def add_faces(commands: Any) -> None:
-    """Adds the command `faces` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "faces",
-        help="render procedural faces",
-        description="Render procedural faces as PNG files, with their factors in metadata.csv.",
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `faces`."""
+    parser.describe(
+        "Render procedural faces as PNG files, with their factors in metadata.csv.",
         example="halfface faces 1000 --size 112x88 --out faces",
     )
     parser.add_argument("num", type=int, metavar="N", help="number of faces")

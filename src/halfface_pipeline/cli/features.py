@@ -2,18 +2,16 @@
 
 import argparse
 import time
-from typing import Any
 
 from ..evaluation.face_reader import EPOCHS, NUM_FACES, train_face_reader
 from .options import add_out, add_seed, output_folder
+from .parser import Parser
 
 
-def add_features(commands: Any) -> None:
-    """Adds the command `features` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "features",
-        help="train the feature network `faces` of evaluate",
-        description="Train a small network that predicts the factors of procedural faces; `halfface evaluate "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `features`."""
+    parser.describe(
+        "Train a small network that predicts the factors of procedural faces; `halfface evaluate "
         "--features faces --features-path DIR` measures distances in its features.",
         example="halfface features --out runs/features",
     )

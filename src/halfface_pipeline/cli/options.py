@@ -1,14 +1,13 @@
-"""What the commands share: the argument parser, common options, and checks of inputs and outputs."""
+"""What the commands share: common options, and checks of inputs and outputs."""
 
 import argparse
-import difflib
 import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, count
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import PIL.Image
 import torch
@@ -26,44 +25,6 @@ TABLE_WRITTEN_WITHIN = 60
 """Seconds from a command's last PNG to its tables; one that is newer was edited."""
 LARGEST_SIDE = 4096
 """Pixels of a side that --size takes at most."""
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose help ends in an example and whose errors suggest the option or command that was meant.
-
-    Args:
-        example: A command line to try.
-        **kwargs: Passed to `ArgumentParser`.
-    """
-
-    def __init__(self, example: str, **kwargs: Any) -> None:
-        super().__init__(epilog=f"example:\n  {example}", formatter_class=_ExampleFormatter, **kwargs)
-        self.arguments: list[str] = []
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Reports unknown options with the usage of the command they were given to, not of the program."""
-        self.arguments = sys.argv[1:] if args is None else list(args)
-        found, unknown = super().parse_known_args(args, namespace)
-        if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return found, unknown
-
-    def error(self, message: str) -> NoReturn:
-        """Adds a suggestion for a mistyped option, which argparse may report as a missing one."""
-        names = [name for name in self._option_string_actions if name.startswith("--")]
-        names += [choice for action in self._actions for choice in action.choices or ()]
-        given = [word.partition("=")[0] for word in self.arguments]
-        abbreviated = [name[:end] for name in names if name.startswith("--") for end in range(3, len(name))]
-        unknown = [word for word in given if word not in (*names, *abbreviated)]
-        near = [match for word in unknown for match in difflib.get_close_matches(word, names, 1, cutoff=0.7)]
-        super().error(message + (f"; did you mean {near[0]}?" if near else ""))
-
-
-class _ExampleFormatter(argparse.HelpFormatter):
-    """Wraps the description and leaves the example as it is written."""
-
-    def _fill_text(self, text: str, width: int, indent: str) -> str:
-        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
 
 
 def add_model(parser: argparse.ArgumentParser, text: str = MODEL_HELP, required: bool = True) -> None:

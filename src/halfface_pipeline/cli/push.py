@@ -2,7 +2,6 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
 
 from ..hub.push import (
     EDITED,
@@ -13,27 +12,26 @@ from ..hub.push import (
     run_files,
     states_data_license,
 )
+from .parser import Parser
 
 
-def add_push(commands: Any) -> None:
-    """Adds the command `push` to the sub-parsers of `halfface`."""
-    push = commands.add_parser(
-        "push",
-        help="push a run to the Hugging Face Hub",
-        description="Push a run to the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `push`."""
+    parser.describe(
+        "Push a run to the Hugging Face Hub in one commit: weights, scheduler, the code to load them, "
         "configuration, log, figures, and a card rendered with all measurements. Log in with `hf auth login` first, "
         "or set HF_TOKEN.",
         example="halfface push runs/demo someone/halfface-demo --private",
     )
-    push.add_argument("run", metavar="RUN", help="run folder")
+    parser.add_argument("run", metavar="RUN", help="run folder")
     text = "user/name, or name alone for your own account; created if it does not exist"
-    push.add_argument("repo_id", metavar="REPO_ID", help=text)
-    push.add_argument("--private", action="store_true", help="make the repository private")
-    push.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if it does not exist")
-    push.add_argument("--message", metavar="TEXT", help="commit message (default: names the run)")
-    push.add_argument("--license", metavar="ID", help="licence of the weights, as the Hub names it: apache-2.0, ...")
-    push.add_argument("--dry-run", action="store_true", help="list what would be pushed, and stop")
-    push.set_defaults(command=_push)
+    parser.add_argument("repo_id", metavar="REPO_ID", help=text)
+    parser.add_argument("--private", action="store_true", help="make the repository private")
+    parser.add_argument("--revision", metavar="BRANCH", help="branch to commit to, created if it does not exist")
+    parser.add_argument("--message", metavar="TEXT", help="commit message (default: names the run)")
+    parser.add_argument("--license", metavar="ID", help="licence of the weights, as the Hub names it: apache-2.0, ...")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be pushed, and stop")
+    parser.set_defaults(command=_push)
 
 
 def _push(options: argparse.Namespace) -> None:

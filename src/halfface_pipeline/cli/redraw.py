@@ -1,7 +1,6 @@
 """`halfface redraw`: reproduces completions from the metadata of their PNGs."""
 
 import argparse
-from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -11,14 +10,13 @@ from ..inference.complete import reproduce
 from ..inference.png_metadata import read_png, save_png
 from ..inference.speed import use_dtype
 from .options import add_device, add_model, model_on_device, numbered, output_folder, refuse_overwriting
+from .parser import Parser
 
 
-def add_redraw(commands: Any) -> None:
-    """Adds the command `redraw` to the sub-parsers of `halfface`."""
-    parser = commands.add_parser(
-        "redraw",
-        help="reproduce completions from the metadata of their PNGs",
-        description="Reproduce completions from their known half and the seed, sampler and steps in their PNGs, and "
+def add_arguments(parser: Parser) -> None:
+    """Describes the command `redraw`."""
+    parser.describe(
+        "Reproduce completions from their known half and the seed, sampler and steps in their PNGs, and "
         "report whether the pixels are the same.",
         example="halfface redraw completed/me-3.png --model runs/demo",
     )
