@@ -19,18 +19,14 @@ __all__ = [
     "RespacedDDPMScheduler",
     "__version__",
 ]
-MODULES = {
-    "FacePriorOutput": "prior_pipeline",
-    "FacePriorPipeline": "prior_pipeline",
-    "HalfFaceInpaintPipeline": "pipeline",
-    "HalfFaceOutput": "pipeline",
-    "ReportNetwork": "report_network",
-    "RespacedDDPMScheduler": "respaced_ddpm",
-}
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a class when it is first used: diffusers takes seconds, which `halfface --help` does not need."""
-    if name not in MODULES:
+    """Imports the classes when one is first used: diffusers takes seconds, which `halfface --help` does not need."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".remote_code.{MODULES[name]}", __name__), name)
+    # All of them: a saved model may name any class.
+    for module in ("pipeline", "prior_pipeline", "report_network", "respaced_ddpm"):
+        found = vars(importlib.import_module(f".remote_code.{module}", __name__))
+        globals().update({each: found[each] for each in __all__ if each in found})
+    return globals()[name]
