@@ -37,22 +37,6 @@ def config(tmp_path):
     return str(file)
 
 
-@pytest.fixture
-def running():
-    """Starts `train_halfface.py WORDS` in a process of its own, which does not outlive the test."""
-    processes = []
-
-    def start_process(*words):
-        command = [sys.executable, ROOT / "train_halfface.py", *words]
-        processes.append(subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT))
-        return processes[-1]
-
-    yield start_process
-    for process in processes:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.slow
 def test_two_launched_processes_train_a_model_that_completes(config, tmp_path):
     launcher = [sys.executable, "-m", "accelerate.commands.launch", *TWO]
@@ -67,14 +51,15 @@ def test_two_launched_processes_train_a_model_that_completes(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path, running):
+def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path):
     """Also where what reads the output, as `tee` does, has ended by the same Ctrl-C."""
     words = ["--config", config, "--training.steps", "4000", "--output.dir", str(tmp_path / "run")]
-    process, log = running(*words), tmp_path / "run" / "log.jsonl"
-    wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3, 200)
-    process.stderr.close()
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130
+    os.mkfifo(tmp_path / "tee")
+    process, log = start(tmp_path / "tee", *words), tmp_path / "run" / "log.jsonl"
+    with (tmp_path / "tee").open():
+        wait_for(lambda: log.exists() and log.read_text().count("\n") >= 3, 200)
+    os.kill(process.pid, signal.SIGINT)
+    assert ended(process, 60) == 130
     step = max(int(path.name[5:]) for path in (tmp_path / "run" / "checkpoints").glob("step-*"))
     assert step == json.loads(log.read_text().splitlines()[-1])["step"]
     assert ended(start(tmp_path / "out.txt", *words, "--training.steps", step + 2)) == 0
@@ -85,7 +70,7 @@ def test_ctrl_c_saves_a_checkpoint_and_the_same_command_goes_on(config, tmp_path
 @pytest.mark.slow
 def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_path):
     cache = tmp_path / "cache"
-    many = ["--data.cache_dir", str(cache), "--data.num_images", "200000", "--data.height", "96", "--data.width", "96"]
+    many = ["--data.cache_dir", str(cache), "--data.num_images", "20000", "--data.height", "96", "--data.width", "96"]
     process = start(tmp_path / "out.txt", "--config", config, *many, "--output.dir", tmp_path / "run")
     wait_for(lambda: list(cache.glob("*/*images.npy")), 200)
     os.kill(process.pid, signal.SIGTERM)
