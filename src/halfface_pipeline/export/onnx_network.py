@@ -114,7 +114,7 @@ def export_network(pipe: HalfFaceInpaintPipeline, weights: Weights = "float32") 
     import onnx
 
     network = HalfNetwork(pipe)
-    batch = torch.export.Dim("batch")
+    batch = torch.export.Dim("batch", max=63)  # diffusers' upsampling branches at 64; the graph holds for any size
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             network,
