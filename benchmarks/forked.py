@@ -33,7 +33,7 @@ def _run(words: Sequence[str], output: Path, environment: dict[str, str]) -> Non
 
 
 def start(output: Path, *words: object, **environment: str) -> multiprocessing.process.BaseProcess:
-    """Starts `train_halfface.py WORDS` whose lines go to a file, or to who reads a FIFO."""
+    """Starts `train_halfface.py WORDS` whose lines go to a file, or into a FIFO."""
     if not output.is_fifo():
         output.write_text("")
     process = PROCESSES.Process(target=_run, args=([str(word) for word in words], output, environment), daemon=True)

@@ -23,7 +23,7 @@ from halfface_pipeline.remote_code.noise_levels import (
 )
 from tests.oracles import GaussianDenoiser
 
-HALF = torch.zeros(3, 10, 16)
+HALF, WIDE = torch.zeros(3, 10, 16), torch.zeros(3, 20, 80)
 CLASSES = sorted(
     name
     for name in dir(diffusers)
@@ -81,10 +81,10 @@ def refusal(scheduler, trained, steps):
     return None
 
 
-def sampled(pipe, scheduler, steps):
+def sampled(pipe, scheduler, steps, half=HALF, number=4):
     """Hidden halves on the scale of [-1, 1]."""
     pipe.scheduler = scheduler
-    return pipe(HALF, 4, steps, torch.Generator().manual_seed(0), output_type="latent").hidden_halves
+    return pipe(half, number, steps, torch.Generator().manual_seed(0), output_type="latent").hidden_halves
 
 
 @pytest.mark.parametrize(
@@ -105,18 +105,14 @@ def test_every_scheduler_of_diffusers_is_exact_or_refused_by_name(tiny_pipeline,
     reason = refusal(scheduler, trained, min(steps, 50))
     if reason is None:
         scheduler.register_to_config(clip_sample=False)
-        pipe.scheduler = scheduler
-        out = pipe(
-            torch.zeros(3, 20, 80), 2, steps, torch.Generator().manual_seed(0), output_type="latent"
-        ).hidden_halves
+        out = sampled(pipe, scheduler, steps, WIDE, 2)
         assert float(out.mean()) == pytest.approx(0.3, abs=0.01)
         assert float(out.std()) == pytest.approx(0.2, rel=0.08)
     else:
         assert class_name in reason
         assert class_name not in named, reason
         with pytest.raises(ValueError, match=class_name):
-            pipe.scheduler = scheduler
-            pipe(torch.zeros(3, 20, 80), 2, 50)
+            sampled(pipe, scheduler, 50, WIDE, 2)
 
 
 def test_a_new_scheduler_is_compared_with_the_trained_noise(tiny_pipeline, tmp_path):

@@ -40,7 +40,7 @@ def test_onnx_runtime_gives_torchs_prediction_at_every_batch_size_and_in_every_f
     data, error = export_network(pipe)
     assert error < 1e-5
     network = HalfNetwork(pipe)
-    for batch in (1, 2, 7):
+    for batch in (1, 2, 7, 64):
         assert relative_error(network, data, example_inputs(pipe, batch)) < 1e-5
     assert b"/halfface_pipeline/" not in data, "stack traces name files of this machine"
 
