@@ -172,23 +172,51 @@ def test_a_network_of_nan_is_reported(handlers, photo, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def only(answers):
+    """The one answer of a handler, its frame read as gradio reads it, before the handler goes on."""
+    frame, *outputs = next(answers)
+    if isinstance(frame, str):
+        with PIL.Image.open(frame) as picture:
+            frame = picture.copy()
+    assert next(answers, None) is None
+    return frame, *outputs
+
+
 def shown_columns(outputs):
     """Which of the columns to choose a photo, of the frame and of the settings are shown."""
     return [column.visible for column in outputs[3:6]]
 
 
 def test_the_frame_is_shown_for_photos_only(handlers, photo, tmp_path):
-    outputs = handlers.choose_photo({"path": str(photo)})
+    outputs = only(handlers.choose_photo({"path": str(photo)}))
     assert outputs[0].size == (240, 200) and shown_columns(outputs) == [False, True, True]
-    assert shown_columns(handlers.choose_photo(None)) == [True, False, False]
+    assert shown_columns(only(handlers.choose_photo(None))) == [True, False, False]
     (tmp_path / "page.png").write_text("<html>")
-    outputs = handlers.choose_photo({"path": str(tmp_path / "page.png")})
+    outputs = only(handlers.choose_photo({"path": str(tmp_path / "page.png")}))
     assert outputs[0] is outputs[2] is None and shown_columns(outputs) == [True, False, False]
+
+
+def test_an_equal_frame_is_not_written_again_while_it_may_be_served(handlers, photo, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "served"))
+    preview = gr.Image(interactive=False)
+
+    def served(answers):
+        data = preview.postprocess(next(answers)[0]).model_dump()
+        gr.processing_utils.move_files_to_cache(data, preview, postprocess=True)
+        answers.close()
+        (file,) = (tmp_path / "served").rglob("*.*")
+        return file
+
+    given = {"path": str(photo)}
+    file = served(handlers.choose_photo(given))
+    file.write_bytes(b"as it was")
+    assert served(handlers.show_frame(given, None, None, None, None)) == file
+    assert file.read_bytes() == b"as it was"
 
 
 @pytest.mark.parametrize(("number", "middle", "scale", "turn"), [(1, (516, 394), 1, -9), (2, (1062, 446), 0.75, -9)])
 def test_the_frame_starts_around_the_face(handlers, scene, number, middle, scale, turn):
-    preview, _, _, *_, face, zoom, across, down, turned = handlers.choose_photo(scene, number)
+    preview, _, _, *_, face, zoom, across, down, turned = only(handlers.choose_photo(scene, number))
     assert preview.size == (560, 360)
     assert face.visible and face.value == number and [value for _, value in face.choices] == [1, 2]
     eyes = frame((1400, 900), (20, 16), zoom, across, down, turned)(frame_eyes(handlers.pipe.config))
@@ -198,16 +226,16 @@ def test_the_frame_starts_around_the_face(handlers, scene, number, middle, scale
 
 
 def test_the_page_says_what_may_make_completions_bad(handlers, scene, tmp_path):
-    def told(*outputs):
-        return outputs[1]
+    def told(answers):
+        return only(answers)[1]
 
-    assert told(*handlers.choose_photo(scene)) == '<div role="status"></div>'
-    assert "The frame holds no face" in told(*handlers.show_frame(scene, 3, -0.9, 0.8, 0))
-    assert "% of the half that is kept lies outside" in told(*handlers.show_frame(scene, 1, -1, 0, 0))
+    assert told(handlers.choose_photo(scene)) == '<div role="status"></div>'
+    assert "The frame holds no face" in told(handlers.show_frame(scene, 3, -0.9, 0.8, 0))
+    assert "% of the half that is kept lies outside" in told(handlers.show_frame(scene, 1, -1, 0, 0))
     PIL.Image.open(SELFIE).resize((53, 79)).save(tmp_path / "small.png")
-    assert "the face is small" in told(*handlers.show_frame({"path": str(tmp_path / "small.png")}, 15, 0, -0.3, 0))
+    assert "the face is small" in told(handlers.show_frame({"path": str(tmp_path / "small.png")}, 15, 0, -0.3, 0))
     handlers.pipe.register_to_config(trained_on="procedural")
-    assert DRAWN_WARNING[1:] in told(*handlers.choose_photo(scene))
+    assert DRAWN_WARNING[1:] in told(handlers.choose_photo(scene))
 
 
 @pytest.mark.parametrize("extra", [True, False])
@@ -217,7 +245,7 @@ def test_without_a_face_the_frame_is_the_middle_and_a_line_says_so(handlers, tmp
     else:
         shutil.copy(SELFIE, tmp_path / "photo.png")
         monkeypatch.setattr(photo_faces, "NEEDS", ("no_such_package",))
-    _, told, *_, face, zoom, across, down, turn = handlers.choose_photo({"path": str(tmp_path / "photo.png")})
+    _, told, *_, face, zoom, across, down, turn = only(handlers.choose_photo({"path": str(tmp_path / "photo.png")}))
     assert (zoom, across, down, turn) == (1, 0, 0, 0) and not face.visible
     assert ("No face was found" if extra else "without the extra photo") in told and "in the middle" in told
 

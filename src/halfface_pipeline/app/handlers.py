@@ -125,28 +125,35 @@ class Handlers:
             lines.append(DRAWN_WARNING)
         return lines
 
-    def choose_photo(self, photo: Photo, number: int = 1) -> tuple[Any, ...]:
+    def choose_photo(self, photo: Photo, number: int = 1) -> Iterator[tuple[Any, ...]]:
         """The framed photo, remarks, the photo (None if it cannot be used), which columns are shown, and what frames
         the face of this number: its chooser and the sliders."""
         if photo is not None:
             try:
                 sliders, found = self.start(photo, number), len(self.faces(photo))
-                choices = [(f"{each} of {found}, by size", each) for each in range(1, max(found, 1) + 1)]
-                face = gr.Dropdown(choices, value=number, visible=found > 1)
-                return *self.show_frame(photo, *sliders), *show_columns(gr.skip()), face, *sliders
             except ValueError as error:
                 gr.Warning(str(error), title="This photo cannot be used")
-        return None, "", *show_columns(None), *[gr.skip()] * 5
+            else:
+                choices = [(f"{each} of {found}, by size", each) for each in range(1, max(found, 1) + 1)]
+                face = gr.Dropdown(choices, value=number, visible=found > 1)
+                for shown in self.show_frame(photo, *sliders):
+                    yield *shown, *show_columns(gr.skip()), face, *sliders
+                return
+        yield None, "", *show_columns(None), *[gr.skip()] * 5
 
-    def show_frame(self, photo: Photo, *sliders: float | None) -> tuple[Any, Any]:
-        """The framed photo, and what may make its completions bad, as HTML."""
+    def show_frame(self, photo: Photo, *sliders: float | None) -> Iterator[tuple[Any, Any]]:
+        """A file of the framed photo, and what may make its completions bad, as HTML."""
         if photo is None:
-            return gr.skip(), gr.skip()
-        with _clear_errors():
+            yield gr.skip(), gr.skip()
+            return
+        with _clear_errors(), tempfile.TemporaryDirectory(prefix="halfface-") as folder:
             place = self.place(photo, sliders)
             remarks = "; ".join(self.remarks(photo, place))
             told = f'<div role="status">{remarks[:1].upper()}{remarks[1:]}</div>'
-            return draw_frame(read_upload(photo["path"]), place, self.shape, self.hidden), told
+            # A file, since gradio rewrites an equal picture in place, perhaps while it is being served.
+            file = f"{folder}/frame.png"
+            draw_frame(read_upload(photo["path"]), place, self.shape, self.hidden).save(file, compress_level=1)
+            yield file, told
 
     def centre_frame(self, photo: Photo, event: gr.SelectData) -> list[Any]:
         """Position of the frame whose cut line goes through the point that was clicked."""
