@@ -21,7 +21,7 @@ LAUNCH = $(BIN)/accelerate launch --quiet --num_processes 1 --num_machines 1 --m
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/.core ## train on the embedded faces, complete held-out halves, measure: runs/demo
+demo: $(VENV)/.core ## train on procedural faces, complete held-out halves, measure: runs/demo
 	@$(LAUNCH) train_halfface.py --config configs/demo.yaml
 	@$(BIN)/halfface evaluate --model runs/demo --data procedural --out runs/demo/evaluation
 

@@ -89,7 +89,7 @@ def test_a_broken_archive_and_an_unknown_split_are_refused(config, tmp_path):
         load_source(mnist_of(config, tmp_path / "mnist"), "train")
 
 
-def test_the_embedded_digits_are_scikit_learns_and_a_part_is_held_out(config):
+def test_the_built_in_digits_are_scikit_learns_and_a_part_is_held_out(config):
     sklearn = pytest.importorskip("sklearn.datasets", reason="the extra `digits` is not installed")
     data = config("digits", channels=1, height=24, width=24, holdout=0.1)
     train, held_out = read(data), read(data, "eval")

@@ -22,7 +22,7 @@ from halfface_pipeline.data.procedural.factors import (
     Factors,
     draw_factors,
     records,
-    redraw,
+    resample_free,
 )
 
 COLOURS = ("skin", "hair", "iris", "background_top", "background_bottom", "clothing")
@@ -69,7 +69,7 @@ def test_redraw_leaves_the_top_half_bit_for_bit(height: int, width: int) -> None
     images = render(factors, height, width)
     changed = np.zeros(len(factors), bool)
     for repeat in range(2):
-        redrawn = render(redraw(factors, np.random.default_rng(repeat)), height, width)
+        redrawn = render(resample_free(factors, np.random.default_rng(repeat)), height, width)
         np.testing.assert_array_equal(redrawn[:, : height // 2], images[:, : height // 2])
         changed |= (redrawn[:, height // 2 :] != images[:, height // 2 :]).any(axis=(1, 2, 3))
     assert changed.all()
@@ -178,8 +178,8 @@ def check_free_frequencies(factors: Factors) -> None:
 
 def test_free_factors_follow_the_documented_distribution_in_draws_and_redraws() -> None:
     factors = draw_factors(5, np.arange(6000))
-    redrawn = redraw(factors, np.random.default_rng(6))
-    one_face = redraw(factors[np.zeros(6000, int)], np.random.default_rng(7))
+    redrawn = resample_free(factors, np.random.default_rng(6))
+    one_face = resample_free(factors[np.zeros(6000, int)], np.random.default_rng(7))
     for drawn in (factors, redrawn):
         check_free_rules(drawn)
         check_free_frequencies(drawn)

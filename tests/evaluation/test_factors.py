@@ -8,7 +8,7 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig
 from halfface_pipeline.data.procedural import render
-from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, records, redraw
+from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, records, resample_free
 from halfface_pipeline.evaluation.dataset import factors_of
 from halfface_pipeline.evaluation.factors import (
     CLASSES,
@@ -45,7 +45,7 @@ def test_exact_samples_are_read_rightly(size):
     templates = draw_templates(factors, *size)
     assert templates.images.shape[1] == NUM_TEMPLATES == 32 and templates.size == (24, 40)
     generator = np.random.default_rng(7)
-    drawn = [redraw(factors, generator) for _ in range(3)]
+    drawn = [resample_free(factors, generator) for _ in range(3)]
     read = predict_factors(templates, torch.stack([bottoms(each, *size) for each in drawn], dim=1))
     for name in CLASSES:
         truth = torch.from_numpy(np.stack([labels_of(each)[name] for each in drawn], axis=1))

@@ -10,7 +10,7 @@ import torch
 
 from halfface_pipeline.config.schema import DataConfig, SamplingConfig
 from halfface_pipeline.data.procedural import faces, render
-from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, redraw
+from halfface_pipeline.data.procedural.factors import CLOTHING_COLOURS, resample_free
 from halfface_pipeline.evaluation.cache import Completed, Completions
 from halfface_pipeline.evaluation.config import EvaluationConfig
 from halfface_pipeline.evaluation.dataset import factors_of
@@ -152,7 +152,7 @@ def completing(colours):
         random, factors = np.random.default_rng(1000 + first), factors_of(DATA, len(images), first=first)
         drawn = []
         for _ in range(4):
-            again = redraw(factors, random)
+            again = resample_free(factors, random)
             again = again if colours is None else replace(again, clothing=colours(again.clothing))
             drawn.append(render(again, 48, 40)[:, 24:])
         hidden = torch.from_numpy(np.stack(drawn, axis=1)).permute(0, 1, 4, 2, 3)

@@ -110,8 +110,8 @@ class DataConfig:
     eyes: tuple[float, float, float, float] | None = None
 
     def __post_init__(self) -> None:
-        embedded = self.source in ("procedural", "digits")
-        require(embedded or bool(self.path), "data.path", self.path, f"set for {self.source}")
+        built_in = self.source in ("procedural", "digits")
+        require(built_in or bool(self.path), "data.path", self.path, f"set for {self.source}")
         require(self.channels in (1, 3), "data.channels", self.channels, "1 or 3")
         check_ranges("data", self, holdout="(0, 1]", height="[16, 65535]", width="[16, 65535]")
         check_ranges("data", self, num_images="[1, inf)", num_eval_images="[1, inf)")

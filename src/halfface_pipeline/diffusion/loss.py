@@ -20,7 +20,7 @@ def denoising_loss(
     min_snr_gamma: float | None = None,
     masks: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """The loss of one batch: E ||target - network(sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, known half, t)||^2.
+    """The mean square of target - network(sqrt(abar_t) x_0 + sqrt(1 - abar_t) eps, known half, t) over a batch.
 
     With `model.hidden_half` all, x_0 is the whole image and there is no known half. With any, x_0 is the whole image,
     the network gets it noisy where a mask hides it and clean elsewhere, and only hidden pixels count, as in Palette's
@@ -37,7 +37,7 @@ def denoising_loss(
         masks: With `model.hidden_half` any, true where hidden, (N, 1, H, W).
 
     Returns:
-        A scalar: L_simple (Ho et al. 2020, equation 14), or its Min-SNR weighting.
+        A scalar; with `epsilon` and no weighting L_simple (Ho et al. 2020, equation 14).
     """
     known, hidden = (None, clean) if model.hidden_half in WHOLE else split(clean, model.hidden_half)
     noisy = scheduler.add_noise(hidden, noise, timesteps)

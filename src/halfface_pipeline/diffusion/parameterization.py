@@ -51,7 +51,7 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: fl
     Args:
         scheduler: The training scheduler.
         timesteps: t, (N,) integers from 0 to T-1.
-        gamma: The clamp; none weighs all alike (L_simple).
+        gamma: The clamp; None weighs all alike.
 
     Returns:
         (N,) weights.
@@ -64,13 +64,14 @@ def min_snr_weights(scheduler: DDPMScheduler, timesteps: torch.Tensor, gamma: fl
 
 
 def weighted_mse(
-    prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, hidden: torch.Tensor | None = None
+    prediction: torch.Tensor, wanted: torch.Tensor, weights: torch.Tensor, masks: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Mean over the batch of weight times mean squared error of each sample, a scalar in float32.
 
-    With masks, (N, 1, H, W) booleans, the mean of a sample is over its hidden pixels, so that all samples count alike.
+    With masks, (N, 1, H, W), true where hidden, the mean of a sample is over its hidden pixels: all samples count
+    alike.
     """
     squared = (prediction.float() - wanted.float()).square()
-    if hidden is not None:
-        squared = squared * (hidden / hidden.float().mean(dim=(1, 2, 3), keepdim=True))
+    if masks is not None:
+        squared = squared * (masks / masks.float().mean(dim=(1, 2, 3), keepdim=True))
     return (weights * squared.mean(dim=tuple(range(1, prediction.ndim)))).mean()

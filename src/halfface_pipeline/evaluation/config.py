@@ -15,11 +15,11 @@ class EvaluationConfig:
     """Settings of an evaluation.
 
     Args:
-        sampling: Numbers of held-out faces, of completions and of steps, and the first seed; the pipeline brings the
-            sampler itself.
+        sampling: Numbers of held-out faces, of completions and of steps, and the first seed. Its `scheduler` is not
+            used: the pipeline has its own.
         batch_size: Completions computed at once.
-        num_seeds: How often every face is completed again, with the seeds that follow.
-        features: Name of the feature network.
+        num_seeds: How many seeds, one after the other, every face is completed with.
+        features: Name of the feature network; `halfface evaluate` chooses another one for photographs.
         features_path: Where its weights are, for networks that need it.
         slices: Columns to compare faces by, or `all`.
         read: Numeric columns that probes predict, or `all`.

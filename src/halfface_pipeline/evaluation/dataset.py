@@ -12,7 +12,7 @@ from ..config.files import from_yaml
 from ..config.schema import DataConfig, require
 from ..data.images import ImageSet, load_images, overlap
 from ..data.procedural import render
-from ..data.procedural.factors import Factors, draw_factors, redraw
+from ..data.procedural.factors import Factors, draw_factors, resample_free
 from ..data.sources import PROCEDURAL_EVAL_START, Split
 from ..diffusion.halves import split as split_halves
 from ..remote_code.pipeline import HalfFaceInpaintPipeline
@@ -164,5 +164,5 @@ def factors_of(data: DataConfig, num_faces: int, split: Split = "eval", first: i
 def draw_exact_samples(factors: Factors, height: int, width: int, num_samples: int, seed: int = 0) -> torch.Tensor:
     """Exact samples of p(bottom | top) for procedural faces, (N, num_samples, 3, H/2, W) uint8."""
     generator = np.random.default_rng(seed)
-    drawn = [render(redraw(factors, generator), height, width) for _ in range(num_samples)]
+    drawn = [render(resample_free(factors, generator), height, width) for _ in range(num_samples)]
     return torch.from_numpy(np.stack(drawn, axis=1)[:, :, height // 2 :]).permute(0, 1, 4, 2, 3)

@@ -12,7 +12,14 @@ import torch
 import torch.nn.functional as F
 
 from ..data.procedural import render
-from ..data.procedural.factors import CLOTHING_COLOURS, HAIR_COLOURS, NECKLINE_WEIGHTS, NECKLINES, Factors, redraw
+from ..data.procedural.factors import (
+    CLOTHING_COLOURS,
+    HAIR_COLOURS,
+    NECKLINE_WEIGHTS,
+    NECKLINES,
+    Factors,
+    resample_free,
+)
 
 CLASSES: dict[str, dict[str, float]] = {
     "clothing": dict.fromkeys(CLOTHING_COLOURS, 1 / len(CLOTHING_COLOURS)),
@@ -80,7 +87,7 @@ def draw_templates(factors: Factors, height: int, width: int, seed: int = 0) -> 
         number, neckline = place % len(colours), place // len(colours)
         depths = generator.random((2, num), np.float32)
         drawn = replace(
-            redraw(factors, generator),
+            resample_free(factors, generator),
             clothing=colours[number] * (0.9 + 0.2 * generator.random((num, 1), np.float32)),
             neckline=np.full(num, neckline, np.float32),
             # All four combinations of open or closed, marked or not occur eight times.

@@ -1,7 +1,7 @@
 """Every random number of training, as a function of (seed, step) and the place in the global batch.
 
-Nothing is carried from step to step, so a resumed run draws what an uninterrupted one would have, and one process
-draws what several do together.
+Nothing is carried from step to step, so a resumed run draws what an uninterrupted one would have. One process draws
+what several do together, but for dropout, which each draws for itself.
 """
 
 import math

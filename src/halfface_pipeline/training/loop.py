@@ -37,7 +37,7 @@ from .progress import Progress
 from .run_lock import check_run_folder, lock_run
 from .save_model import has_model, save_model
 from .state import TrainingState
-from .step import has_finite_loss, train_step
+from .step import has_usable_loss, train_step
 
 
 def train(config: Config) -> Path:
@@ -131,7 +131,7 @@ def _train(config: Config, run: Path, accelerator: Accelerator, lock: contextlib
 
             save = stopped or ended or _due(state.step, training.checkpoint_every, state.saved_step or 0)
             sample = ended or (not stopped and _due(state.step, sample_every, sampled_step))
-            if (save or sample) and has_finite_loss(state, batches, loss_of, training.max_loss):
+            if (save or sample) and has_usable_loss(state, batches, loss_of, training.max_loss):
                 if save:
                     progress.flush()
                     state.save(run / "checkpoints", training.keep_last, training.keep_every)

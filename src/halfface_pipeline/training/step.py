@@ -71,8 +71,8 @@ def train_step(
 
 
 @torch.no_grad()
-def has_finite_loss(state: TrainingState, batches: Batches, loss_of: Loss, max_loss: float) -> bool:
-    """Whether the weights give at most `max_loss` on the next batch: an update may break them without any loss yet."""
+def has_usable_loss(state: TrainingState, batches: Batches, loss_of: Loss, max_loss: float) -> bool:
+    """Whether the next micro-batch has a loss of at most `max_loss`: an update may have broken the weights unseen."""
     buffers = state.buffers()
     state.bare_network.train()
     loss = float(loss_of(state.bare_network, next(batches.parts(state.step))))

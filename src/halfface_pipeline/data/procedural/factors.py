@@ -3,7 +3,7 @@
 Every face is a function of independent uniform numbers by the rules below; there is no other randomness.
 
 Seen in the top half (rows 0 .. H/2 - 1), all independent unless stated otherwise:
-    skin               RGB in [0, 1] on a line from light to very dark, at a place uniform in [0, 1]
+    skin               RGB in [0, 1] on a piecewise linear path from light to very dark, at a place uniform in [0, 1]
     hair               RGB in [0, 1], one of `HAIR_COLOURS` times uniform [0.9, 1.1]; weights `HAIR_WEIGHTS_LIGHT`
                        where the place on the skin line is under 0.6 and `HAIR_WEIGHTS_DARK` elsewhere
     iris               RGB in [0, 1], one of `IRIS_COLOURS`; weights by the same rule
@@ -170,7 +170,7 @@ def draw_factors(seed: int, indices: Sequence[int] | np.ndarray) -> Factors:
     return _as_factors(seen | _free_factors(uniforms[:, SEEN_DRAWS:], seen["long_hair"]))
 
 
-def redraw(factors: Factors, generator: np.random.Generator) -> Factors:
+def resample_free(factors: Factors, generator: np.random.Generator) -> Factors:
     """Samples the free factors again: an exact sample of p(bottom half | top half) for every face.
 
     Args:
@@ -205,6 +205,7 @@ def _plain(name: str, value: np.ndarray) -> float | int | bool | str:
 
 
 def _seen_factors(uniforms: np.ndarray) -> dict[str, np.ndarray]:
+    # Columns: 0 skin, 1 hair, 2 iris, 3 to 7 background, 8 shade of the hair, 9 long hair, SEEN_RANGES, glasses.
     place = uniforms[:, 0]
     dark = place >= DARK_SKIN_FROM
     hair = np.where(dark, _choice(uniforms[:, 1], HAIR_WEIGHTS_DARK), _choice(uniforms[:, 1], HAIR_WEIGHTS_LIGHT))
@@ -220,8 +221,8 @@ def _seen_factors(uniforms: np.ndarray) -> dict[str, np.ndarray]:
         "skin": np.stack([np.interp(place, SKIN_PLACES, part) for part in zip(*SKIN_COLOURS, strict=True)], axis=1),
         "hair": np.array(list(HAIR_COLOURS.values()))[hair] * (0.9 + 0.2 * uniforms[:, 8:9]),
         "iris": np.array(list(IRIS_COLOURS.values()))[iris],
-        "background_top": _rgb(hue, saturation, value),
-        "background_bottom": _rgb(hue_below, saturation, value_below),
+        "background_top": _hsv_to_rgb(hue, saturation, value),
+        "background_bottom": _hsv_to_rgb(hue_below, saturation, value_below),
         "long_hair": uniforms[:, 9] < 0.5,
         "glasses": _choice(uniforms[:, 10 + len(SEEN_RANGES)], GLASSES_WEIGHTS),
     }
@@ -250,10 +251,10 @@ def _choice(uniforms: np.ndarray, weights: Sequence[float]) -> np.ndarray:
     return np.minimum(np.searchsorted(np.cumsum(weights), uniforms, side="right"), len(weights) - 1)
 
 
-def _rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
+def _hsv_to_rgb(hue: np.ndarray, saturation: np.ndarray, value: np.ndarray) -> np.ndarray:
     """RGB (N, 3) in [0, 1] of hue (any real, period 1), saturation and value in [0, 1], each (N,)."""
-    to_canonical = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
-    ramp = np.clip(np.minimum(to_canonical, 4.0 - to_canonical), 0.0, 1.0)
+    sector = (np.array([5.0, 3.0, 1.0]) + 6.0 * hue[:, None]) % 6.0
+    ramp = np.clip(np.minimum(sector, 4.0 - sector), 0.0, 1.0)
     return value[:, None] * (1.0 - saturation[:, None] * ramp)
 
 
