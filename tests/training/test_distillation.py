@@ -102,5 +102,11 @@ def test_a_teacher_of_other_noise_is_refused(student):
         train(changed(student, "noise", beta_end=0.03))
 
 
+def test_a_distilled_teacher_is_refused(student, tmp_path):
+    first = train(student)
+    with pytest.raises(ValueError, match="distillation.teacher is .*; it must be a model that is not distilled itself"):
+        train(changed(changed(student, "distillation", teacher=str(first)), "output", dir=str(tmp_path / "second")))
+
+
 def test_the_default_configuration_trains_a_denoiser():
     assert Config().distillation.teacher is None

@@ -221,9 +221,10 @@ def _connect_results(
         show_progress_on=results.status,
         concurrency_limit=1,
     )
+    completing.then(lambda: gr.Button(visible=False), None, results.stop, **shared)
     # After the end, or a last update of the generator could follow it.
     stopped = results.stop.click(lambda: None, cancels=[completing], **shared)
-    stopped.then(lambda: note("Stopped."), None, results.status, **shared)
+    stopped.then(lambda: (note("Stopped."), gr.Button(visible=False)), None, [results.status, results.stop], **shared)
     files = [gallery, results.photos]
     first = {"trigger_mode": "always_last", **shared}
     gallery.change(handlers.enlarge_first, [*files, results.chosen], large, preprocess=False, **first)

@@ -16,7 +16,7 @@ from ..config.schema import Config
 from ..data.images import ImageSet, load_images
 from ..diffusion.distillation import saved_scheduler
 from ..diffusion.networks import build_network, num_parameters, sample_shape
-from ..diffusion.samplers import check_sampling, training_scheduler
+from ..diffusion.samplers import check_sampling, distilled_steps, training_scheduler
 from ..inference.load import load_pipeline
 from ..remote_code.noise_levels import noise_schedule
 from .batches import Batches, num_steps, seed_dropout
@@ -159,7 +159,10 @@ def _teacher(
     prediction_type, setting = config.objective.prediction_type, "distillation.teacher"
     copied = init_weights(teacher, config.distillation.teacher, prediction_type, setting)
     accelerator.print(f"distilling {copied}")
-    theirs, own = (noise_schedule(each) for each in (load_pipeline(config.distillation.teacher).scheduler, scheduler))
+    saved = load_pipeline(config.distillation.teacher).scheduler
+    if distilled_steps(saved) is not None:
+        raise ValueError(f"{setting} is {config.distillation.teacher}; it must be a model that is not distilled itself")
+    theirs, own = noise_schedule(saved), noise_schedule(scheduler)
     if theirs != own:
         raise ValueError(f"distillation.teacher was trained under {theirs}; noise and objective must be those: {own}")
     prepared: torch.nn.Module = accelerator.prepare_model(teacher, evaluation_mode=True)
