@@ -104,7 +104,7 @@ def test_a_teacher_of_other_noise_is_refused(student):
 
 def test_a_distilled_teacher_is_refused(student, tmp_path):
     first = train(student)
-    with pytest.raises(ValueError, match="distillation.teacher is .*; it must be a model that is not distilled itself"):
+    with pytest.raises(ValueError, match=r"distillation\.teacher is .*; it must not be distilled itself"):
         train(changed(changed(student, "distillation", teacher=str(first)), "output", dir=str(tmp_path / "second")))
 
 

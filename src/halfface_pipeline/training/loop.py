@@ -161,7 +161,7 @@ def _teacher(
     accelerator.print(f"distilling {copied}")
     saved = load_pipeline(config.distillation.teacher).scheduler
     if distilled_steps(saved) is not None:
-        raise ValueError(f"{setting} is {config.distillation.teacher}; it must be a model that is not distilled itself")
+        raise ValueError(f"{setting} is {config.distillation.teacher}; it must not be distilled itself")
     theirs, own = noise_schedule(saved), noise_schedule(scheduler)
     if theirs != own:
         raise ValueError(f"distillation.teacher was trained under {theirs}; noise and objective must be those: {own}")
