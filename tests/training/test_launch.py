@@ -72,7 +72,8 @@ def test_sigterm_while_images_are_prepared_leaves_nothing_behind(config, tmp_pat
     cache = tmp_path / "cache"
     many = ["--data.cache_dir", str(cache), "--data.num_images", "20000", "--data.height", "96", "--data.width", "96"]
     process = start(tmp_path / "out.txt", "--config", config, *many, "--output.dir", tmp_path / "run")
-    wait_for(lambda: list(cache.glob("*/*images.npy")), 200)
+    wait_for(lambda: "preparing" in (tmp_path / "out.txt").read_text(), 200)  # tqdm's bar is not cut while it is made
+    assert list(cache.glob("*/*images.npy"))
     os.kill(process.pid, signal.SIGTERM)
     assert ended(process, 60) == 130 and "Traceback" not in (tmp_path / "out.txt").read_text()
     assert [file.name for file in cache.glob("*/*")] == [".lock"] and not (tmp_path / "run").exists()
