@@ -19,12 +19,12 @@ from tqdm.auto import tqdm
 from halfface_pipeline.photo.faces import find_faces
 from halfface_pipeline.photo.frame import cut_out, fraction_inside, similarity
 
-SIZE = HEIGHT, WIDTH = 224, 176
+HEIGHT, WIDTH = 224, 176
 EYES = np.array([[0.35, 0.45], [0.65, 0.45]]) * (WIDTH, HEIGHT)
 SHEETS = ("SFHQ-dataset/images", "SFHQ-T2I-dataset/figures")
 PORTRAITS = "assets-person-portrait"
 LEFT_OUT = ("distribution", "bring_to", "segmentation", "with_prompts", "bad things")
-"""Sheets with plots, with text between the faces, or with faces that were drawn wrong on purpose."""
+"""Sheets with plots, drawings or text beside the faces, and one of pictures that were searched for their faults."""
 NUM_TEST = 100
 ALIKE = 9
 """Root mean square difference, of 255, of two faces reduced to 12x16, up to which they are one: sheets repeat them."""
@@ -98,7 +98,7 @@ def main(folder: Path, out: Path) -> None:
                 faces[name] = face
     kept = distinct(faces)
     random.Random(0).shuffle(kept)
-    test = set([name for name in kept if not name.startswith("faker")][:NUM_TEST])
+    test = [name for name in kept if not name.startswith("faker")][:NUM_TEST]
     for name in kept:
         place = out / ("test" if name in test else "train")
         place.mkdir(parents=True, exist_ok=True)
