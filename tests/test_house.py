@@ -133,6 +133,11 @@ def test_no_file_names_a_path_of_a_machine():
     assert machine_paths(ROOT) == []
 
 
+def test_no_file_holds_the_marks_of_an_unfinished_merge():
+    marks = re.compile(rb"^(<{7}|>{7}) ", re.MULTILINE)
+    assert [file for file in our_files(ROOT) if marks.search(file.read_bytes())] == []
+
+
 def test_every_file_that_is_not_code_is_package_data():
     patterns = project_file()["tool"]["setuptools"]["package-data"][NAME]
     for path in PACKAGE.rglob("*.*"):
