@@ -8,7 +8,7 @@ import PIL.Image
 import pytest
 
 from halfface_pipeline.cli.main import main
-from halfface_pipeline.inference.png_metadata import read_png
+from halfface_pipeline.inference.png_metadata import read_png, software_mark
 from tests.fixtures import AS_IT_IS
 
 
@@ -48,6 +48,18 @@ def test_photos_of_one_name_are_numbered(model, tmp_path):
     assert set(contents(tmp_path / "out")) == {"me-1.png", "me-sheet.png", "me_2-1.png", "me_2-sheet.png"}
     for name, colour in (("me-1.png", (255, 0, 0)), ("me_2-1.png", (0, 0, 255))):
         assert (np.array(PIL.Image.open(tmp_path / "out" / name))[:10] == colour).all()
+
+
+def test_faces_of_a_command_are_photos_and_completions_are_not(model, tmp_path, capsys):
+    there = tmp_path / "in"
+    there.mkdir()
+    PIL.Image.new("RGB", (16, 20), "red").save(there / "cut.png", pnginfo=software_mark())  # as by `halfface align`
+    for _ in range(2):
+        assert complete(model, there, *AS_IT_IS, out=there) == 0
+        assert set(contents(there)) == {"cut.png", "cut-1.png", "cut-sheet.png"}
+    (there / "cut.png").unlink()
+    assert complete(model, there, *AS_IT_IS, out=tmp_path / "out") == 2
+    assert "the folder holds no photo but 2 that halfface generated" in capsys.readouterr().err
 
 
 def test_a_folder_is_completed_despite_bad_files(model, tmp_path, capsys):

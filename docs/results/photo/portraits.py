@@ -1,4 +1,4 @@
-"""Cuts 1,827 varied synthetic faces out of three public repositories: docs/results/photo.md#more-varied-faces.
+"""Cuts some 1,827 varied synthetic faces out of three public repositories: docs/results/photo.md#more-varied-faces.
 
 SelfishGene/SFHQ-dataset and SelfishGene/SFHQ-T2I-dataset (MIT) show their faces in large sheets,
 faker-js/assets-person-portrait (CC0) has them one by one. Clone the three into a folder, then:

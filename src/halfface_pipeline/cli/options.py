@@ -17,7 +17,7 @@ from ..config.schema import MAX_SEED, SamplingConfig
 from ..data.picture_folder import picture_suffixes
 from ..diffusion.samplers import FEW_STEP_SAMPLER, FEW_STEPS, THOROUGH
 from ..inference.load import default_model, load_pipeline, model_terms
-from ..inference.png_metadata import SOFTWARE
+from ..inference.png_metadata import SOFTWARE, SOURCE_TYPES
 
 MODEL_HELP = "run folder, Hub id, or photo or drawn where they are installed"
 SAMPLERS = ", ".join(samplers.SAMPLERS)
@@ -134,11 +134,21 @@ def output_folder(name: str) -> Path:
 
 def written_by_us(file: Path) -> bool:
     """Whether a file is a PNG that this package wrote."""
+    return _png_info(file).items() >= SOFTWARE.items()
+
+
+def _is_generated(file: Path) -> bool:
+    """Whether a file is a PNG with something in it that this package generated."""
+    return written_by_us(file) and _png_info(file).get("Comment") in SOURCE_TYPES
+
+
+def _png_info(file: Path) -> dict[Any, Any]:
+    """The metadata of a PNG; none of any other file."""
     try:
         with PIL.Image.open(file, formats=["PNG"]) as image:
-            return bool(image.info.items() >= SOFTWARE.items())
+            return image.info
     except (OSError, ValueError, SyntaxError, PIL.Image.DecompressionBombError):
-        return False
+        return {}
 
 
 def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
@@ -162,16 +172,18 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
 
 
 def photo_files(names: Sequence[str]) -> list[str]:
-    """Replaces each folder by the pictures in it, sorted, without those that this package wrote."""
+    """Replaces each folder by the pictures in it, sorted, without those that this package generated."""
     files: list[str] = []
     for name in names:
         if not Path(name).is_dir():
             files.append(name)
             continue
         pictures = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in picture_suffixes())
-        found = [str(file) for file in pictures if not written_by_us(file)]
+        found = [str(file) for file in pictures if not _is_generated(file)]
         if not found:
-            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo ({', '.join(sorted(picture_suffixes()))})")
+            generated = f" but {len(pictures)} that halfface generated" if pictures else ""
+            suffixes = ", ".join(sorted(picture_suffixes()))
+            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo{generated} ({suffixes})")
         files += found
     return files
 
