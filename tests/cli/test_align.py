@@ -71,3 +71,9 @@ def test_two_photos_of_one_name_and_foreign_files_are_refused(photos, tmp_path, 
     assert "no face could be cut out of 1 photos" in capsys.readouterr().err
     assert align(again, "--out", again.parent) == 2
     assert f"it would overwrite {again}" in capsys.readouterr().err
+
+
+def test_a_folder_is_aligned_into_itself_twice(tmp_path):
+    PIL.Image.open(SELFIE).save(tmp_path / "me.jpg")
+    assert [align(tmp_path, "--out", tmp_path) for _ in range(2)] == [0, 0]
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["me.jpg", "me.png"]

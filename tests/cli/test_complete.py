@@ -59,7 +59,7 @@ def test_faces_of_a_command_are_photos_and_completions_are_not(model, tmp_path, 
         assert set(contents(there)) == {"cut.png", "cut-1.png", "cut-sheet.png"}
     (there / "cut.png").unlink()
     assert complete(model, there, *AS_IT_IS, out=tmp_path / "out") == 2
-    assert "the folder holds no photo but 2 that halfface generated" in capsys.readouterr().err
+    assert "the folder holds no photo but 2 that halfface wrote" in capsys.readouterr().err
 
 
 def test_a_folder_is_completed_despite_bad_files(model, tmp_path, capsys):

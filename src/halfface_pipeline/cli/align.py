@@ -12,7 +12,7 @@ from ..inference.load import open_photo
 from ..inference.png_metadata import software_mark
 from ..photo.faces import NEEDS_EXTRA, can_find_faces, find_faces
 from ..photo.frame import CELEBA_EYES, CELEBA_SIZE, cut_out, fraction_inside, similarity
-from .options import add_out, output_folder, photo_files, picture_size, refuse_overwriting
+from .options import add_out, output_folder, photo_files, picture_size, refuse_overwriting, written_by_us
 from .parser import Parser
 
 LEAST_INSIDE = 0.88
@@ -46,7 +46,7 @@ def _align(options: argparse.Namespace) -> None:
     eyes = _eyes(options.eyes) * (width, height)
     if not can_find_faces():
         raise ValueError(NEEDS_EXTRA)
-    files = photo_files(options.photos)
+    files = photo_files(options.photos, written_by_us)
     out = output_folder(options.out)
     names = [f"{Path(file).stem}.png" for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -36,6 +36,7 @@ from .options import (
     add_sampling,
     add_speed,
     crop_box,
+    is_generated,
     model_on_device,
     numbered,
     output_folder,
@@ -93,7 +94,7 @@ def _complete(options: argparse.Namespace) -> None:
     if not 1 <= options.batch_size <= most:
         raise ValueError(f"--batch-size is {options.batch_size}; it must be from 1 to {most}")
     crop, face, mask = _crop(options.crop), _face(options.face), _mask(options.mask)
-    files = photo_files(options.photos)
+    files = photo_files(options.photos, is_generated)
     out = output_folder(options.out)
     pipe: Any = model_on_device(options, load_prior if prior else load_pipeline)
     if prior:

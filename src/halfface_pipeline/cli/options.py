@@ -137,7 +137,7 @@ def written_by_us(file: Path) -> bool:
     return _png_info(file).items() >= SOFTWARE.items()
 
 
-def _is_generated(file: Path) -> bool:
+def is_generated(file: Path) -> bool:
     """Whether a file is a PNG with something in it that this package generated."""
     return written_by_us(file) and _png_info(file).get("Comment") in SOURCE_TYPES
 
@@ -171,19 +171,19 @@ def refuse_overwriting(out: Path, names: Iterable[str]) -> None:
         )
 
 
-def photo_files(names: Sequence[str]) -> list[str]:
-    """Replaces each folder by the pictures in it, sorted, without those that this package generated."""
+def photo_files(names: Sequence[str], is_result: Callable[[Path], bool]) -> list[str]:
+    """Replaces each folder by the pictures in it, sorted, without the command's own results."""
     files: list[str] = []
     for name in names:
         if not Path(name).is_dir():
             files.append(name)
             continue
         pictures = sorted(file for file in Path(name).iterdir() if file.suffix.lower() in picture_suffixes())
-        found = [str(file) for file in pictures if not _is_generated(file)]
+        found = [str(file) for file in pictures if not is_result(file)]
         if not found:
-            generated = f" but {len(pictures)} that halfface generated" if pictures else ""
+            results = f" but {len(pictures)} that halfface wrote" if pictures else ""
             suffixes = ", ".join(sorted(picture_suffixes()))
-            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo{generated} ({suffixes})")
+            raise ValueError(f"PHOTO is {name!r}; the folder holds no photo{results} ({suffixes})")
         files += found
     return files
 
